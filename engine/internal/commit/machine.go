@@ -1,0 +1,265 @@
+package commit
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/tidwall/btree"
+
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/txn"
+)
+
+// Options are the limits of a Machine. Zero fields take the defaults.
+type Options struct {
+	GroupAttemptsMax int           // attempts in one group; default 512
+	GroupBytesMax    int           // bytes of values in one group; default 1 MiB
+	GroupsInFlight   int           // sealed groups not yet durable; default 2
+	TurnCost         time.Duration // attempts cheaper than this lose at most once; default 1 ms
+	TriesMax         int           // parallel tries before an attempt gets a turn whatever it costs; default 4
+	Lease            uint64        // microseconds that a lease reaches ahead; default 2 s
+}
+
+func (o *Options) setDefaults() {
+	if o.GroupAttemptsMax == 0 {
+		o.GroupAttemptsMax = 512
+	}
+	if o.GroupBytesMax == 0 {
+		o.GroupBytesMax = 1 << 20
+	}
+	if o.GroupsInFlight == 0 {
+		o.GroupsInFlight = 2
+	}
+	if o.TurnCost == 0 {
+		o.TurnCost = time.Millisecond
+	}
+	if o.TriesMax == 0 {
+		o.TriesMax = 4
+	}
+	if o.Lease == 0 {
+		o.Lease = 2_000_000
+	}
+}
+
+// Attempt is one finished execution of a function.
+type Attempt struct {
+	Snapshot uint64 // the applied timestamp it read from
+	Reads    *txn.ReadSet
+	Writes   *txn.Overlay
+	Cost     time.Duration
+	Tries    int // executions so far, this one included
+	Owner    any // the driver's own
+}
+
+// Verdict is what becomes of a submitted attempt.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Accepted Verdict = iota // it is in the open group, at the timestamp given
+	Retry                   // execute it again in parallel, on a newer snapshot
+	Turn                    // execute it again now, on the open group's overlay
+)
+
+// Committed is an accepted attempt with its timestamp.
+type Committed struct {
+	At    uint64
+	Owner any
+}
+
+// Group is a sealed group: what is written together.
+type Group struct {
+	At       uint64 // timestamp of the last attempt; the watermark once durable
+	Attempts []Committed
+	Writes   *txn.Overlay
+	Lease    uint64 // non-zero: the new lease to write in the same batch
+}
+
+// Touched returns the keys that reads of the group's result may depend on.
+func (g *Group) Touched() [][]byte {
+	out := make([][]byte, 0, g.Writes.Len())
+	g.Writes.EachWrite(func(k string, _ txn.Write) bool {
+		out = append(out, []byte(k))
+		return true
+	})
+	g.Writes.EachEntry(keys.Range{}, func(k string, _ int8) bool {
+		out = append(out, []byte(k))
+		return true
+	})
+	return out
+}
+
+// Stats counts what happened since the machine was made.
+type Stats struct {
+	Accepted  uint64
+	Conflicts uint64 // attempts that failed validation
+	Turns     uint64 // of these, executed again in turn
+	Groups    uint64
+}
+
+// Machine orders commits. It is not safe for concurrent use. The zero value is
+// not usable; see New.
+type Machine struct {
+	o        Options
+	last     uint64 // newest timestamp handed out
+	lease    uint64 // durable bound on timestamps
+	window   window
+	open     Group
+	bytes    int
+	inFlight int
+	stats    Stats
+}
+
+// New returns a machine whose timestamps start above last, the largest one that
+// may ever have been handed out before.
+func New(o Options, last uint64) *Machine {
+	o.setDefaults()
+	m := &Machine{o: o, last: last, lease: last}
+	m.open.Writes = new(txn.Overlay)
+	m.window.floor = last
+	return m
+}
+
+// Last returns the newest timestamp handed out.
+func (m *Machine) Last() uint64 { return m.last }
+
+// Overlay returns the open group's changes, for an execution in turn.
+func (m *Machine) Overlay() *txn.Overlay { return m.open.Writes }
+
+// Stats returns the counts so far.
+func (m *Machine) Stats() Stats { return m.stats }
+
+// Submit validates an attempt that wrote something. now is the wall clock in
+// microseconds. Accepted attempts are stamped and in the open group.
+func (m *Machine) Submit(a *Attempt, now uint64) (Verdict, uint64) {
+	if m.window.conflicts(a) {
+		m.stats.Conflicts++
+		if a.Cost < m.o.TurnCost || a.Tries >= m.o.TriesMax {
+			m.stats.Turns++
+			return Turn, 0
+		}
+		return Retry, 0
+	}
+	return Accepted, m.Accept(a, now)
+}
+
+// Accept puts an attempt into the open group and returns its timestamp.
+// REQUIRES: it was validated, or executed in turn on this group's overlay.
+func (m *Machine) Accept(a *Attempt, now uint64) uint64 {
+	at := max(now, m.last+1)
+	m.last = at
+	a.Writes.EachWrite(func(k string, w txn.Write) bool {
+		if w.Stamped {
+			binary.BigEndian.PutUint64(w.Value[txn.StampOffset:], at)
+		}
+		m.bytes += len(k) + len(w.Value)
+		m.window.add(k, at)
+		return true
+	})
+	a.Writes.EachEntry(keys.Range{}, func(k string, _ int8) bool {
+		m.bytes += len(k)
+		m.window.add(k, at)
+		return true
+	})
+	m.open.Writes.Merge(a.Writes)
+	m.open.Attempts = append(m.open.Attempts, Committed{At: at, Owner: a.Owner})
+	m.stats.Accepted++
+	return at
+}
+
+// Full reports whether the open group takes no further attempts.
+func (m *Machine) Full() bool {
+	return len(m.open.Attempts) >= m.o.GroupAttemptsMax || m.bytes >= m.o.GroupBytesMax
+}
+
+// CanSeal reports whether another group may be in flight.
+func (m *Machine) CanSeal() bool { return m.inFlight < m.o.GroupsInFlight }
+
+// Pending returns the number of attempts in the open group.
+func (m *Machine) Pending() int { return len(m.open.Attempts) }
+
+// Seal closes the open group, which may be empty: then the group moves time
+// only. REQUIRES: CanSeal.
+func (m *Machine) Seal(now uint64) Group {
+	g := m.open
+	if len(g.Attempts) == 0 {
+		m.last = max(now, m.last+1)
+	}
+	g.At = m.last
+	if g.At+m.o.Lease/2 > m.lease {
+		m.lease = g.At + m.o.Lease
+		g.Lease = m.lease
+	}
+	m.open = Group{Writes: new(txn.Overlay)}
+	m.bytes = 0
+	m.inFlight++
+	m.stats.Groups++
+	return g
+}
+
+// Durable says that the oldest group in flight is durable, and that no attempt
+// uses a snapshot older than oldest any more.
+func (m *Machine) Durable(oldest uint64) {
+	m.inFlight--
+	m.window.evict(oldest)
+}
+
+// window remembers which keys were written when, back to a floor.
+type window struct {
+	floor uint64
+	keys  btree.Map[string, uint64] // key -> newest timestamp it was written at
+	order []stamp                   // every addition, oldest first
+}
+
+type stamp struct {
+	key string
+	at  uint64
+}
+
+func (w *window) add(k string, at uint64) {
+	w.keys.Set(k, at)
+	w.order = append(w.order, stamp{k, at})
+}
+
+// evict forgets writes at or before ts.
+func (w *window) evict(ts uint64) {
+	n := 0
+	for n < len(w.order) && w.order[n].at <= ts {
+		s := w.order[n]
+		if at, ok := w.keys.Get(s.key); ok && at == s.at {
+			w.keys.Delete(s.key)
+		}
+		w.order[n] = stamp{}
+		n++
+	}
+	w.order = w.order[n:]
+	w.floor = max(w.floor, ts)
+}
+
+// conflicts reports whether something the attempt read was written after its
+// snapshot. An attempt older than the window cannot be judged and counts as one.
+func (w *window) conflicts(a *Attempt) bool {
+	if a.Snapshot < w.floor {
+		return true
+	}
+	hit := false
+	a.Reads.EachPoint(func(k string) bool {
+		at, ok := w.keys.Get(k)
+		hit = ok && at > a.Snapshot
+		return !hit
+	})
+	for _, r := range a.Reads.Ranges() {
+		if hit {
+			break
+		}
+		end := string(r.End)
+		w.keys.Ascend(string(r.Start), func(k string, at uint64) bool {
+			if r.End != nil && k >= end {
+				return false
+			}
+			hit = at > a.Snapshot
+			return !hit
+		})
+	}
+	return hit
+}

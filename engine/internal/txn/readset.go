@@ -1,0 +1,76 @@
+package txn
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+)
+
+// ReadSet is the keys and ranges that a function's answer depends on. The zero
+// value is empty and usable. It is not safe for concurrent use.
+type ReadSet struct {
+	points map[string]struct{}
+	ranges []keys.Range
+}
+
+// AddPoint records a read of one key, whether or not it exists.
+func (r *ReadSet) AddPoint(key []byte) {
+	if r.points == nil {
+		r.points = make(map[string]struct{}, 4)
+	}
+	if _, ok := r.points[string(key)]; !ok {
+		r.points[string(key)] = struct{}{}
+	}
+}
+
+// AddRange records a read of every key in a range, present or not. The range's
+// slices are kept. A range that continues the one added last extends it, so
+// that a page read in steps stays one interval.
+func (r *ReadSet) AddRange(rg keys.Range) {
+	if rg.Empty() {
+		return
+	}
+	if n := len(r.ranges); n > 0 {
+		last := &r.ranges[n-1]
+		if bytes.Equal(last.Start, rg.Start) && bytes.Equal(last.End, rg.End) {
+			return
+		}
+		if last.End != nil && bytes.Equal(last.End, rg.Start) {
+			last.End = rg.End
+			return
+		}
+	}
+	r.ranges = append(r.ranges, rg)
+}
+
+// Len returns the number of points and ranges together.
+func (r *ReadSet) Len() int { return len(r.points) + len(r.ranges) }
+
+// Ranges returns the ranges, not to be modified.
+func (r *ReadSet) Ranges() []keys.Range { return r.ranges }
+
+// Points returns the keys read by themselves, sorted, in a new slice.
+func (r *ReadSet) Points() [][]byte {
+	out := make([][]byte, 0, len(r.points))
+	for k := range r.points {
+		out = append(out, []byte(k))
+	}
+	slices.SortFunc(out, bytes.Compare)
+	return out
+}
+
+// EachPoint calls f for every key read by itself until f returns false.
+func (r *ReadSet) EachPoint(f func(key string) bool) {
+	for k := range r.points {
+		if !f(k) {
+			return
+		}
+	}
+}
+
+// Reset empties the set and keeps its memory.
+func (r *ReadSet) Reset() {
+	clear(r.points)
+	r.ranges = r.ranges[:0]
+}
