@@ -1,0 +1,195 @@
+package value
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// The limits on documents, beyond those on all values.
+const (
+	DocumentDepthMax     = 16      // nesting, the document itself included
+	DocumentBytesMax     = 1 << 20 // by Size
+	IdentifierBytesMax   = 64      // bytes of a field name at the top of a document
+	sizeNumber           = 9
+	sizeSimple           = 1 // null, booleans, undefined
+	sizeContentOverhead  = 2 // strings, bytes, arrays, objects
+	sizeFieldOverhead    = 1
+	limitNesting         = "nesting"
+	limitSize            = "document size in bytes"
+	limitFields          = "fields of an object"
+	limitElements        = "elements of an array"
+	limitFieldNameBytes  = "length of a field name"
+	limitIdentifierBytes = "length of a top-level field name"
+	reasonNotObject      = "a document must be an object"
+	reasonUndefined      = "undefined is not a value that can be stored"
+	reasonReserved       = "top-level field names starting with _ are reserved"
+	reasonNotIdentifier  = "a top-level field name must start with a letter and hold only letters, digits and _"
+)
+
+// LimitError reports a value that is larger than allowed.
+type LimitError struct {
+	Limit string // what is limited, for a person
+	Got   int
+	Max   int
+	Path  string // where, such as ".items[3].name"; empty for the document itself
+}
+
+// Error returns the limit, the place and the two numbers.
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s%s is %d, the most is %d", e.Limit, at(e.Path), e.Got, e.Max)
+}
+
+// DocumentError reports a value that cannot be stored as a document whatever its size.
+type DocumentError struct {
+	Reason string // what is wrong, for a person
+	Path   string // where, such as ".items[3].name"; empty for the document itself
+}
+
+// Error returns the reason and the place.
+func (e *DocumentError) Error() string { return e.Reason + at(e.Path) }
+
+func at(path string) string {
+	if path == "" {
+		return ""
+	}
+	return " at " + path
+}
+
+// Size returns the size of v as Convex measures it against its limits: 9 for a number; 1 for null and a
+// boolean; the length plus 2 for strings and bytes; 2 plus the sum of its elements for an array; 2 plus, for
+// each field, the length of the name plus 1 plus the value, for an object.
+func Size(v Value) int {
+	switch v.kind {
+	case KindInt64, KindFloat64:
+		return sizeNumber
+	case KindString, KindBytes:
+		return int(v.bits) + sizeContentOverhead
+	case KindArray:
+		size := sizeContentOverhead
+		for _, e := range v.elems() {
+			size += Size(e)
+		}
+		return size
+	case KindObject:
+		size := sizeContentOverhead
+		for _, f := range v.fields() {
+			size += len(f.Name) + sizeFieldOverhead + Size(f.Value)
+		}
+		return size
+	default:
+		return sizeSimple
+	}
+}
+
+// CheckDocument reports whether v may be stored as a document. It must be an object whose own field names are
+// identifiers that do not start with an underscore, it may hold no undefined, and it must be within the
+// limits of this package. The error is a *LimitError or a *DocumentError and names the place.
+func CheckDocument(v Value) error {
+	if v.kind != KindObject {
+		return &DocumentError{Reason: reasonNotObject}
+	}
+	if size := Size(v); size > DocumentBytesMax {
+		return &LimitError{Limit: limitSize, Got: size, Max: DocumentBytesMax}
+	}
+	for _, f := range v.fields() {
+		if reason := identifierFault(f.Name); reason != "" {
+			return &DocumentError{Reason: reason, Path: "." + f.Name}
+		}
+		if len(f.Name) > IdentifierBytesMax {
+			return &LimitError{Limit: limitIdentifierBytes, Got: len(f.Name), Max: IdentifierBytesMax, Path: "." + f.Name}
+		}
+	}
+	c := documentCheck{}
+	return c.value(v, 0)
+}
+
+// identifierFault returns what keeps name from being an identifier, its length aside, or "".
+func identifierFault(name string) string {
+	if name != "" && name[0] == '_' {
+		return reasonReserved
+	}
+	for i := range len(name) {
+		c := name[i]
+		if letter := 'a' <= c|0x20 && c|0x20 <= 'z'; !letter && (i == 0 || c != '_' && !isDigit(c)) {
+			return reasonNotIdentifier
+		}
+	}
+	if name == "" {
+		return reasonNotIdentifier
+	}
+	return ""
+}
+
+// documentCheck walks a document. The place is kept as a list of steps and written out only for an error.
+type documentCheck struct {
+	steps []step
+}
+
+// step is one field name, or one index when the name is empty and index is not negative.
+type step struct {
+	name  string
+	index int
+}
+
+func (c *documentCheck) path() string {
+	var b []byte
+	for _, s := range c.steps {
+		if s.index >= 0 {
+			b = append(strconv.AppendInt(append(b, '['), int64(s.index), 10), ']')
+		} else {
+			b = append(append(b, '.'), s.name...)
+		}
+	}
+	return string(b)
+}
+
+func (c *documentCheck) limit(name string, got, most int) error {
+	return &LimitError{Limit: name, Got: got, Max: most, Path: c.path()}
+}
+
+// value checks v, which is inside depth arrays and objects.
+func (c *documentCheck) value(v Value, depth int) error {
+	switch v.kind {
+	case KindUndefined:
+		return &DocumentError{Reason: reasonUndefined, Path: c.path()}
+	case KindArray, KindObject:
+		if depth == DocumentDepthMax {
+			return c.limit(limitNesting, depth+1, DocumentDepthMax)
+		}
+	default:
+		return nil
+	}
+	c.steps = append(c.steps, step{})
+	last := len(c.steps) - 1
+	if v.kind == KindArray {
+		if n := int(v.bits); n > ElementsMax {
+			c.steps = c.steps[:last]
+			return c.limit(limitElements, n, ElementsMax)
+		}
+		for i, e := range v.elems() {
+			c.steps[last] = step{index: i}
+			if err := c.value(e, depth+1); err != nil {
+				return err
+			}
+		}
+	} else {
+		if n := int(v.bits); n > FieldsMax {
+			c.steps = c.steps[:last]
+			return c.limit(limitFields, n, FieldsMax)
+		}
+		for _, f := range v.fields() {
+			c.steps[last] = step{name: f.Name, index: -1}
+			if len(f.Name) > FieldNameBytesMax {
+				return c.limit(limitFieldNameBytes, len(f.Name), FieldNameBytesMax)
+			}
+			if reason := nameFault(f.Name); reason != "" {
+				return &DocumentError{Reason: reason, Path: c.path()}
+			}
+			if err := c.value(f.Value, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	c.steps = c.steps[:last]
+	return nil
+}
