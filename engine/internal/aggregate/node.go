@@ -1,0 +1,108 @@
+package aggregate
+
+// The weight of a node decides when it is split and when it is merged. It is a
+// sum over the node's entries or children of roughly the bytes each one takes in
+// the block, held between weightItemMin and weightItemMax, so that one number
+// bounds the items of a node (128), its bytes for ordinary keys (4 KiB), and the
+// fan-out for extreme ones (at least 8 items fit whatever their keys).
+//
+// A node other than the root weighs between weightMin and weightMax. Why that
+// can always be kept, with C = weightMax and M = weightItemMax = C/8:
+//
+//  1. A list of weight W > C is cut into k = ceil(W / (3C/4)) pieces, at the
+//     item boundaries nearest to multiples of W/k, which lies in [C/2, 3C/4].
+//     Two cuts move a piece by at most M in all. The first key of a piece
+//     is no longer front coded, and a branch hands its first separator
+//     up: at most M more or M less.
+//  2. So a piece weighs at most 3C/4 + 2M = C and at least C/2 - 2M = C/4.
+//  3. A node below C/4 is joined with a neighbour until the result is not below
+//     it, and what is above C is cut by rule 1.
+//  4. Removing a key never makes the rest heavier: what its successor no
+//     longer shares, the key itself had stored.
+const (
+	weightMax     = 4096
+	weightMin     = weightMax / 4
+	weightItemMin = 32
+	weightItemMax = weightMax / 8
+
+	itemsMax = weightMax / weightItemMin
+
+	// What an item takes beside its key: two lengths, and for a child its id,
+	// version and summary.
+	leafItemExtra   = 2
+	branchItemExtra = 16
+)
+
+// node is one version of a node. It is immutable once it is in the cache or in
+// a reader's hands.
+type node struct {
+	at    Timestamp
+	level int // 0 is a leaf
+	// keys are the entries of a leaf. Of a branch they are separators:
+	// keys[i] is greater than every entry of child i and at most the first
+	// entry of child i+1.
+	keys keyList
+	kids []child
+}
+
+// child is a branch's knowledge of one child.
+type child struct {
+	ref Ref
+	end int64 // entries in this child and all children before it
+}
+
+func (n *node) leaf() bool { return n.level == 0 }
+
+// total returns the number of entries at and below the node.
+func (n *node) total() int64 {
+	if n.leaf() {
+		return int64(n.keys.len())
+	}
+	return n.kids[len(n.kids)-1].end
+}
+
+// start returns the number of entries before child i.
+func (n *node) start(i int) int64 {
+	if i == 0 {
+		return 0
+	}
+	return n.kids[i-1].end
+}
+
+// route returns the child in whose range key lies.
+func (n *node) route(key []byte, from int) int {
+	i, found := n.keys.search(key, from)
+	if found {
+		i++
+	}
+	return i
+}
+
+func (n *node) weight() int { return listWeight(n.level, &n.keys) }
+
+// size returns the memory the node occupies, for the cache.
+func (n *node) size() int {
+	const fixed = 256 // the struct, allocation slack and the cache's own records
+	return fixed + len(n.keys.prefix) + cap(n.keys.tails) + 4*cap(n.keys.ends) + 2*cap(n.keys.shared) + 24*cap(n.kids)
+}
+
+// listWeight returns the weight of a leaf with these entries or of a branch with
+// these separators.
+func listWeight(level int, keys *keyList) int {
+	w := 0
+	if level > 0 {
+		w = weightItemMin // the first child has no separator
+	}
+	for i := range keys.len() {
+		w += itemWeight(level, keys, i)
+	}
+	return w
+}
+
+func itemWeight(level int, keys *keyList, i int) int {
+	extra := leafItemExtra
+	if level > 0 {
+		extra = branchItemExtra
+	}
+	return min(max(keys.size(i)-int(keys.shared[i])+extra, weightItemMin), weightItemMax)
+}

@@ -1,0 +1,157 @@
+package aggregate
+
+import "bytes"
+
+// Count returns the number of entries k with from <= k < to. A nil bound is
+// open: nothing lies below a nil from or above a nil to. It reads at most two
+// nodes a level.
+func (t Tree) Count(r *Reader, from, to []byte) (int64, error) {
+	if t.Height == 0 || from != nil && to != nil && bytes.Compare(from, to) >= 0 {
+		return 0, nil
+	}
+	if from == nil && to == nil {
+		return t.Entries, nil
+	}
+	n, err := t.root(r)
+	if err != nil {
+		return 0, err
+	}
+	// Both ends are in the same child down to where their ways part.
+	for {
+		lo, hi := 0, len(n.kids)-1
+		if n.leaf() {
+			hi = n.keys.len()
+			if from != nil {
+				lo, _ = n.keys.search(from, 0)
+			}
+			if to != nil {
+				hi, _ = n.keys.search(to, lo)
+			}
+			return int64(hi - lo), nil
+		}
+		if from != nil {
+			lo = n.route(from, 0)
+		}
+		if to != nil {
+			hi = n.route(to, lo)
+		}
+		if lo != hi {
+			above, err := t.below(r, n, hi, to)
+			if err != nil {
+				return 0, err
+			}
+			under, err := t.below(r, n, lo, from)
+			if err != nil {
+				return 0, err
+			}
+			if to == nil {
+				above = n.total()
+			}
+			if from == nil {
+				under = 0
+			}
+			return above - under, nil
+		}
+		if n, err = t.child(r, n, lo); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// below returns how many entries at and below n are less than key, which lies in
+// child i. A nil key costs nothing and gives 0.
+func (t Tree) below(r *Reader, n *node, i int, key []byte) (int64, error) {
+	if key == nil {
+		return 0, nil
+	}
+	rank := n.start(i)
+	for {
+		var err error
+		if n, err = t.child(r, n, i); err != nil {
+			return 0, err
+		}
+		if n.leaf() {
+			pos, _ := n.keys.search(key, 0)
+			return rank + int64(pos), nil
+		}
+		i = n.route(key, 0)
+		rank += n.start(i)
+	}
+}
+
+// Rank returns the number of entries less than key.
+func (t Tree) Rank(r *Reader, key []byte) (int64, error) {
+	if key == nil {
+		return 0, nil
+	}
+	return t.Count(r, nil, key)
+}
+
+// At returns a copy of the entry at the offset, counted from 0 in key order.
+// ok is false when there is none.
+func (t Tree) At(r *Reader, offset int64) (key []byte, ok bool, err error) {
+	if offset < 0 || offset >= t.Entries {
+		return nil, false, nil
+	}
+	n, err := t.root(r)
+	if err != nil {
+		return nil, false, err
+	}
+	for !n.leaf() {
+		lo, hi := 0, len(n.kids)-1
+		for lo < hi {
+			mid := int(uint(lo+hi) >> 1)
+			if n.kids[mid].end <= offset {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
+		}
+		offset -= n.start(lo)
+		if n, err = t.child(r, n, lo); err != nil {
+			return nil, false, err
+		}
+	}
+	return n.keys.key(int(offset)), true, nil
+}
+
+// Seek returns a copy of the first entry >= from; ok is false when there is none.
+func (t Tree) Seek(r *Reader, from []byte) (key []byte, ok bool, err error) {
+	if t.Height == 0 {
+		return nil, false, nil
+	}
+	n, err := t.root(r)
+	if err != nil {
+		return nil, false, err
+	}
+	// A leaf may hold nothing from the key on although the key lies in its
+	// range. The entry is then the first one of the subtree to the right of
+	// the path, where the path last had one.
+	var right *node
+	var rightChild int
+	for !n.leaf() {
+		i := n.route(from, 0)
+		if i+1 < len(n.kids) {
+			right, rightChild = n, i+1
+		}
+		if n, err = t.child(r, n, i); err != nil {
+			return nil, false, err
+		}
+	}
+	pos, _ := n.keys.search(from, 0)
+	if pos < n.keys.len() {
+		return n.keys.key(pos), true, nil
+	}
+	if right == nil {
+		return nil, false, nil
+	}
+	if n, err = t.child(r, right, rightChild); err != nil {
+		return nil, false, err
+	}
+	for !n.leaf() {
+		if n, err = t.child(r, n, 0); err != nil {
+			return nil, false, err
+		}
+	}
+	return n.keys.key(0), true, nil
+}
