@@ -1,0 +1,11 @@
+// Command build bundles the browser code of Halcyon with esbuild's Go library.
+//
+// Run it from its own folder, after `npm ci` in the folder above:
+//
+//	cd web && npm ci && cd build && go run .
+//
+// It writes web/tracker/dist and web/stats/dist, which are committed so that
+// `go build` needs neither node nor npm. With -check it writes nothing and
+// fails when a committed file differs from what the sources give. A bundle
+// that has outgrown its budget fails the build.
+package main

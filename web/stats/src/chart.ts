@@ -1,0 +1,184 @@
+import { byID, Keyed, make, setText } from "./dom.js";
+import { counted, dayName, number, scaleTop, slots, type DayViews, type Slot } from "./model.js";
+
+/** At most so many columns, about two months of daily views. */
+const SLOTS_MAX = 60;
+
+/**
+ * The bar chart of views by day. It is a slider to assistive technology: the arrow
+ * keys step through the days and each is read out. A table says the same below it.
+ */
+export class DayChart {
+  readonly #plot = byID("chart");
+  readonly #readout = byID("readout");
+  readonly #bars: Keyed<Slot, HTMLElement>;
+  readonly #labels: Keyed<Label, HTMLElement>;
+  readonly #lines: Keyed<number, HTMLElement>;
+  readonly #table: Keyed<DayViews, HTMLTableRowElement>;
+  #slots: Slot[] = [];
+  #top = 1;
+  #chosen: string | undefined;
+
+  constructor() {
+    const lines = make("div", "lines");
+    const bars = make("div", "bars");
+    const labels = make("div", "labels");
+    for (const part of [lines, bars, labels]) part.ariaHidden = "true";
+    this.#plot.append(lines, bars, labels);
+    this.#plot.role = "slider";
+    this.#plot.ariaOrientation = "horizontal";
+
+    this.#lines = new Keyed<number, HTMLElement>(
+      lines,
+      (share) => String(share),
+      (share) => {
+        const line = make("div", "line");
+        line.style.bottom = `${share * 100}%`;
+        line.append(make("span"));
+        return line;
+      },
+      (line, share) => setText(line.firstElementChild!, number(share * this.#top)),
+    );
+    this.#bars = new Keyed<Slot, HTMLElement>(
+      bars,
+      slotKey,
+      (slot) => {
+        const column = make("div", slot.kind === "gap" ? "column gap" : "column");
+        column.append(make("div", "bar-fill"));
+        return column;
+      },
+      (column, slot) => {
+        const views = slot.kind === "day" ? slot.views : 0;
+        const fill = column.firstElementChild as HTMLElement;
+        fill.style.height = `${(views / this.#top) * 100}%`;
+        column.classList.toggle("some", views > 0);
+        column.classList.toggle("today", slotKey(slot) === today());
+        column.classList.toggle("chosen", slotKey(slot) === this.#chosen);
+      },
+    );
+    this.#labels = new Keyed<Label, HTMLElement>(
+      labels,
+      (label) => `${label.day} ${label.side}`,
+      (label) => make("span", label.side),
+      (element, label) => {
+        element.style.left = `${label.at * 100}%`;
+        setText(element, dayName(label.day, true));
+      },
+    );
+    this.#table = new Keyed<DayViews, HTMLTableRowElement>(
+      byID("days").querySelector("tbody")!,
+      (day) => day.day,
+      () => {
+        const row = make("tr");
+        const head = make("th");
+        head.scope = "row";
+        row.append(head, make("td", "num"));
+        return row;
+      },
+      (row, day) => {
+        setText(row.cells[0]!, dayName(day.day));
+        setText(row.cells[1]!, number(day.views));
+      },
+    );
+
+    this.#plot.addEventListener("keydown", (event) => this.#key(event));
+    this.#plot.addEventListener("pointermove", (event) => this.#point(event));
+    this.#plot.addEventListener("pointerdown", (event) => this.#point(event));
+    this.#plot.addEventListener("pointerleave", () => this.#choose(undefined));
+    this.#plot.addEventListener("blur", () => this.#choose(undefined));
+  }
+
+  show(days: readonly DayViews[]): void {
+    this.#slots = slots(days, SLOTS_MAX);
+    this.#top = scaleTop(Math.max(1, ...this.#days().map((day) => day.views)));
+    const first = this.#days()[0]?.day ?? "";
+    this.#table.show(days.filter((day) => day.day >= first).reverse());
+    setText(byID("days-note"), `${counted(this.#days().length, "day")}, by UTC`);
+    this.#draw();
+  }
+
+  #days(): { day: string; views: number }[] {
+    return this.#slots.filter((slot) => slot.kind === "day");
+  }
+
+  #draw(): void {
+    this.#plot.style.setProperty("--slots", String(Math.max(this.#slots.length, 14)));
+    this.#lines.show([0, 0.5, 1]);
+    this.#bars.show(this.#slots);
+    this.#labels.show(labels(this.#slots));
+    const days = this.#days();
+    const index = days.findIndex((day) => day.day === this.#chosen);
+    const chosen = days[index];
+    const total = days.reduce((sum, day) => sum + day.views, 0);
+    const text = chosen
+      ? `${dayName(chosen.day)}: ${counted(chosen.views, "view")}${chosen.day === today() ? " so far" : ""}`
+      : `${counted(total, "view")} in the days shown`;
+    setText(this.#readout, text);
+    this.#plot.ariaValueMin = "1";
+    this.#plot.ariaValueMax = String(days.length);
+    this.#plot.ariaValueNow = String(index < 0 ? days.length : index + 1);
+    this.#plot.ariaValueText = text;
+  }
+
+  #choose(day: string | undefined): void {
+    if (day === this.#chosen) return;
+    this.#chosen = day;
+    this.#draw();
+  }
+
+  #key(event: KeyboardEvent): void {
+    const days = this.#days();
+    const last = days.length - 1;
+    const now = days.findIndex((day) => day.day === this.#chosen);
+    const at = now < 0 ? days.length : now;
+    const next = new Map([
+      ["ArrowLeft", at - 1],
+      ["ArrowDown", at - 1],
+      ["ArrowRight", at + 1],
+      ["ArrowUp", at + 1],
+      ["PageUp", at - 7],
+      ["PageDown", at + 7],
+      ["Home", 0],
+      ["End", last],
+    ]).get(event.key);
+    if (next === undefined) return;
+    event.preventDefault();
+    this.#choose(days[Math.min(Math.max(next, 0), last)]?.day);
+  }
+
+  #point(event: PointerEvent): void {
+    const column = event.target instanceof Element ? event.target.closest(".column") : null;
+    const index = column ? [...column.parentElement!.children].indexOf(column) : -1;
+    const slot = this.#slots[index];
+    this.#choose(slot?.kind === "day" ? slot.day : undefined);
+  }
+}
+
+interface Label {
+  day: string;
+  /** Its middle, as a share of the chart's width. */
+  at: number;
+  side: "start" | "middle" | "end";
+}
+
+/** Labels under the first and the last day, and in the middle where there is room. */
+function labels(all: readonly Slot[]): Label[] {
+  const width = Math.max(all.length, 14);
+  const at = (index: number): Label[] => {
+    const slot = all[index];
+    if (slot?.kind !== "day") return [];
+    const side = index === 0 ? "start" : index === width - 1 ? "end" : "middle";
+    return [{ day: slot.day, at: (index + (side === "start" ? 0 : side === "end" ? 1 : 0.5)) / width, side }];
+  };
+  const last = all.length - 1;
+  const middle = last >= 12 ? at(Math.floor(last / 2)) : [];
+  return [...at(0), ...middle, ...(last >= 3 ? at(last) : [])];
+}
+
+function slotKey(slot: Slot): string {
+  return slot.kind === "day" ? slot.day : `after ${slot.after}`;
+}
+
+function today(): string {
+  return new Date().toISOString().slice(0, 10);
+}

@@ -1,0 +1,163 @@
+/** What the two live queries return, and what is worked out from it before it is shown. */
+
+export interface PathCount {
+  path: string;
+  count: number;
+}
+
+export interface PageStat {
+  path: string;
+  title: string;
+  pageType: string;
+  views: number;
+}
+
+export interface Place {
+  latitude: number;
+  longitude: number;
+  city?: string;
+  country?: string;
+  /** How many visitors the entry stands for; one when absent. */
+  count?: number;
+}
+
+/** The result of `stats:getStats`. */
+export interface Stats {
+  activeVisitors: number;
+  activeByPath: PathCount[];
+  totalPageViews: number;
+  uniqueVisitors: number;
+  publishedPosts: number;
+  publishedPages: number;
+  trackingSince: number | null;
+  pageStats: PageStat[];
+  visitorLocations: Place[];
+  totalPaths: number;
+}
+
+/** One row of `stats:getViewsByDay`; day is YYYY-MM-DD in UTC. */
+export interface DayViews {
+  day: string;
+  views: number;
+}
+
+/** One column of the chart: a day, or a stretch of days without views too long to draw. */
+export type Slot = { kind: "day"; day: string; views: number } | { kind: "gap"; after: string; days: number };
+
+const DAY_MS = 86_400_000;
+
+/** Days without views are drawn as such up to this many; more become one narrow gap. */
+const EMPTY_DAYS_MAX = 6;
+
+/**
+ * The columns of the chart: the newest days, at most `slotsMax` columns in all. Days
+ * with views may lie years apart (an imported log and today), hence the gaps.
+ */
+export function slots(days: readonly DayViews[], slotsMax: number): Slot[] {
+  const all: Slot[] = [];
+  let last: string | undefined;
+  for (const { day, views } of days) {
+    if (last !== undefined) {
+      const missing = Math.round((Date.parse(day) - Date.parse(last)) / DAY_MS) - 1;
+      if (missing > EMPTY_DAYS_MAX) all.push({ kind: "gap", after: last, days: missing });
+      else for (let i = 1; i <= missing; i++) all.push({ kind: "day", day: addDays(last, i), views: 0 });
+    }
+    all.push({ kind: "day", day, views });
+    last = day;
+  }
+  const shown = all.slice(-slotsMax);
+  return shown[0]?.kind === "gap" ? shown.slice(1) : shown;
+}
+
+function addDays(day: string, count: number): string {
+  return new Date(Date.parse(day) + count * DAY_MS).toISOString().slice(0, 10);
+}
+
+/** The top of the chart's scale: the least of 1, 2 or 5 times a power of ten (but even) that holds max. */
+export function scaleTop(max: number): number {
+  for (let power = 1; ; power *= 10) {
+    for (const step of [2, 4, 6, 10]) if (step * power >= max) return step * power;
+  }
+}
+
+/**
+ * Where a counted path leads on this site, or undefined when that is not known: a
+ * path is whatever a browser sent, perhaps from another site, perhaps in malice.
+ */
+export function link(page: Pick<PageStat, "path" | "pageType">, origin: string): string | undefined {
+  if (!["home", "stats", "blog", "page"].includes(page.pageType) || !page.path.startsWith("/")) return undefined;
+  try {
+    const url = new URL(page.path, origin);
+    return url.origin === origin ? url.href : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const TYPES = new Map([
+  ["home", "Home"],
+  ["stats", "Statistics"],
+  ["blog", "Post"],
+  ["page", "Page"],
+]);
+
+/** The word shown for a page's type. */
+export function typeName(pageType: string): string {
+  return TYPES.get(pageType) ?? "Other";
+}
+
+/** Whether nothing but the statistics page itself has been seen yet. */
+export function unvisited(stats: Stats): boolean {
+  return stats.pageStats.every((page) => page.pageType === "stats");
+}
+
+/** The places of the visitors, those of one name added up, most visitors first. */
+export function places(locations: readonly Place[]): { name: string; count: number }[] {
+  const counts = new Map<string, number>();
+  for (const place of locations) {
+    const name = placeName(place);
+    counts.set(name, (counts.get(name) ?? 0) + (place.count ?? 1));
+  }
+  return [...counts]
+    .map(([name, count]) => ({ name, count }))
+    .sort((a, b) => b.count - a.count || (a.name < b.name ? -1 : 1));
+}
+
+function placeName(place: Place): string {
+  const named = [place.city, place.country].filter((part) => part);
+  if (named.length > 0) return named.join(", ");
+  const degrees = (value: number, plus: string, minus: string): string =>
+    `${Math.abs(value).toFixed(1)}° ${value < 0 ? minus : plus}`;
+  return `${degrees(place.latitude, "N", "S")}, ${degrees(place.longitude, "E", "W")}`;
+}
+
+const NUMBER = new Intl.NumberFormat("en");
+const LONG_DAY = new Intl.DateTimeFormat("en", {
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  timeZone: "UTC",
+});
+const DAY = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const SHORT_DAY = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
+
+/** 12345 as 12,345. */
+export function number(value: number): string {
+  return NUMBER.format(value);
+}
+
+/** A number and its noun: 1 view, 2 views. */
+export function counted(value: number, noun: string): string {
+  return `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
+/** A moment as its UTC day: May 17, 2015. */
+export function date(ms: number): string {
+  return DAY.format(ms);
+}
+
+/** A day with its weekday, or short for the axis. */
+export function dayName(day: string, short = false): string {
+  return (short ? SHORT_DAY : LONG_DAY).format(Date.parse(day));
+}

@@ -1,0 +1,3 @@
+import { track } from "./tracker.js";
+
+track(window, document.currentScript as HTMLScriptElement | null);
