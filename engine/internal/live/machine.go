@@ -300,16 +300,16 @@ func (m *Machine) advanceIfDue(now uint64) {
 
 // Stats counts what a machine holds. All fields are zero once every set is closed and every run reported.
 type Stats struct {
-	Sets        int // open sets
-	Watches     int // slots of all sets
-	Queries     int // distinct queries, watched or still running
-	Runs        int // runs in progress
-	Points      int // point reads in the touch index
-	Ranges      int // range reads in the touch index
-	History     int // groups remembered for the runs in progress
-	Wakes       int // results that end at a known time
-	Delays      int // queries that wait for their turn to run again
-	Awaits      int // sets that wait for a newer watermark
+	Sets    int // open sets
+	Watches int // slots of all sets
+	Queries int // distinct queries, watched or still running
+	Runs    int // runs in progress
+	Points  int // point reads in the touch index
+	Ranges  int // range reads in the touch index
+	History int // groups remembered for the runs in progress
+	Wakes   int // results that end at a known time
+	Delays  int // queries that wait for their turn to run again
+	Awaits  int // sets that wait for a newer watermark
 }
 
 // Stats returns what the machine holds at the moment.
@@ -318,7 +318,7 @@ func (m *Machine) Stats() Stats {
 		Sets: len(m.sets), Watches: m.watches, Queries: len(m.queries), Runs: len(m.runs),
 		Points: m.touch.pointCount, Ranges: m.touch.rangeCount,
 		History: m.history.len(),
-		Wakes: m.wakes.len(), Delays: m.delays.len(), Awaits: m.awaits.len(),
+		Wakes:   m.wakes.len(), Delays: m.delays.len(), Awaits: m.awaits.len(),
 	}
 }
 

@@ -144,11 +144,13 @@ func (m *Machine) Poll(id SetID, min Timestamp, now uint64) (Round, bool, []Effe
 			return Round{}, false, m.effects
 		}
 		m.awaits.remove(&s.await)
-		s.open = true
+		s.open, s.floor = true, s.lowest()
 		for _, w := range s.slots {
 			w.inRound = true
 		}
-		m.pin(s, now)
+		if !s.agree() {
+			m.pin(s, now)
+		}
 	}
 	if s.pending > 0 {
 		return Round{}, false, m.effects
@@ -158,16 +160,16 @@ func (m *Machine) Poll(id SetID, min Timestamp, now uint64) (Round, bool, []Effe
 	return round, ok, m.effects
 }
 
-// pin decides where each slot of an open round gets its result from.
+// pin decides where each slot of an open round gets a result from that is valid at the newest watermark, or may be.
 func (m *Machine) pin(s *set, now uint64) {
+	if s.pins >= pinsMax {
+		broken("round of set %d ended without a common timestamp", s.id)
+	}
+	s.pins++
 	if low := s.lowest(); low <= m.newest {
 		s.floor = low // At a later pin it may have risen.
 	}
 	s.pending = 0
-	if s.agree() {
-		return
-	}
-	s.pins++
 	for _, w := range s.slots {
 		if !w.inRound {
 			continue
@@ -190,7 +192,8 @@ func (m *Machine) pin(s *set, now uint64) {
 	}
 }
 
-// agree holds the newest result of every slot if they have a timestamp in common that the round may have.
+// agree completes an open round with the newest result of every slot if these have a timestamp in common that the round
+// may have.
 func (s *set) agree() bool {
 	low, high := s.floor, open
 	for _, w := range s.slots {
@@ -211,6 +214,7 @@ func (s *set) agree() bool {
 			w.held, w.wait = w.query.newest, nil
 		}
 	}
+	s.pending = 0
 	return true
 }
 
@@ -246,13 +250,12 @@ func (m *Machine) receive(w *watch, res *result, now uint64) {
 	m.settle(s, now)
 }
 
-// settle pins an open round again if its results cannot agree, and announces it if it is complete.
+// settle completes an open round if it can be, and pins it again if its results cannot agree any more.
 func (m *Machine) settle(s *set, now uint64) {
-	if low, high := s.span(); low > high {
-		if s.pins >= pinsMax {
-			broken("round of set %d ended without a common timestamp", s.id)
+	if !s.agree() {
+		if low, high := s.span(); low > high {
+			m.pin(s, now)
 		}
-		m.pin(s, now)
 	}
 	if s.pending == 0 {
 		m.notify(s)
@@ -285,6 +288,9 @@ func (m *Machine) drop(s *set) {
 
 // take closes a complete round and returns it, false when it has nothing that was asked for.
 func (m *Machine) take(s *set) (Round, bool) {
+	if s.pins > 0 {
+		s.agree() // Newer results may have come since it was complete.
+	}
 	_, high := s.span()
 	round := Round{At: min(high, m.newest)}
 	for _, w := range s.slots {
