@@ -7,23 +7,36 @@ import (
 
 // The limits on documents, beyond those on all values.
 const (
-	DocumentDepthMax     = 16      // nesting, the document itself included
-	DocumentBytesMax     = 1 << 20 // by Size
-	IdentifierBytesMax   = 64      // bytes of a field name at the top of a document
-	sizeNumber           = 9
-	sizeSimple           = 1 // null, booleans, undefined
-	sizeContentOverhead  = 2 // strings, bytes, arrays, objects
-	sizeFieldOverhead    = 1
+	DocumentDepthMax   = 16      // nesting, the document itself included
+	DocumentBytesMax   = 1 << 20 // by Size
+	IdentifierBytesMax = 64      // bytes of a field name at the top of a document
+)
+
+// What Size counts: a number; null, a boolean and undefined; what strings, bytes, arrays and objects have
+// beside their content; what a field has beside its name and value.
+const (
+	sizeNumber  = 9
+	sizeSimple  = 1
+	sizeContent = 2
+	sizeField   = 1
+)
+
+// The texts of LimitError.Limit.
+const (
 	limitNesting         = "nesting"
 	limitSize            = "document size in bytes"
-	limitFields          = "fields of an object"
-	limitElements        = "elements of an array"
+	limitFields          = "number of fields of an object"
+	limitElements        = "number of elements of an array"
 	limitFieldNameBytes  = "length of a field name"
 	limitIdentifierBytes = "length of a top-level field name"
-	reasonNotObject      = "a document must be an object"
-	reasonUndefined      = "undefined is not a value that can be stored"
-	reasonReserved       = "top-level field names starting with _ are reserved"
-	reasonNotIdentifier  = "a top-level field name must start with a letter and hold only letters, digits and _"
+)
+
+// The texts of DocumentError.Reason.
+const (
+	reasonNotObject     = "a document must be an object"
+	reasonUndefined     = "undefined cannot be stored"
+	reasonReserved      = "top-level field names that start with _ are reserved"
+	reasonNotIdentifier = "a top-level field name must start with a letter and hold only letters, digits and _"
 )
 
 // LimitError reports a value that is larger than allowed.
@@ -63,17 +76,17 @@ func Size(v Value) int {
 	case KindInt64, KindFloat64:
 		return sizeNumber
 	case KindString, KindBytes:
-		return int(v.bits) + sizeContentOverhead
+		return int(v.bits) + sizeContent
 	case KindArray:
-		size := sizeContentOverhead
+		size := sizeContent
 		for _, e := range v.elems() {
 			size += Size(e)
 		}
 		return size
 	case KindObject:
-		size := sizeContentOverhead
+		size := sizeContent
 		for _, f := range v.fields() {
-			size += len(f.Name) + sizeFieldOverhead + Size(f.Value)
+			size += len(f.Name) + sizeField + Size(f.Value)
 		}
 		return size
 	default:
@@ -99,7 +112,7 @@ func CheckDocument(v Value) error {
 			return &LimitError{Limit: limitIdentifierBytes, Got: len(f.Name), Max: IdentifierBytesMax, Path: "." + f.Name}
 		}
 	}
-	c := documentCheck{}
+	var c documentCheck
 	return c.value(v, 0)
 }
 
@@ -122,18 +135,19 @@ func identifierFault(name string) string {
 
 // documentCheck walks a document. The place is kept as a list of steps and written out only for an error.
 type documentCheck struct {
-	steps []step
+	steps [DocumentDepthMax]step
 }
 
-// step is one field name, or one index when the name is empty and index is not negative.
+// step is one element of an array, or one field of an object when index is negative.
 type step struct {
 	name  string
 	index int
 }
 
-func (c *documentCheck) path() string {
+// path writes out the first n steps.
+func (c *documentCheck) path(n int) string {
 	var b []byte
-	for _, s := range c.steps {
+	for _, s := range c.steps[:n] {
 		if s.index >= 0 {
 			b = append(strconv.AppendInt(append(b, '['), int64(s.index), 10), ']')
 		} else {
@@ -143,53 +157,52 @@ func (c *documentCheck) path() string {
 	return string(b)
 }
 
-func (c *documentCheck) limit(name string, got, most int) error {
-	return &LimitError{Limit: name, Got: got, Max: most, Path: c.path()}
-}
-
 // value checks v, which is inside depth arrays and objects.
 func (c *documentCheck) value(v Value, depth int) error {
 	switch v.kind {
 	case KindUndefined:
-		return &DocumentError{Reason: reasonUndefined, Path: c.path()}
+		return &DocumentError{Reason: reasonUndefined, Path: c.path(depth)}
 	case KindArray, KindObject:
 		if depth == DocumentDepthMax {
-			return c.limit(limitNesting, depth+1, DocumentDepthMax)
+			return &LimitError{Limit: limitNesting, Got: depth + 1, Max: DocumentDepthMax, Path: c.path(depth)}
 		}
+		if v.kind == KindArray {
+			return c.array(v, depth)
+		}
+		return c.object(v, depth)
 	default:
 		return nil
 	}
-	c.steps = append(c.steps, step{})
-	last := len(c.steps) - 1
-	if v.kind == KindArray {
-		if n := int(v.bits); n > ElementsMax {
-			c.steps = c.steps[:last]
-			return c.limit(limitElements, n, ElementsMax)
-		}
-		for i, e := range v.elems() {
-			c.steps[last] = step{index: i}
-			if err := c.value(e, depth+1); err != nil {
-				return err
-			}
-		}
-	} else {
-		if n := int(v.bits); n > FieldsMax {
-			c.steps = c.steps[:last]
-			return c.limit(limitFields, n, FieldsMax)
-		}
-		for _, f := range v.fields() {
-			c.steps[last] = step{name: f.Name, index: -1}
-			if len(f.Name) > FieldNameBytesMax {
-				return c.limit(limitFieldNameBytes, len(f.Name), FieldNameBytesMax)
-			}
-			if reason := nameFault(f.Name); reason != "" {
-				return &DocumentError{Reason: reason, Path: c.path()}
-			}
-			if err := c.value(f.Value, depth+1); err != nil {
-				return err
-			}
+}
+
+func (c *documentCheck) array(v Value, depth int) error {
+	if n := v.Len(); n > ElementsMax {
+		return &LimitError{Limit: limitElements, Got: n, Max: ElementsMax, Path: c.path(depth)}
+	}
+	for i, e := range v.elems() {
+		c.steps[depth] = step{index: i}
+		if err := c.value(e, depth+1); err != nil {
+			return err
 		}
 	}
-	c.steps = c.steps[:last]
+	return nil
+}
+
+func (c *documentCheck) object(v Value, depth int) error {
+	if n := len(v.fields()); n > FieldsMax {
+		return &LimitError{Limit: limitFields, Got: n, Max: FieldsMax, Path: c.path(depth)}
+	}
+	for _, f := range v.fields() {
+		c.steps[depth] = step{name: f.Name, index: -1}
+		if n := len(f.Name); n > FieldNameBytesMax {
+			return &LimitError{Limit: limitFieldNameBytes, Got: n, Max: FieldNameBytesMax, Path: c.path(depth + 1)}
+		}
+		if reason := nameFault(f.Name); reason != "" {
+			return &DocumentError{Reason: reason, Path: c.path(depth + 1)}
+		}
+		if err := c.value(f.Value, depth+1); err != nil {
+			return err
+		}
+	}
 	return nil
 }

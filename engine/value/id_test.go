@@ -43,7 +43,7 @@ func TestIDVectors(t *testing.T) {
 			}
 			got, err := value.ParseID(tc.text)
 			if err != nil || got != tc.id {
-				t.Errorf("ParseID(%q) = %x, %v, want %x", tc.text, got, err, tc.id)
+				t.Errorf("ParseID(%q) = %v, %v, want %v", tc.text, got, err, tc.id)
 			}
 		})
 	}
@@ -68,14 +68,14 @@ func TestNewID(t *testing.T) {
 		0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, byte(day >> 8), byte(day),
 	}}
 	if id != want {
-		t.Errorf("NewID = %x, want %x", id, want)
+		t.Errorf("NewID = %v, want %v", id, want)
 	}
 	if got := value.NewID(1, time.UnixMilli(-1), 7); got != value.NewID(1, time.UnixMilli(0), 7) {
-		t.Errorf("an id before 1970 is %x", got)
+		t.Errorf("an id before 1970 is %v", got)
 	}
 	last := value.NewID(1, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), 7)
 	if last.Key[14] != 0xFF || last.Key[15] != 0xFF {
-		t.Errorf("an id of the year 9999 is %x, want the last day there is", last)
+		t.Errorf("an id of the year 9999 is %v, want the last day there is", last)
 	}
 	if last.IsZero() || !(value.ID{}).IsZero() {
 		t.Error("IsZero is wrong")
@@ -104,7 +104,7 @@ func TestParseIDRefuses(t *testing.T) {
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			if id, err := value.ParseID(tc.text); !errors.Is(err, value.ErrBadID) {
-				t.Errorf("ParseID(%q) = %x, %v, want ErrBadID", tc.text, id, err)
+				t.Errorf("ParseID(%q) = %v, %v, want ErrBadID", tc.text, id, err)
 			}
 		})
 	}
@@ -151,7 +151,7 @@ func TestIDRoundTrip(t *testing.T) {
 		}
 		got, err := value.ParseID(text)
 		if err != nil || got != id {
-			t.Fatalf("ParseID(%q) = %x, %v, want %x", text, got, err, id)
+			t.Fatalf("ParseID(%q) = %v, %v, want %v", text, got, err, id)
 		}
 	})
 }
@@ -165,7 +165,7 @@ func TestIDAnyChangedCharacterIsRefused(t *testing.T) {
 		// A single changed character changes at most two neighbouring bytes; the checksum can miss
 		// that, but what is accepted must then be what String writes.
 		if id, err := value.ParseID(string(text)); err == nil && id.String() != string(text) {
-			t.Fatalf("ParseID(%q) = %x, whose form is %q", text, id, id)
+			t.Fatalf("ParseID(%q) = %v, whose form is %q", text, id, id)
 		}
 	})
 }
@@ -185,7 +185,7 @@ func FuzzParseID(f *testing.F) {
 			return
 		}
 		if got := id.String(); got != s {
-			t.Fatalf("ParseID(%q) = %x, whose form is %q", s, id, got)
+			t.Fatalf("ParseID(%q) = %v, whose form is %q", s, id, got)
 		}
 	})
 }

@@ -78,6 +78,10 @@ func (p *parser) fail(offset int, reason string) error {
 }
 
 func (p *parser) whole() (Value, error) {
+	// Room for an ordinary document without a trip to the heap.
+	var elems [16]Value
+	var fields [24]Field
+	p.elems, p.fields = elems[:0], fields[:0]
 	v, err := p.value(0)
 	if err != nil {
 		return Value{}, err
