@@ -1,8 +1,10 @@
 import { byID, Keyed, make, setText } from "./dom.js";
-import { counted, dayName, number, scaleTop, slots, type DayViews, type Slot } from "./model.js";
+import { counted, dayName, labels, number, scaleTop, slots, type DayViews, type Label, type Slot } from "./model.js";
 
 /** At most so many columns, about two months of daily views. */
 const SLOTS_MAX = 60;
+/** With fewer days than this the columns keep their width and the rest stays empty. */
+const SLOTS_MIN = 14;
 
 /**
  * The bar chart of views by day. It is a slider to assistive technology: the arrow
@@ -58,11 +60,11 @@ export class DayChart {
     );
     this.#labels = new Keyed<Label, HTMLElement>(
       labels,
-      (label) => `${label.day} ${label.side}`,
-      (label) => make("span", label.side),
+      (label) => `${label.text} ${label.side}`,
+      (label) => make("span", `at-${label.side}`),
       (element, label) => {
         element.style.left = `${label.at * 100}%`;
-        setText(element, dayName(label.day, true));
+        setText(element, label.text);
       },
     );
     this.#table = new Keyed<DayViews, HTMLTableRowElement>(
@@ -93,7 +95,7 @@ export class DayChart {
     this.#top = scaleTop(Math.max(1, ...this.#days().map((day) => day.views)));
     const first = this.#days()[0]?.day ?? "";
     this.#table.show(days.filter((day) => day.day >= first).reverse());
-    setText(byID("days-note"), `${counted(this.#days().length, "day")}, by UTC`);
+    setText(byID("days-note"), `${counted(this.#days().length, "day")}, in UTC`);
     this.#draw();
   }
 
@@ -102,10 +104,11 @@ export class DayChart {
   }
 
   #draw(): void {
-    this.#plot.style.setProperty("--slots", String(Math.max(this.#slots.length, 14)));
+    const width = Math.max(this.#slots.length, SLOTS_MIN);
+    this.#plot.style.setProperty("--slots", String(width));
     this.#lines.show([0, 0.5, 1]);
     this.#bars.show(this.#slots);
-    this.#labels.show(labels(this.#slots));
+    this.#labels.show(labels(this.#slots, width));
     const days = this.#days();
     const index = days.findIndex((day) => day.day === this.#chosen);
     const chosen = days[index];
@@ -152,27 +155,6 @@ export class DayChart {
     const slot = this.#slots[index];
     this.#choose(slot?.kind === "day" ? slot.day : undefined);
   }
-}
-
-interface Label {
-  day: string;
-  /** Its middle, as a share of the chart's width. */
-  at: number;
-  side: "start" | "middle" | "end";
-}
-
-/** Labels under the first and the last day, and in the middle where there is room. */
-function labels(all: readonly Slot[]): Label[] {
-  const width = Math.max(all.length, 14);
-  const at = (index: number): Label[] => {
-    const slot = all[index];
-    if (slot?.kind !== "day") return [];
-    const side = index === 0 ? "start" : index === width - 1 ? "end" : "middle";
-    return [{ day: slot.day, at: (index + (side === "start" ? 0 : side === "end" ? 1 : 0.5)) / width, side }];
-  };
-  const last = all.length - 1;
-  const middle = last >= 12 ? at(Math.floor(last / 2)) : [];
-  return [...at(0), ...middle, ...(last >= 3 ? at(last) : [])];
 }
 
 function slotKey(slot: Slot): string {

@@ -73,10 +73,44 @@ function addDays(day: string, count: number): string {
   return new Date(Date.parse(day) + count * DAY_MS).toISOString().slice(0, 10);
 }
 
-/** The top of the chart's scale: the least of 1, 2 or 5 times a power of ten (but even) that holds max. */
+/** A day named under the chart. */
+export interface Label {
+  text: string;
+  /** Where, as a share of the chart's width. */
+  at: number;
+  side: "start" | "middle" | "end";
+}
+
+/**
+ * The days named under a chart of so many columns: the first, the last, those on both
+ * sides of a gap and one in the middle, as far as they do not get in each other's way.
+ */
+export function labels(all: readonly Slot[], width: number): Label[] {
+  const day = (index: number): string => {
+    const slot = all[index];
+    return slot?.kind === "day" ? slot.day : "";
+  };
+  const last = all.length - 1;
+  const years = day(0).slice(0, 4) !== day(last).slice(0, 4);
+  const gaps = all.flatMap((slot, index) => (slot.kind === "gap" ? [index + 1, index - 1] : []));
+  const shown: Label[] = [];
+  for (const index of [0, last, ...gaps, Math.floor(last / 2)]) {
+    if (!day(index)) continue;
+    const side = index === 0 ? "start" : index === width - 1 ? "end" : "middle";
+    const at = (index + (side === "start" ? 0 : side === "end" ? 1 : 0.5)) / width;
+    // A label of a short day takes a fifth of a narrow screen, with its year a third.
+    if (shown.some((label) => Math.abs(label.at - at) < (years ? 0.33 : 0.2))) continue;
+    shown.push({ text: (years ? DAY : SHORT_DAY).format(Date.parse(day(index))), at, side });
+  }
+  return shown;
+}
+
+/** The top of the chart's scale: a round number that holds max and has a whole half. */
 export function scaleTop(max: number): number {
   for (let power = 1; ; power *= 10) {
-    for (const step of [2, 4, 6, 10]) if (step * power >= max) return step * power;
+    for (const step of power === 1 ? [2, 4, 6, 8, 10] : [1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10]) {
+      if (step * power >= max) return Math.round(step * power);
+    }
   }
 }
 
@@ -157,7 +191,7 @@ export function date(ms: number): string {
   return DAY.format(ms);
 }
 
-/** A day with its weekday, or short for the axis. */
-export function dayName(day: string, short = false): string {
-  return (short ? SHORT_DAY : LONG_DAY).format(Date.parse(day));
+/** A day with its weekday: Sun, May 17, 2015. */
+export function dayName(day: string): string {
+  return LONG_DAY.format(Date.parse(day));
 }
