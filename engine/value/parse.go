@@ -78,10 +78,6 @@ func (p *parser) fail(offset int, reason string) error {
 }
 
 func (p *parser) whole() (Value, error) {
-	// Room for an ordinary document without a trip to the heap.
-	var elems [16]Value
-	var fields [24]Field
-	p.elems, p.fields = elems[:0], fields[:0]
 	v, err := p.value(0)
 	if err != nil {
 		return Value{}, err
@@ -338,6 +334,9 @@ func (p *parser) array(depth int) (Value, error) {
 		return Value{}, p.fail(open, "nested too deeply")
 	}
 	p.off++
+	if p.elems == nil {
+		p.elems = make([]Value, 0, 8)
+	}
 	base := len(p.elems)
 	if p.peek() == ']' {
 		p.off++
@@ -370,6 +369,9 @@ func (p *parser) array(depth int) (Value, error) {
 func (p *parser) object(depth int) (Value, error) {
 	open := p.off
 	p.off++
+	if p.fields == nil {
+		p.fields = make([]Field, 0, 8)
+	}
 	base := len(p.fields)
 	if p.peek() == '}' {
 		if depth == DepthMax {
@@ -413,23 +415,26 @@ func (p *parser) object(depth int) (Value, error) {
 			p.off++
 		case '}':
 			p.off++
-			fields := make([]Field, len(p.fields)-base)
-			copy(fields, p.fields[base:])
-			p.fields = p.fields[:base]
-			return p.finishObject(fields, depth), nil
+			return p.finishObject(base, depth), nil
 		default:
 			return Value{}, p.unexpected("a comma or }")
 		}
 	}
 }
 
-// finishObject returns the object of fields. Of the outermost object of a patch it notes the undefined ones.
-func (p *parser) finishObject(fields []Field, depth int) Value {
-	if !p.patch || depth > 0 {
+// finishObject returns the object at depth whose fields start at base. Of the outermost object of a patch it
+// notes the undefined ones.
+func (p *parser) finishObject(base, depth int) Value {
+	if depth > 0 {
+		fields := make([]Field, len(p.fields)-base)
+		copy(fields, p.fields[base:])
+		p.fields = p.fields[:base]
 		return normalObject(fields)
 	}
+	fields := p.fields // nothing else is open
+	p.fields = nil
 	for _, f := range fields {
-		if f.Value.kind == KindUndefined {
+		if f.Value.kind == KindUndefined { // only ever in a patch
 			p.unset = append(p.unset, f.Name)
 		}
 	}

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // Apply makes the version of t at the given timestamp. Changes are sorted by key
@@ -24,7 +25,7 @@ func (t Tree) Apply(r *Reader, at Timestamp, changes []Change, put func(node uin
 	if len(changes) == 0 {
 		return t, nil
 	}
-	a := applier{tree: t, reader: r, at: at, next: max(t.NextNode, 1), put: put, drop: drop}
+	a := applier{tree: t, reader: r, at: at, next: max(t.NextNode, 1), put: put}
 	root, err := a.change(changes)
 	if err != nil {
 		return Tree{}, err
@@ -47,6 +48,7 @@ func (t Tree) Apply(r *Reader, at Timestamp, changes []Change, put func(node uin
 			top, height = top.draft.kids[0], height-1
 		}
 		out.Height = height
+		a.buf = make([]byte, 0, blockBytesTypical)
 		out.Root, out.Entries = a.write(&top)
 	}
 	out.NextNode = a.next
@@ -90,11 +92,10 @@ type applier struct {
 	at     Timestamp
 	next   uint64
 	put    func(node uint64, block []byte)
-	drop   func(node uint64)
 
 	replaced []Ref    // versions that are not part of the new tree
 	dropped  []uint64 // nodes that are not
-	buf      []byte   // for encoding
+	buf      []byte   // for encoding, reused for every node
 }
 
 // draft is a node being made. Until it is settled it may be empty or weigh too
@@ -105,10 +106,20 @@ type draft struct {
 	// keys are the entries of a leaf, or the separators between kids. They may
 	// be shared with cached nodes and are never changed in place.
 	keys   keyList
-	kids   []slot
 	weight int
+	// base and patches are a branch in which only the content of some children
+	// changed, which is the usual case. Any other branch lists its kids.
+	base    *node
+	patches []patch
+	kids    []slot
 	// appended tells that a leaf grew at its end only: more will likely come there.
 	appended bool
+}
+
+// patch replaces child i of a draft's base.
+type patch struct {
+	i    int
+	slot slot
 }
 
 // slot is a child in a draft: as stored, or a draft itself.
@@ -145,7 +156,7 @@ func (a *applier) changeNode(ref Ref, n *node, changes []Change) (*draft, error)
 	if n.leaf() {
 		return a.changeLeaf(ref.Node, &n.keys, changes)
 	}
-	d := &draft{id: ref.Node, level: n.level, keys: n.keys, kids: kidSlots(n)}
+	d := &draft{id: ref.Node, level: n.level, keys: n.keys, base: n}
 	settled := true
 	for i := 0; len(changes) > 0; {
 		i = n.route(changes[0].Key, i)
@@ -157,11 +168,12 @@ func (a *applier) changeNode(ref Ref, n *node, changes []Change) (*draft, error)
 		if err != nil {
 			return nil, err
 		}
-		d.kids[i].draft, err = a.changeNode(d.kids[i].ref, kid, changes[:end])
-		if err != nil {
+		p := patch{i: i}
+		if p.slot.draft, err = a.changeNode(n.kids[i].ref, kid, changes[:end]); err != nil {
 			return nil, err
 		}
-		settled = settled && d.kids[i].settled()
+		d.patches = append(d.patches, p)
+		settled = settled && p.slot.settled()
 		changes = changes[end:]
 	}
 	if settled {
@@ -247,18 +259,25 @@ func (a *applier) changeLeaf(id uint64, old *keyList, changes []Change) (*draft,
 // clip shortens a key for an error message.
 func clip(key []byte) []byte { return key[:min(len(key), 64)] }
 
-// kidSlots returns the children of a stored branch as slots.
-func kidSlots(n *node) []slot {
-	kids := make([]slot, len(n.kids))
-	for i := range kids {
-		kids[i].ref, kids[i].count = n.kids[i].ref, n.kids[i].end-n.start(i)
+// list turns a branch with a base into one that lists its kids.
+func (d *draft) list() {
+	if d.base == nil {
+		return
 	}
-	return kids
+	d.kids = make([]slot, len(d.base.kids))
+	for i := range d.kids {
+		d.kids[i].ref, d.kids[i].count = d.base.kids[i].ref, d.base.kids[i].end-d.base.start(i)
+	}
+	for _, p := range d.patches {
+		d.kids[p.i] = p.slot
+	}
+	d.base, d.patches = nil, nil
 }
 
-// separated returns the children with their separators filled in; first is that
-// of the first child.
+// separated returns the kids with their separators filled in; first is that of
+// the first kid.
 func (d *draft) separated(first []byte) []slot {
+	d.list()
 	size := 0
 	for i := range d.keys.len() {
 		size += d.keys.size(i)
@@ -379,7 +398,7 @@ func (a *applier) open(level int, s slot) (*draft, error) {
 	a.replaced = append(a.replaced, s.ref)
 	d := &draft{id: s.ref.Node, level: level, keys: n.keys}
 	if level > 0 {
-		d.kids = kidSlots(n)
+		d.base = n
 	}
 	return d, nil
 }
@@ -390,6 +409,7 @@ func (s slot) cut(out []slot) []slot {
 	d := s.draft
 	items := d.keys.len()
 	if d.level > 0 {
+		d.list()
 		items = len(d.kids)
 	}
 	// sums[i] is the weight of the items before i.
@@ -480,7 +500,23 @@ func (a *applier) write(s *slot) (Ref, int64) {
 		a.next++
 	}
 	n := &node{at: a.at, level: d.level, keys: d.keys}
-	if d.level > 0 {
+	if d.base != nil {
+		n.kids = slices.Clone(d.base.kids)
+		shift := int64(0)
+		for j := range d.patches {
+			p := &d.patches[j]
+			ref, count := a.write(&p.slot)
+			begin, end := p.i, len(n.kids)
+			if j+1 < len(d.patches) {
+				end = d.patches[j+1].i
+			}
+			shift += count - (d.base.kids[begin].end - d.base.start(begin))
+			n.kids[begin].ref = ref
+			for k := begin; k < end; k++ {
+				n.kids[k].end += shift
+			}
+		}
+	} else if d.level > 0 {
 		n.kids = make([]child, len(d.kids))
 		end := int64(0)
 		for i := range d.kids {

@@ -19,6 +19,9 @@ const (
 	checksumBytes    = 4
 	blockHeaderBytes = 1 + 1 + 1 + 8 // version, level, columns, timestamp
 
+	// blockBytesTypical is room enough for any block with short keys.
+	blockBytesTypical = 6 << 10
+
 	// levelMax is far above what 2^63 entries need at the lowest fan-out.
 	levelMax = 31
 )
@@ -48,21 +51,28 @@ func appendBlock(dst []byte, agg uint32, id uint64, n *node) []byte {
 	} else {
 		dst = binary.AppendUvarint(dst, uint64(len(n.kids)))
 	}
-	for i := range n.keys.len() {
-		if i > 0 {
+	start := 0
+	for i, end := range n.keys.ends {
+		if i == 0 {
+			dst = binary.AppendUvarint(dst, uint64(n.keys.size(0)))
+			dst = append(dst, n.keys.prefix...)
+			dst = append(dst, n.keys.tails[:end]...)
+		} else {
+			rest := n.keys.tails[start+int(n.keys.shared[i])-len(n.keys.prefix) : end]
 			dst = binary.AppendUvarint(dst, uint64(n.keys.shared[i]))
+			dst = binary.AppendUvarint(dst, uint64(len(rest)))
+			dst = append(dst, rest...)
 		}
-		a, b := n.keys.rest(i)
-		dst = binary.AppendUvarint(dst, uint64(len(a)+len(b)))
-		dst = append(dst, a...)
-		dst = append(dst, b...)
+		start = int(end)
 	}
-	for _, kid := range n.kids {
-		dst = binary.AppendUvarint(dst, kid.ref.Node)
-		dst = binary.AppendUvarint(dst, n.at-kid.ref.At)
+	for i := range n.kids {
+		dst = binary.AppendUvarint(dst, n.kids[i].ref.Node)
+		dst = binary.AppendUvarint(dst, n.at-n.kids[i].ref.At)
 	}
-	for i, kid := range n.kids {
-		dst = binary.AppendUvarint(dst, uint64(kid.end-n.start(i)))
+	before := int64(0)
+	for i := range n.kids {
+		dst = binary.AppendUvarint(dst, uint64(n.kids[i].end-before))
+		before = n.kids[i].end
 	}
 	return binary.LittleEndian.AppendUint32(dst, crc32.Update(blockSeed(agg, id), castagnoli, dst[begin:]))
 }

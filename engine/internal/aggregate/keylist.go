@@ -46,15 +46,6 @@ func (l *keyList) appendHead(dst []byte, i, n int) []byte {
 	return append(dst, l.tail(i)[:n-len(l.prefix)]...)
 }
 
-// rest returns what front coding stores of key i, in two parts: what follows the
-// bytes shared with key i-1.
-func (l *keyList) rest(i int) (a, b []byte) {
-	if i == 0 {
-		return l.prefix, l.tail(0)
-	}
-	return nil, l.tail(i)[int(l.shared[i])-len(l.prefix):]
-}
-
 // search returns the position of the first key >= key among those from lo on,
 // and whether it is equal.
 func (l *keyList) search(key []byte, lo int) (pos int, found bool) {

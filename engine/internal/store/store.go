@@ -272,6 +272,9 @@ func (b *Batch) Delete(key []byte) error { return b.b.Delete(key, nil) }
 // DeleteRange removes the keys in [start, end).
 func (b *Batch) DeleteRange(start, end []byte) error { return b.b.DeleteRange(start, end, nil) }
 
+// Empty reports whether the batch changes nothing.
+func (b *Batch) Empty() bool { return b.b.Empty() }
+
 // Len returns the size of the batch in bytes.
 func (b *Batch) Len() int { return b.b.Len() }
 

@@ -1,0 +1,334 @@
+package engine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
+	"github.com/halcyon-db/halcyon/engine/internal/commit"
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/store"
+	"github.com/halcyon-db/halcyon/engine/internal/txn"
+)
+
+// straysMax is how many runs of one function may hang in the committer's turn
+// before the function is refused.
+const straysMax = 3
+
+// committer drives the commit machine: the one goroutine that decides the
+// order of commits. DB.Open starts it, DB.Close stops it.
+type committer struct {
+	db      *DB
+	m       *commit.Machine
+	durable chan Timestamp // one for each group the publisher has finished
+	sealed  chan sealed    // to the publisher, in order
+	turns   chan turn      // to the goroutine that executes in turn
+	strays  map[string]int // by function name
+	failed  error
+}
+
+// sealed is a group on its way to the disk.
+type sealed struct {
+	group   commit.Group
+	pending *store.Pending // nil when there was nothing to write
+	state   *state
+}
+
+// turn is one execution in the committer's turn.
+type turn struct {
+	m    *mutation
+	tx   *Tx
+	done chan turnDone
+}
+
+type turnDone struct {
+	result []byte
+	replay *Receipt
+	err    error
+}
+
+func newCommitter(db *DB, last uint64) *committer {
+	o := commit.Options{}
+	return &committer{
+		db: db, m: commit.New(o, last),
+		durable: make(chan Timestamp, 8), sealed: make(chan sealed, 8),
+		turns: make(chan turn), strays: map[string]int{},
+	}
+}
+
+func (c *committer) now() uint64 { return micros(c.db.o.Clock.Now()) }
+
+// run takes submissions until the database closes and everything accepted is
+// with the publisher.
+func (c *committer) run() {
+	defer close(c.sealed)
+	defer close(c.turns)
+	moveTime := false
+	for {
+		// Sealing as soon as nothing waits keeps latency low; while the disk is
+		// behind, submissions gather in the open group.
+		closing := false
+		if c.m.CanSeal() && (c.m.Pending() > 0 || moveTime) {
+			moveTime = c.drain() || moveTime
+			c.seal()
+			moveTime = false
+			continue
+		}
+		submissions := c.db.submissions
+		if c.m.Full() {
+			submissions = nil
+		}
+		select {
+		case m := <-submissions:
+			c.submit(m)
+		case <-c.db.moveTime:
+			moveTime = true
+		case <-c.durable:
+			c.m.Durable(uint64(c.db.states.oldest()))
+		case <-c.db.closing:
+			closing = true
+		}
+		if closing {
+			c.finish()
+			return
+		}
+	}
+}
+
+// drain submits what waits, up to a full group.
+func (c *committer) drain() (moveTime bool) {
+	for !c.m.Full() {
+		select {
+		case m := <-c.db.submissions:
+			c.submit(m)
+		case <-c.db.moveTime:
+			moveTime = true
+		default:
+			return moveTime
+		}
+	}
+	return moveTime
+}
+
+// finish commits what was submitted before the end.
+func (c *committer) finish() {
+	for {
+		c.drain()
+		if c.m.Pending() == 0 {
+			return
+		}
+		for !c.m.CanSeal() {
+			<-c.durable
+			c.m.Durable(uint64(c.db.states.oldest()))
+		}
+		c.seal()
+	}
+}
+
+func (c *committer) submit(m *mutation) {
+	if c.failed != nil {
+		m.verdict <- verdict{err: c.failed}
+		return
+	}
+	switch v, _ := c.m.Submit(&m.attempt, c.now()); v {
+	case commit.Retry:
+		m.verdict <- verdict{retry: true}
+	case commit.Turn:
+		c.turn(m)
+	case commit.Accepted:
+		// Answered by the publisher.
+	}
+}
+
+// turn executes a mutation again on the open group's overlay, where nothing
+// can come between its reads and its writes.
+func (c *committer) turn(m *mutation) {
+	if c.strays[m.Name] >= straysMax {
+		m.verdict <- verdict{err: fmt.Errorf("%s: %w", m.Name, ErrFunctionStuck)}
+		return
+	}
+	s := c.db.states.beginAttempt()
+	tx := c.db.newTx(s, c.m.Overlay(), true, c.db.o.Clock.Now())
+	t := turn{m: m, tx: tx, done: make(chan turnDone, 1)}
+	c.turns <- t
+	limit := time.NewTimer(c.db.o.FunctionTimeMax)
+	defer limit.Stop()
+	var d turnDone
+	select {
+	case d = <-t.done:
+	case <-limit.C:
+		// The goroutine cannot be stopped. Its Tx fails from here on, so that it
+		// can touch nothing, and another one takes the next turns.
+		tx.end(ErrTimeout)
+		c.strays[m.Name]++
+		c.db.stray(m.Name)
+		go c.executeTurns()
+		m.verdict <- verdict{err: ErrTimeout, at: Timestamp(c.m.Last())}
+		return
+	}
+	m.result = d.result
+	if d.replay != nil || d.err != nil || tx.mu.own.Empty() {
+		// It rests on everything accepted so far.
+		m.verdict <- verdict{at: Timestamp(c.m.Last()), replay: d.replay, err: d.err}
+		return
+	}
+	m.attempt = commit.Attempt{Snapshot: c.m.Last(), Reads: &tx.mu.reads, Writes: &tx.mu.own, Owner: m}
+	c.m.Accept(&m.attempt, c.now())
+}
+
+// executeTurns runs functions for the committer until it ends, or until the
+// committer gave up waiting for it. The committer starts it.
+func (c *committer) executeTurns() {
+	for t := range c.turns {
+		result, replay, err := c.db.execute(t.m, t.tx)
+		c.db.states.endAttempt(t.tx.state)
+		t.done <- turnDone{result, replay, err}
+	}
+}
+
+// seal closes the open group, makes it visible to mutations and hands it to
+// the publisher.
+func (c *committer) seal() {
+	g := c.m.Seal(c.now())
+	base := c.db.states.newestApplied()
+	next := &state{at: Timestamp(g.At), trees: base.trees}
+	var pending *store.Pending
+	if len(g.Attempts) == 0 && g.Lease == 0 {
+		base.snap.Retain()
+		next.snap = base.snap
+	} else {
+		b := c.db.store.NewBatch()
+		err := c.fill(b, &g, base, next)
+		if err == nil {
+			pending, err = c.db.store.Apply(b)
+		}
+		if err != nil {
+			c.fail(g, err)
+			return
+		}
+		next.snap = c.db.store.NewSnapshot()
+	}
+	c.db.states.apply(next)
+	c.sealed <- sealed{g, pending, next}
+}
+
+// fail refuses a group that could not be written, and everything after it.
+func (c *committer) fail(g commit.Group, err error) {
+	c.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	for _, a := range g.Attempts {
+		a.Owner.(*mutation).verdict <- verdict{err: c.failed}
+	}
+	c.m.Durable(uint64(c.db.states.oldest()))
+	c.db.fail(c.failed)
+}
+
+// fill writes a group into a batch: rows and index entries, blocks of
+// aggregates, the change record, the lease.
+func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) error {
+	var err error
+	record := newRecord(g)
+	g.Writes.EachWrite(func(k string, w txn.Write) bool {
+		key := []byte(k)
+		switch {
+		case w.Touched:
+			return true
+		case w.Deleted:
+			err = b.Delete(key)
+		default:
+			err = b.Set(key, w.Value)
+		}
+		record.add(key, w)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	if next.trees, err = c.db.applyAggregates(b, base, g); err != nil {
+		return err
+	}
+	if g.Lease != 0 {
+		if err := b.Set(metaKey(metaClock), binary.BigEndian.AppendUint64(nil, g.Lease)); err != nil {
+			return err
+		}
+	}
+	if len(g.Attempts) == 0 {
+		return nil
+	}
+	return b.Set(keys.AppendLog(nil, g.At), record.bytes())
+}
+
+// applyAggregates writes the blocks that a group changes and returns the trees
+// after it.
+func (db *DB) applyAggregates(b *store.Batch, base *state, g *commit.Group) ([]aggregate.Tree, error) {
+	trees := base.trees
+	for _, a := range db.catalog.aggregates {
+		var changes []aggregate.Change
+		g.Writes.EachEntry(keys.Prefixed(keys.AppendEntry(nil, a.id)), func(k string, d int8) bool {
+			changes = append(changes, aggregate.Change{Key: []byte(k[entryPrefix:]), Delta: d})
+			return true
+		})
+		if len(changes) == 0 {
+			continue
+		}
+		t, err := db.applyTree(b, base, trees[a.slot], g.At, changes)
+		if err != nil {
+			return nil, fmt.Errorf("aggregate %s of %s: %w", a.Name, a.table.Name, err)
+		}
+		if &trees[0] == &base.trees[0] {
+			trees = append([]aggregate.Tree(nil), trees...)
+		}
+		trees[a.slot] = t
+	}
+	return trees, nil
+}
+
+func (db *DB) applyTree(b *store.Batch, base *state, t aggregate.Tree, at uint64, changes []aggregate.Change) (aggregate.Tree, error) {
+	var failed error
+	put := func(node uint64, block []byte) {
+		if err := b.Set(keys.AppendBlock(nil, t.Agg, node), block); err != nil {
+			failed = err
+		}
+	}
+	drop := func(node uint64) {
+		if err := b.Delete(keys.AppendBlock(nil, t.Agg, node)); err != nil {
+			failed = err
+		}
+	}
+	fresh, err := t.Apply(&aggregate.Reader{Cache: db.blocks, Blocks: base}, at, changes, put, drop)
+	if err != nil {
+		return t, err
+	}
+	put(0, fresh.AppendBinary(nil))
+	return fresh, failed
+}
+
+// publish waits for each group to be durable and shows it to the outside, in
+// order: first the state, then the answers to its callers, then the live
+// queries. DB.Open starts it; it ends when the committer has.
+func (c *committer) publish() {
+	for s := range c.sealed {
+		if s.pending != nil {
+			if err := s.pending.Wait(); err != nil {
+				// The durable state stays where it is, for ever.
+				c.db.fail(fmt.Errorf("%w: %w", ErrFailed, err))
+				for _, a := range s.group.Attempts {
+					a.Owner.(*mutation).verdict <- verdict{err: ErrFailed}
+				}
+				c.durable <- s.state.at
+				continue
+			}
+		}
+		c.db.states.publish(s.state)
+		for _, a := range s.group.Attempts {
+			m := a.Owner.(*mutation)
+			at := Timestamp(a.At)
+			if m.OnCommit != nil {
+				m.OnCommit(Receipt{At: at, Result: m.result})
+			}
+			m.verdict <- verdict{at: at, wrote: true}
+		}
+		c.db.hub.committed(s.state, s.group.Touched())
+		c.durable <- s.state.at
+	}
+}

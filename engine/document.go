@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/txn"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// Document is one document as a transaction read it.
+type Document struct {
+	ID           value.ID
+	CreationTime float64     // milliseconds since the Unix epoch
+	Fields       value.Value // an object without _id and _creationTime
+}
+
+// A stored row is: version (1 byte), commit timestamp (8, big-endian),
+// creation time (8, float64 bits, big-endian), fields (record codec).
+// docs/format/rows.md describes it.
+const (
+	rowVersion = 1
+	rowHeader  = 1 + txn.StampSize + 8
+)
+
+func appendRow(dst []byte, d Document) []byte {
+	dst = append(dst, rowVersion)
+	dst = binary.BigEndian.AppendUint64(dst, 0) // stamped at commit
+	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(d.CreationTime))
+	return value.AppendBinary(dst, d.Fields)
+}
+
+func decodeRow(id value.ID, b []byte) (Document, error) {
+	if len(b) < rowHeader || b[0] != rowVersion {
+		return Document{}, fmt.Errorf("%w: row %s has no valid header", ErrCorrupt, id)
+	}
+	fields, err := value.DecodeBinary(b[rowHeader:])
+	if err != nil {
+		return Document{}, fmt.Errorf("%w: row %s: %w", ErrCorrupt, id, err)
+	}
+	created := math.Float64frombits(binary.BigEndian.Uint64(b[1+txn.StampSize:]))
+	return Document{ID: id, CreationTime: created, Fields: fields}, nil
+}
+
+// field returns a document's value at a dotted path, system fields included.
+func (d Document) field(path string) value.Value {
+	switch path {
+	case creationField:
+		return value.Float64(d.CreationTime)
+	case "_id":
+		return value.String(d.ID.String())
+	}
+	return d.Fields.Path(path)
+}
+
+// appendEntry appends what follows the prefix of every index entry and every
+// aggregate entry: the fields' values in order, the creation time, the
+// document key.
+func appendEntry(dst []byte, fields []string, d Document) []byte {
+	for _, f := range fields {
+		dst = value.AppendOrdered(dst, d.Fields.Path(f))
+	}
+	dst = value.AppendOrdered(dst, value.Float64(d.CreationTime))
+	return append(dst, d.ID.Key[:]...)
+}
+
+func (ix *Index) key(d Document) []byte {
+	return appendEntry(keys.AppendIndex(make([]byte, 0, 64), ix.id), ix.fields, d)
+}
+
+func (a *Aggregate) key(d Document) []byte {
+	return appendEntry(keys.AppendEntry(make([]byte, 0, 64), a.id), a.fields, d)
+}
+
+// change puts the effects of replacing old by new into an overlay: the row,
+// the index entries, the aggregates' entries. Either may be absent.
+func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error {
+	row := keys.AppendRow(nil, t.Number, id.Key)
+	if fresh == nil {
+		o.Delete(row)
+	} else {
+		o.Set(row, txn.Write{Value: appendRow(nil, *fresh), Stamped: true})
+	}
+	for _, ix := range t.indexes {
+		if ix.id == 0 {
+			continue
+		}
+		var was, is []byte
+		if old != nil {
+			was = ix.key(*old)
+		}
+		if fresh != nil {
+			if is = ix.key(*fresh); len(is) > indexKeySizeMax {
+				return fmt.Errorf("table %s: %w", t.Name, &LimitError{Limit: "bytes in a key of index " + ix.Name, Max: indexKeySizeMax})
+			}
+		}
+		switch {
+		case was != nil && is != nil && string(was) == string(is):
+			o.Touch(is)
+		default:
+			if was != nil {
+				o.Delete(was)
+			}
+			if is != nil {
+				o.Set(is, txn.Write{})
+			}
+		}
+	}
+	for _, a := range t.aggregates {
+		var was, is []byte
+		if old != nil {
+			was = a.key(*old)
+		}
+		if fresh != nil {
+			if is = a.key(*fresh); len(is) > indexKeySizeMax {
+				return fmt.Errorf("table %s: %w", t.Name, &LimitError{Limit: "bytes in a key of aggregate " + a.Name, Max: indexKeySizeMax})
+			}
+		}
+		if was != nil && is != nil && string(was) == string(is) {
+			continue
+		}
+		if was != nil {
+			o.Entry(was, -1)
+		}
+		if is != nil {
+			o.Entry(is, +1)
+		}
+	}
+	return nil
+}

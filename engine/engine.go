@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/store"
+)
+
+// DB is an open database. All methods are safe for concurrent use.
+type DB struct {
+	o       Options
+	store   *store.Store
+	catalog *catalog
+	blocks  *aggregate.Cache
+	states  states
+	places  *places
+	seeds   atomic.Uint64 // number of executions, the seed of each one's randomness
+	hub     *hub
+
+	submissions chan *mutation
+	moveTime    chan struct{} // asks for an empty group, for time alone
+	closing     chan struct{}
+	failed      chan struct{}
+	failOnce    sync.Once
+	committer   *committer
+	pipeline    sync.WaitGroup // committer, publisher, turns that are not stray, sweeper
+	straysTotal atomic.Uint64
+
+	calls struct {
+		sync.Mutex
+		closed bool
+		n      int
+		idle   chan struct{} // made by Close, closed when n is 0
+	}
+}
+
+// Open opens the database in dir, creating it when there is none, and brings
+// its indexes and aggregates in line with the schema. That takes time in
+// proportion to the rows of every table that has a new or changed one.
+//
+// Errors: ErrLocked when another process has the folder open, ErrNewerFormat,
+// ErrCorrupt, and what is wrong with the schema.
+func Open(dir string, schema Schema, opts *Options) (*DB, error) {
+	db := &DB{
+		o:           opts.withDefaults(),
+		submissions: make(chan *mutation, 1024),
+		moveTime:    make(chan struct{}, 1),
+		closing:     make(chan struct{}),
+		failed:      make(chan struct{}),
+	}
+	var err error
+	db.store, err = store.Open(dir, store.Options{
+		FS: db.o.FS, CacheBytes: db.o.CacheBytes, Logger: db.o.Logger,
+		Fatal: func(err error) { db.fail(fmt.Errorf("%w: %w", ErrFailed, err)) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	db.blocks = aggregate.NewCache(db.o.AggregateCacheBytes)
+	db.places = newPlaces(db.o.RunningMax, db.o.WaitingMax)
+	if err := db.start(schema); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), db.store.Close())
+	}
+	return db, nil
+}
+
+func (db *DB) start(schema Schema) error {
+	if err := db.load(schema); err != nil {
+		return err
+	}
+	snap := db.store.NewSnapshot()
+	s := &state{snap: snap}
+	last, err := readClock(snap)
+	if err == nil {
+		s.at = Timestamp(last)
+		s.trees, err = db.readTrees(snap)
+	}
+	if err != nil {
+		snap.Release()
+		return err
+	}
+	db.states.reset(s)
+	db.hub = newHub(db, s)
+	db.committer = newCommitter(db, last)
+	db.pipeline.Go(db.committer.run)
+	db.pipeline.Go(db.committer.publish)
+	go db.committer.executeTurns() // ends with the committer, or is a stray
+	db.pipeline.Go(db.sweep)
+	// The first state gets a timestamp of the present.
+	db.moveTime <- struct{}{}
+	return db.firstState()
+}
+
+// firstState waits until a state later than every one of an earlier process
+// is durable.
+func (db *DB) firstState() error {
+	reached := db.states.reached(db.states.durableAt() + 1)
+	if reached == nil {
+		return nil
+	}
+	select {
+	case <-reached:
+		return nil
+	case <-db.failed:
+		return ErrFailed
+	}
+}
+
+// readClock returns the largest timestamp that may ever have been handed out.
+func readClock(s *store.Snapshot) (uint64, error) {
+	b, ok, err := s.Get(metaKey(metaClock))
+	switch {
+	case err != nil:
+		return 0, err
+	case !ok:
+		return 0, nil
+	case len(b) != 8:
+		return 0, fmt.Errorf("%w: clock has %d bytes", ErrCorrupt, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+func (db *DB) readTrees(s *store.Snapshot) ([]aggregate.Tree, error) {
+	trees := make([]aggregate.Tree, len(db.catalog.aggregates))
+	for i, a := range db.catalog.aggregates {
+		b, ok, err := s.Get(keys.AppendBlock(nil, a.id, 0))
+		if err != nil {
+			return nil, err
+		}
+		trees[i] = aggregate.Tree{Agg: a.id}
+		if ok {
+			if trees[i], err = aggregate.DecodeTree(b); err != nil {
+				return nil, fmt.Errorf("%w: aggregate %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err)
+			}
+		}
+	}
+	return trees, nil
+}
+
+// Close waits for running calls, commits what they submitted, ends live
+// queries and closes the store. Calls that begin later fail with ErrClosed.
+func (db *DB) Close() error {
+	db.calls.Lock()
+	if db.calls.closed {
+		db.calls.Unlock()
+		return ErrClosed
+	}
+	db.calls.closed = true
+	idle := make(chan struct{})
+	if db.calls.n == 0 {
+		close(idle)
+	} else {
+		db.calls.idle = idle
+	}
+	db.calls.Unlock()
+	<-idle
+	db.hub.close()
+	close(db.closing)
+	db.pipeline.Wait()
+	b := db.store.NewBatch()
+	err := b.Set(metaKey(metaClock), binary.BigEndian.AppendUint64(nil, db.committer.m.Last()))
+	if err == nil && db.failure() == nil {
+		err = db.store.ApplyDurably(b)
+	}
+	db.hub.end()
+	db.states.close()
+	return errors.Join(err, db.store.Close())
+}
+
+// enter counts a call in, exit out.
+func (db *DB) enter() error {
+	db.calls.Lock()
+	defer db.calls.Unlock()
+	if db.calls.closed {
+		return ErrClosed
+	}
+	db.calls.n++
+	return nil
+}
+
+func (db *DB) exit() {
+	db.calls.Lock()
+	defer db.calls.Unlock()
+	if db.calls.n--; db.calls.n == 0 && db.calls.idle != nil {
+		close(db.calls.idle)
+		db.calls.idle = nil
+	}
+}
+
+// fail marks the database as failed: nothing is acknowledged any more.
+func (db *DB) fail(err error) {
+	db.failOnce.Do(func() {
+		db.o.Logger.Error("storage failed, nothing more can be acknowledged", "error", err)
+		close(db.failed)
+		db.o.Fatal(err)
+	})
+}
+
+func (db *DB) failure() error {
+	select {
+	case <-db.failed:
+		return ErrFailed
+	default:
+		return nil
+	}
+}
+
+// stray counts a function that did not return in the committer's turn.
+func (db *DB) stray(name string) {
+	db.straysTotal.Add(1)
+	db.o.Logger.Error("a function ran past its time limit in the committer's turn and cannot be stopped",
+		"function", name, "strays_max", straysMax)
+}
+
+// Durable returns the newest durable timestamp.
+func (db *DB) Durable() Timestamp { return db.states.durableAt() }
+
+// advance asks for a state with a timestamp of its own though nothing was
+// written. It does not wait.
+func (db *DB) advance() {
+	select {
+	case db.moveTime <- struct{}{}:
+	default: // asked for already
+	}
+}

@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/halcyon-db/halcyon/engine/internal/store"
+)
+
+// Errors that callers branch on. Timeout and Overloaded concern one call and
+// may be retried as they are.
+var (
+	ErrTimeout       = errors.New("the function ran longer than its time limit")
+	ErrOverloaded    = errors.New("too many calls are waiting; nothing was started, try again shortly")
+	ErrTooOld        = errors.New("the request is older than the outcomes kept for its client; it was not executed")
+	ErrClosed        = errors.New("the database is closed")
+	ErrFailed        = errors.New("storage failed; the process must be restarted")
+	ErrFunctionStuck = errors.New("the function is refused: several runs of it never returned")
+	ErrNoDocument    = errors.New("no such document")
+	ErrReadOnly      = errors.New("a query cannot write")
+	ErrTxDone        = errors.New("the transaction is over: a Tx must not be kept")
+	ErrCorrupt       = store.ErrCorrupt
+	ErrLocked        = store.ErrLocked
+	ErrNewerFormat   = store.ErrNewerFormat
+)
+
+// LimitError reports a limit of one transaction that a function went past.
+type LimitError struct {
+	Limit string // what is limited, in words
+	Max   int
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("too much in one transaction: %s, at most %d", e.Limit, e.Max)
+}
+
+// RangeError reports a Range that does not fit its index.
+type RangeError struct {
+	Index  string
+	Reason string
+}
+
+func (e *RangeError) Error() string { return fmt.Sprintf("range of index %s: %s", e.Index, e.Reason) }
+
+// PanicError is the outcome of a function that panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("the function panicked: %v", e.Value) }
+
+// The limits of one transaction.
+const (
+	documentsReadMax    = 32_000
+	bytesReadMax        = 16 << 20
+	intervalsMax        = 4_096
+	documentsWrittenMax = 16_000
+	bytesWrittenMax     = 16 << 20
+	indexKeySizeMax     = 4 << 10
+)

@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/halcyon-db/halcyon/engine/internal/commit"
+)
+
+// ClientID names one client over all its connections.
+type ClientID [16]byte
+
+// Call describes a mutation to the engine.
+type Call struct {
+	// Name is the function's, for diagnostics.
+	Name string
+	// Once makes the mutation happen at most once for a Client and Request
+	// number: a repeated call returns the outcome of the first. The last 1,024
+	// successes of a client are kept, for a day; an older request gets
+	// ErrTooOld and is not executed. Only mutations that wrote something are
+	// remembered: repeating one that changed nothing is harmless.
+	Once    bool
+	Client  ClientID
+	Request uint32
+	// OnCommit is called when the mutation is durable, before any live query
+	// can see its effect. It must be quick and must not call the database. It is
+	// not called for a mutation that wrote nothing.
+	OnCommit func(Receipt)
+}
+
+// Receipt is the outcome of a mutation.
+type Receipt struct {
+	// At is the timestamp of the commit. Of a mutation that wrote nothing it is
+	// that of the snapshot it read; of a replayed one, the original's.
+	At Timestamp
+	// Result is what the function returned.
+	Result []byte
+	// Replayed says that the request had been executed before.
+	Replayed bool
+}
+
+// mutation is one call of Mutate on its way.
+type mutation struct {
+	Call
+	fn      func(*Tx) ([]byte, error)
+	attempt commit.Attempt
+	result  []byte
+	err     error
+	verdict chan verdict
+}
+
+// verdict is the committer's answer to a submitted attempt.
+type verdict struct {
+	retry bool
+	at    Timestamp // durable already when wrote is set, else to be waited for
+	wrote bool
+	// replay is the outcome of an earlier execution, found in turn.
+	replay *Receipt
+	err    error
+}
+
+// Mutate executes fn as one serializable transaction and returns when what the
+// outcome rests on is durable, for errors too.
+//
+// It fails with fn's own error, or alone with ErrTimeout, ErrOverloaded,
+// ErrTooOld, ErrFunctionStuck or a *LimitError; never because another
+// transaction wrote. When ctx ends first the outcome is unknown: the mutation
+// may commit.
+func (db *DB) Mutate(ctx context.Context, call Call, fn func(*Tx) ([]byte, error)) (Receipt, error) {
+	if err := db.enter(); err != nil {
+		return Receipt{}, err
+	}
+	defer db.exit()
+	m := &mutation{Call: call, fn: fn, verdict: make(chan verdict, 1)}
+	for tries := 1; ; tries++ {
+		r, done, err := db.attempt(ctx, m, tries)
+		if done || err != nil {
+			return r, err
+		}
+	}
+}
+
+// attempt executes the mutation once in parallel with others and submits it.
+func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, done bool, err error) {
+	if err := db.places.acquire(ctx, tries > 1); err != nil {
+		return r, false, err
+	}
+	s := db.states.beginAttempt()
+	defer db.states.endAttempt(s)
+	start := db.o.Clock.Now()
+	tx := db.newTx(s, nil, true, start)
+	result, replay, err := db.execute(m, tx)
+	m.result = result
+	db.places.release()
+	cost := db.o.Clock.Now().Sub(start)
+
+	if replay != nil || err != nil || tx.mu.own.Empty() {
+		// Nothing to commit: the outcome stands on the snapshot it read.
+		r := Receipt{At: s.at, Result: m.result}
+		if replay != nil {
+			r = *replay
+		}
+		if e := db.wait(ctx, max(s.at, r.At)); e != nil {
+			return r, false, e
+		}
+		return r, true, err
+	}
+	m.attempt = commit.Attempt{
+		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: &tx.mu.own,
+		Cost: cost, Tries: tries, Owner: m,
+	}
+	select {
+	case db.submissions <- m:
+	case <-ctx.Done():
+		return r, false, ctx.Err()
+	}
+	select {
+	case v := <-m.verdict:
+		if v.retry {
+			return r, false, nil
+		}
+		r = Receipt{At: v.at, Result: m.result}
+		if v.replay != nil {
+			r = *v.replay
+		}
+		if !v.wrote && v.at != 0 {
+			if e := db.wait(ctx, v.at); e != nil {
+				return r, false, e
+			}
+		}
+		return r, true, v.err
+	case <-ctx.Done():
+		return r, false, ctx.Err()
+	}
+}
+
+// execute runs the function in tx, preceded by the lookup of its request. A
+// replayed outcome comes back instead of running it.
+func (db *DB) execute(m *mutation, tx *Tx) (result []byte, replay *Receipt, err error) {
+	result, err = tx.call(func(tx *Tx) (result []byte, err error) {
+		if m.Once {
+			if replay, err = tx.replay(m.Client, m.Request); replay != nil || err != nil {
+				return nil, err
+			}
+		}
+		if result, err = m.fn(tx); err != nil {
+			return result, err
+		}
+		if m.Once {
+			err = tx.remember(m.Client, m.Request, result)
+		}
+		return result, err
+	})
+	return result, replay, err
+}
+
+// wait returns when the durable state has reached at.
+func (db *DB) wait(ctx context.Context, at Timestamp) error {
+	reached := db.states.reached(at)
+	if reached == nil {
+		return nil
+	}
+	select {
+	case <-reached:
+		return nil
+	case <-db.failed:
+		return ErrFailed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Query executes fn on the newest durable snapshot and returns its timestamp.
+func (db *DB) Query(ctx context.Context, fn func(*Tx) error) (Timestamp, error) {
+	if err := db.enter(); err != nil {
+		return 0, err
+	}
+	defer db.exit()
+	if err := db.places.acquire(ctx, false); err != nil {
+		return 0, err
+	}
+	defer db.places.release()
+	s := db.states.acquireDurable()
+	defer db.states.release(s)
+	tx := db.newTx(s, nil, false, db.queryTime(s))
+	_, err := tx.call(func(tx *Tx) ([]byte, error) { return nil, fn(tx) })
+	return s.at, err
+}
+
+// queryTime is the time a query on s sees: never before the newest commit it
+// can see, and moving on when nothing commits.
+func (db *DB) queryTime(s *state) time.Time {
+	now := db.o.Clock.Now().UTC().Truncate(time.Microsecond)
+	if t := s.at.Time().UTC(); t.After(now) {
+		return t
+	}
+	return now
+}
+
+// places bounds how many functions execute at once and how many wait for it.
+type places struct {
+	running chan struct{}
+	waiting chan struct{}
+}
+
+func newPlaces(running, waiting int) *places {
+	return &places{make(chan struct{}, running), make(chan struct{}, waiting)}
+}
+
+// acquire takes a place. A call that was admitted before waits however many do.
+func (p *places) acquire(ctx context.Context, admitted bool) error {
+	select {
+	case p.running <- struct{}{}:
+		return nil
+	default:
+	}
+	if !admitted {
+		select {
+		case p.waiting <- struct{}{}:
+			defer func() { <-p.waiting }()
+		default:
+			return ErrOverloaded
+		}
+	}
+	select {
+	case p.running <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *places) release() { <-p.running }
+
+func newPanicError(v any) error {
+	if err, ok := v.(error); ok && errors.Is(err, ErrCorrupt) {
+		return fmt.Errorf("the function panicked: %w", err)
+	}
+	return &PanicError{Value: v, Stack: debug.Stack()}
+}

@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/txn"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// Bound is one end of a range.
+type Bound struct {
+	Value     value.Value
+	Inclusive bool
+}
+
+// Range selects entries of an index or aggregate: equality on a prefix of its
+// fields, then bounds on the next field. After the fields of an index comes
+// _creationTime. The zero Range is everything.
+type Range struct {
+	Eq           []value.Value
+	Lower, Upper *Bound
+}
+
+// bytes turns a range into keys under prefix, which has fields ordered values
+// in each key.
+func (r Range) bytes(name string, prefix []byte, fields int) (keys.Range, error) {
+	need := len(r.Eq)
+	if r.Lower != nil || r.Upper != nil {
+		need++
+	}
+	if need > fields {
+		return keys.Range{}, &RangeError{Index: name, Reason: fmt.Sprintf("%d fields are compared, it has %d", need, fields)}
+	}
+	for _, v := range r.Eq {
+		prefix = value.AppendOrdered(prefix, v)
+	}
+	prefix = prefix[:len(prefix):len(prefix)]
+	out := keys.Prefixed(prefix)
+	if b := r.Lower; b != nil {
+		out.Start = value.AppendOrdered(prefix, b.Value)
+		if !b.Inclusive {
+			out.Start = keys.Successor(out.Start)
+		}
+	}
+	if b := r.Upper; b != nil {
+		out.End = value.AppendOrdered(prefix, b.Value)
+		if b.Inclusive {
+			out.End = keys.Successor(out.End)
+		}
+	}
+	return out, nil
+}
+
+func (ix *Index) bytes(r Range) (keys.Range, error) {
+	if ix.id != 0 {
+		return r.bytes(ix.Name, keys.AppendIndex(nil, ix.id), len(ix.fields)+1)
+	}
+	// by_id: the rows themselves, whole or one of them.
+	all := keys.Prefixed(keys.AppendRows(nil, ix.table.Number))
+	switch {
+	case r.Lower != nil || r.Upper != nil || len(r.Eq) > 1:
+		return keys.Range{}, &RangeError{Index: ix.Name, Reason: "it takes one equal id or none"}
+	case len(r.Eq) == 0:
+		return all, nil
+	}
+	s, _ := r.Eq[0].AsString()
+	id, err := value.ParseID(s)
+	if err != nil || id.Table != ix.table.Number {
+		return keys.Range{Start: all.Start, End: all.Start}, nil
+	}
+	row := keys.AppendRow(nil, id.Table, id.Key)
+	return keys.Range{Start: row, End: keys.Next(row)}, nil
+}
+
+// Scan returns the documents of a range in the order of its index, or in
+// reverse. What the caller consumes is what the transaction has read: stopping
+// early keeps the rest of the range out of its read set. Changes made during a
+// scan are seen where it has not come to yet.
+func (tx *Tx) Scan(ix *Index, r Range, desc bool) iter.Seq2[Document, error] {
+	return func(yield func(Document, error) bool) {
+		if err := tx.scan(ix, r, desc, func(d Document) bool { return yield(d, nil) }); err != nil {
+			yield(Document{}, err)
+		}
+	}
+}
+
+func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) (err error) {
+	rg, err := ix.bytes(r)
+	if err != nil || rg.Empty() {
+		return err
+	}
+	if err := tx.enter(); err != nil {
+		return err
+	}
+	it, err := tx.mu.view.Iterate(rg, desc)
+	tx.leave()
+	if err != nil {
+		return err
+	}
+	var last []byte // the last key consumed
+	done := false   // the whole range was
+	defer func() {
+		// Under the lock: end must not return while the iterator is open.
+		tx.mu.Lock()
+		defer tx.mu.Unlock()
+		err = errors.Join(err, it.Close())
+		if done {
+			tx.mu.reads.AddRange(rg)
+		} else if last != nil && desc {
+			tx.mu.reads.AddRange(keys.Range{Start: last, End: rg.End})
+		} else if last != nil {
+			tx.mu.reads.AddRange(keys.Range{Start: rg.Start, End: keys.Next(last)})
+		}
+		if e := tx.intervalsLocked(); e != nil && err == nil {
+			err = e
+		}
+	}()
+	for {
+		d, ok, e := tx.scanNext(ix, it)
+		if e != nil {
+			return e
+		}
+		if !ok {
+			done = true
+			return nil
+		}
+		last = append(last[:0], it.Key()...)
+		if !yield(d) {
+			last = bytes.Clone(last)
+			return nil
+		}
+	}
+}
+
+// scanNext moves an index iterator and reads the row it points to.
+func (tx *Tx) scanNext(ix *Index, it *txn.Iterator) (Document, bool, error) {
+	if err := tx.enter(); err != nil {
+		return Document{}, false, err
+	}
+	defer tx.leave()
+	if !it.Next() {
+		return Document{}, false, nil
+	}
+	doc, err := keys.Document(it.Key())
+	if err != nil {
+		return Document{}, false, fmt.Errorf("%w: index %s: %w", ErrCorrupt, ix.Name, err)
+	}
+	id := value.ID{Table: ix.table.Number, Key: doc}
+	d, ok, err := tx.rowLocked(id, keys.AppendRow(make([]byte, 0, 32), id.Table, id.Key))
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: index %s of %s points to %s, which is missing", ErrCorrupt, ix.Name, ix.table.Name, id)
+	}
+	return d, ok, err
+}
+
+func (a *Aggregate) bytes(r Range) (keys.Range, error) {
+	return r.bytes(a.Name, keys.AppendEntry(nil, a.id), len(a.fields)+1)
+}
+
+// entryPrefix is how many bytes of an entry's key name its aggregate; the
+// tree keeps the rest.
+const entryPrefix = 5
+
+// tree returns the range as its keys inside the aggregate's tree.
+func treeRange(r keys.Range) (from, to []byte) {
+	from = r.Start[entryPrefix:]
+	if len(r.End) > entryPrefix {
+		to = r.End[entryPrefix:]
+	}
+	return from, to
+}
+
+// Count returns how many documents are in a range of an aggregate, the
+// transaction's own changes included. It costs O(log n).
+func (tx *Tx) Count(a *Aggregate, r Range) (int64, error) {
+	rg, err := a.bytes(r)
+	if err != nil || rg.Empty() {
+		return 0, err
+	}
+	if err := tx.enter(); err != nil {
+		return 0, err
+	}
+	defer tx.leave()
+	tx.mu.reads.AddRange(rg)
+	if err := tx.intervalsLocked(); err != nil {
+		return 0, err
+	}
+	return tx.countLocked(a, rg)
+}
+
+func (tx *Tx) reader() *aggregate.Reader {
+	return &aggregate.Reader{Cache: tx.db.blocks, Blocks: tx.state}
+}
+
+func (tx *Tx) countLocked(a *Aggregate, rg keys.Range) (int64, error) {
+	from, to := treeRange(rg)
+	n, err := tx.state.trees[a.slot].Count(tx.reader(), from, to)
+	if err != nil {
+		return 0, fmt.Errorf("count %s of %s: %w", a.Name, a.table.Name, err)
+	}
+	for _, o := range tx.mu.view.Layers {
+		n += o.CountEntries(rg)
+	}
+	return n, nil
+}
+
+// GroupCount is one group of an aggregate and how many documents it has.
+type GroupCount struct {
+	Group []value.Value
+	Count int64
+}
+
+// Groups returns the groups of an aggregate that have documents, in the order
+// of their values. It costs O(log n) for each group.
+func (tx *Tx) Groups(a *Aggregate) iter.Seq2[GroupCount, error] {
+	return func(yield func(GroupCount, error) bool) {
+		all := keys.Prefixed(keys.AppendEntry(nil, a.id))
+		for cursor := all; ; {
+			g, rest, ok, err := tx.nextGroup(a, cursor)
+			if err != nil {
+				yield(GroupCount{}, err)
+				return
+			}
+			if !ok || (g.Count > 0 && !yield(g, nil)) {
+				return
+			}
+			cursor = rest
+		}
+	}
+}
+
+// nextGroup returns the first group in rg, which may have become empty, and
+// the range after it.
+func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Range, ok bool, err error) {
+	if rg.Empty() {
+		return g, rest, false, nil
+	}
+	if err := tx.enter(); err != nil {
+		return g, rest, false, err
+	}
+	defer tx.leave()
+	from, _ := treeRange(rg)
+	entry, ok, err := tx.state.trees[a.slot].Seek(tx.reader(), from)
+	if err != nil {
+		return g, rest, false, fmt.Errorf("list %s of %s: %w", a.Name, a.table.Name, err)
+	}
+	if ok {
+		entry = append(keys.AppendEntry(nil, a.id), entry...)
+	}
+	for _, o := range tx.mu.view.Layers {
+		o.EachEntry(rg, func(k string, _ int8) bool {
+			if !ok || k < string(entry) {
+				entry, ok = []byte(k), true
+			}
+			return false
+		})
+	}
+	if !ok {
+		tx.mu.reads.AddRange(rg)
+		return g, rest, false, nil
+	}
+	tail := entry[entryPrefix:]
+	for range a.groups {
+		v, after, err := value.DecodeOrdered(tail)
+		if err != nil {
+			return g, rest, false, fmt.Errorf("%w: aggregate %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err)
+		}
+		g.Group, tail = append(g.Group, v), after
+	}
+	group := keys.Prefixed(entry[:len(entry)-len(tail)])
+	tx.mu.reads.AddRange(keys.Range{Start: rg.Start, End: group.End})
+	if g.Count, err = tx.countLocked(a, group); err != nil {
+		return g, rest, false, err
+	}
+	return g, keys.Range{Start: group.End, End: rg.End}, true, tx.intervalsLocked()
+}

@@ -1,0 +1,315 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/txn"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// wakeDefault is when a query that looked at the time without saying when its
+// answer changes is run again.
+const wakeDefault = 5 * time.Second
+
+// Tx is one execution of a function. It is valid until the function returns,
+// and safe for use by several goroutines until then.
+type Tx struct {
+	db       *DB
+	state    *state
+	now      time.Time
+	deadline time.Time // of the clock
+	write    bool
+
+	mu struct {
+		sync.Mutex
+		err         error // set: every further call fails with it
+		view        txn.View
+		own         txn.Overlay
+		reads       txn.ReadSet
+		rand        *rand.Rand
+		seed        uint64
+		created     float64 // creation time of the last document inserted
+		readDocs    int
+		readBytes   int
+		wroteDocs   int
+		wroteBytes  int
+		looked      bool // at the time
+		wakeAt      time.Time
+		openCursors int
+	}
+}
+
+// newTx starts an execution on a state, on top of group where the committer
+// runs it in its turn. The caller holds the state until the Tx is ended.
+func (db *DB) newTx(s *state, group *txn.Overlay, write bool, now time.Time) *Tx {
+	tx := &Tx{db: db, state: s, now: now, write: write, deadline: db.o.Clock.Now().Add(db.o.FunctionTimeMax)}
+	m := &tx.mu
+	m.view.Base = s.snap
+	if write {
+		m.view.Layers = append(m.view.Layers, &m.own)
+	}
+	if group != nil {
+		m.view.Layers = append(m.view.Layers, group)
+	}
+	m.seed = db.seeds.Add(1)
+	return tx
+}
+
+// end makes every later call fail with err, and returns what made the
+// execution fail earlier, if anything did. It returns when no call is running.
+func (tx *Tx) end(err error) error {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	before := tx.mu.err
+	tx.mu.err = err
+	return before
+}
+
+// enter locks the Tx for one call. The caller must leave unless it fails.
+func (tx *Tx) enter() error {
+	tx.mu.Lock()
+	if tx.mu.err == nil && tx.db.o.Clock.Now().After(tx.deadline) {
+		tx.mu.err = ErrTimeout
+	}
+	if err := tx.mu.err; err != nil {
+		tx.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+func (tx *Tx) enterWrite() error {
+	if !tx.write {
+		return ErrReadOnly
+	}
+	return tx.enter()
+}
+
+func (tx *Tx) leave() { tx.mu.Unlock() }
+
+// fail makes the whole execution fail: a function that ignores a broken limit
+// must not commit.
+func (tx *Tx) failLocked(err error) error {
+	tx.mu.err = err
+	return err
+}
+
+// Now returns the time of this execution: fixed, in microseconds. A query that
+// looks at it should say with WakeAt when its answer changes; without that it
+// is run again every 5 seconds.
+func (tx *Tx) Now() time.Time {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.mu.looked = true
+	return tx.now
+}
+
+// WakeAt says that a query's answer changes at t if nothing is written before:
+// the earliest of several calls counts. It has no effect in a mutation.
+func (tx *Tx) WakeAt(t time.Time) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.mu.wakeAt.IsZero() || t.Before(tx.mu.wakeAt) {
+		tx.mu.wakeAt = t
+	}
+}
+
+// wake returns when the query must run again, or zero.
+func (tx *Tx) wake() uint64 {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	switch {
+	case !tx.mu.wakeAt.IsZero():
+		// Not before the next millisecond: an answer that is due at once would
+		// otherwise keep the query running for ever.
+		return max(micros(tx.mu.wakeAt), micros(tx.now)+1000)
+	case tx.mu.looked:
+		return micros(tx.now.Add(wakeDefault))
+	}
+	return 0
+}
+
+// Rand returns this execution's source of randomness. It is not safe for use
+// by several goroutines.
+func (tx *Tx) Rand() *rand.Rand {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return tx.randLocked()
+}
+
+func (tx *Tx) randLocked() *rand.Rand {
+	if tx.mu.rand == nil {
+		tx.mu.rand = rand.New(rand.NewPCG(tx.db.o.Seed, tx.mu.seed))
+	}
+	return tx.mu.rand
+}
+
+// At returns the timestamp of the snapshot this execution reads.
+func (tx *Tx) At() Timestamp { return tx.state.at }
+
+// Get returns the document with that id.
+func (tx *Tx) Get(t *Table, id value.ID) (Document, bool, error) {
+	if err := tx.enter(); err != nil {
+		return Document{}, false, err
+	}
+	defer tx.leave()
+	return tx.getLocked(t, id)
+}
+
+func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
+	if id.Table != t.Number {
+		return Document{}, false, nil // an id of another table names nothing here
+	}
+	key := keys.AppendRow(make([]byte, 0, 32), t.Number, id.Key)
+	tx.mu.reads.AddPoint(key)
+	if err := tx.intervalsLocked(); err != nil {
+		return Document{}, false, err
+	}
+	return tx.rowLocked(id, key)
+}
+
+// rowLocked reads a row without recording the read.
+func (tx *Tx) rowLocked(id value.ID, key []byte) (Document, bool, error) {
+	b, ok, err := tx.mu.view.Get(key)
+	if err != nil || !ok {
+		return Document{}, false, err
+	}
+	tx.mu.readDocs++
+	tx.mu.readBytes += len(b)
+	switch {
+	case tx.mu.readDocs > documentsReadMax:
+		return Document{}, false, tx.failLocked(&LimitError{Limit: "documents read", Max: documentsReadMax})
+	case tx.mu.readBytes > bytesReadMax:
+		return Document{}, false, tx.failLocked(&LimitError{Limit: "bytes read", Max: bytesReadMax})
+	}
+	d, err := decodeRow(id, b)
+	return d, err == nil, err
+}
+
+func (tx *Tx) intervalsLocked() error {
+	if tx.mu.reads.Len() > intervalsMax {
+		return tx.failLocked(&LimitError{Limit: "documents and ranges read one by one", Max: intervalsMax})
+	}
+	return nil
+}
+
+// Insert adds a document and returns its new id. fields is an object without
+// _id and _creationTime.
+func (tx *Tx) Insert(t *Table, fields value.Value) (value.ID, error) {
+	if err := tx.enterWrite(); err != nil {
+		return value.ID{}, err
+	}
+	defer tx.leave()
+	if err := value.CheckDocument(fields); err != nil {
+		return value.ID{}, fmt.Errorf("insert into %s: %w", t.Name, err)
+	}
+	id := value.NewID(t.Number, tx.now, tx.randLocked().Uint64())
+	d := Document{ID: id, CreationTime: tx.creationTimeLocked(), Fields: fields}
+	return id, tx.writeLocked(t, id, nil, &d)
+}
+
+// creationTimeLocked returns milliseconds since the epoch, beginning at the
+// transaction's time and larger at each call.
+func (tx *Tx) creationTimeLocked() float64 {
+	ms := float64(tx.now.UnixMicro()) / 1000
+	if tx.mu.created >= ms {
+		ms = math.Nextafter(tx.mu.created, math.Inf(1))
+	}
+	tx.mu.created = ms
+	return ms
+}
+
+// Replace puts fields in place of a document's. Error: ErrNoDocument.
+func (tx *Tx) Replace(t *Table, id value.ID, fields value.Value) error {
+	return tx.update(t, id, func(value.Value) value.Value { return fields })
+}
+
+// Patch sets some fields of a document, whole values by name, and removes
+// those named in unset. Error: ErrNoDocument.
+func (tx *Tx) Patch(t *Table, id value.ID, fields value.Value, unset ...string) error {
+	return tx.update(t, id, func(old value.Value) value.Value {
+		merged := append([]value.Field(nil), old.Fields()...)
+		for _, f := range fields.Fields() {
+			merged = append(merged, f)
+		}
+		for _, name := range unset {
+			merged = append(merged, value.Field{Name: name})
+		}
+		return value.Object(merged...)
+	})
+}
+
+func (tx *Tx) update(t *Table, id value.ID, f func(old value.Value) value.Value) error {
+	if err := tx.enterWrite(); err != nil {
+		return err
+	}
+	defer tx.leave()
+	old, ok, err := tx.getLocked(t, id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("update %s in %s: %w", id, t.Name, ErrNoDocument)
+	}
+	fresh := Document{ID: id, CreationTime: old.CreationTime, Fields: f(old.Fields)}
+	if err := value.CheckDocument(fresh.Fields); err != nil {
+		return fmt.Errorf("update %s in %s: %w", id, t.Name, err)
+	}
+	return tx.writeLocked(t, id, &old, &fresh)
+}
+
+// Delete removes a document. Error: ErrNoDocument.
+func (tx *Tx) Delete(t *Table, id value.ID) error {
+	if err := tx.enterWrite(); err != nil {
+		return err
+	}
+	defer tx.leave()
+	old, ok, err := tx.getLocked(t, id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("delete %s from %s: %w", id, t.Name, ErrNoDocument)
+	}
+	return tx.writeLocked(t, id, &old, nil)
+}
+
+func (tx *Tx) writeLocked(t *Table, id value.ID, old, fresh *Document) error {
+	tx.mu.wroteDocs++
+	if fresh != nil {
+		tx.mu.wroteBytes += value.Size(fresh.Fields)
+	}
+	switch {
+	case tx.mu.wroteDocs > documentsWrittenMax:
+		return tx.failLocked(&LimitError{Limit: "documents written", Max: documentsWrittenMax})
+	case tx.mu.wroteBytes > bytesWrittenMax:
+		return tx.failLocked(&LimitError{Limit: "bytes written", Max: bytesWrittenMax})
+	}
+	if err := t.change(&tx.mu.own, id, old, fresh); err != nil {
+		// Part of the change may be in the overlay.
+		return tx.failLocked(err)
+	}
+	return nil
+}
+
+// call runs f as the whole execution, turning a panic into an error.
+func (tx *Tx) call(f func(*Tx) ([]byte, error)) (result []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = newPanicError(r)
+		}
+		if before := tx.end(ErrTxDone); before != nil && (err == nil || !errors.Is(err, before)) {
+			err = before
+		}
+		if err == nil && tx.db.o.Clock.Now().After(tx.deadline) {
+			err = ErrTimeout
+		}
+	}()
+	return f(tx)
+}
