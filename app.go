@@ -1,0 +1,335 @@
+package halcyon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// ErrNotOpen is returned by calls of an App that is not open.
+var ErrNotOpen = errors.New("the app is not open")
+
+// Options are the settings of an App; nil means all defaults.
+type Options struct {
+	// Engine are the settings of the database. Its Logger and Clock, when nil, become those of the App.
+	Engine engine.Options
+	// Logger receives what an operator should know: failed functions in full, crons, warnings. Default: nothing is logged.
+	Logger *slog.Logger
+	// ShowErrors tells clients the text of errors that are not an Error. For development: such a text may hold what clients must not
+	// see.
+	ShowErrors bool
+	// OnCron is called after each run of a cron, by the goroutine that ran it. Default: none; runs are logged in any case.
+	OnCron func(CronRun)
+}
+
+// App is a program: Modules mounted on one database.
+//
+// NewApp checks the modules, Open opens the database, Start runs what the modules want at start and their crons, Close ends it all. Calls
+// of functions are possible between Open and Close, from any goroutine.
+type App struct {
+	modules   []*Module
+	functions map[string]*function
+	tables    []mountedTable
+	crons     []*cron
+
+	running atomic.Pointer[runtime] // nil when not open
+
+	mu struct {
+		sync.Mutex
+		stopCrons context.CancelFunc // nil when not started
+		crons     *sync.WaitGroup
+	}
+}
+
+// mountedTable is a table in its module.
+type mountedTable struct {
+	module string
+	def    *tableDef
+}
+
+// runtime is what an open App works with. It never changes.
+type runtime struct {
+	app     *App
+	db      *engine.DB
+	options Options
+	logger  *slog.Logger
+	clock   engine.Clock
+	mounts  map[mountedTable]*boundTable
+	owners  map[*tableDef][]mountedTable
+}
+
+// NewApp checks the modules and mounts them. The error names every mistake in them.
+func NewApp(modules ...*Module) (*App, error) {
+	a := &App{modules: modules, functions: map[string]*function{}}
+	var errs []error
+	names := map[string]bool{}
+	for _, m := range modules {
+		err := checkName("module", m.name)
+		if err == nil && names[m.name] {
+			err = errors.New("the name is used by two modules")
+		}
+		names[m.name] = true
+		if err := errors.Join(err, a.mount(m)); err != nil {
+			errs = append(errs, fmt.Errorf("module %q: %w", m.name, err))
+		}
+	}
+	if err := errors.Join(append(errs, checkRoutes(modules))...); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// mount adds what a module declares.
+func (a *App) mount(m *Module) error {
+	var errs []error
+	tables := map[string]bool{}
+	for _, t := range m.tables {
+		d := t.definition()
+		err := d.check()
+		if err == nil && tables[d.name] {
+			err = errors.New("the name is used by two tables")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("table %q: %w", d.name, err))
+		}
+		tables[d.name] = true
+		a.tables = append(a.tables, mountedTable{m.name, d})
+	}
+	for _, f := range m.functions {
+		err := checkName("function", f.name)
+		if err == nil && a.functions[f.path] != nil {
+			err = errors.New("the name is used by two functions")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("function %q: %w", f.name, err))
+		}
+		a.functions[f.path] = f
+	}
+	crons := map[string]bool{}
+	for _, d := range m.crons {
+		c, err := a.newCron(m, d)
+		if err == nil && crons[d.name] {
+			err = errors.New("the name is used by two crons")
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cron %q: %w", d.name, err))
+		}
+		crons[d.name] = true
+		a.crons = append(a.crons, c)
+	}
+	for _, c := range m.commands {
+		if c.Name == "" || c.Run == nil {
+			errs = append(errs, fmt.Errorf("command %q has no name or nothing to run", c.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkRoutes finds patterns that net/http would panic on, alone or beside each other.
+func checkRoutes(modules []*Module) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("routes: %v", p)
+		}
+	}()
+	mux := http.NewServeMux()
+	for _, m := range modules {
+		for _, r := range m.routes {
+			mux.Handle(r.pattern, http.NotFoundHandler())
+		}
+	}
+	return nil
+}
+
+// schema returns the tables of all modules, and the App's own.
+func (a *App) schema() engine.Schema {
+	s := engine.Schema{Tables: []engine.TableDef{cronTable}}
+	for _, t := range a.tables {
+		s.Tables = append(s.Tables, engine.TableDef{Name: engineName(t.module, t.def.name), Indexes: t.def.indexes, Aggregates: t.def.aggregates})
+	}
+	return s
+}
+
+// Open opens or creates the database in a directory.
+func (a *App) Open(dir string, opts *Options) error {
+	if a.running.Load() != nil {
+		return errors.New("the app is open already")
+	}
+	r := &runtime{app: a, mounts: map[mountedTable]*boundTable{}, owners: map[*tableDef][]mountedTable{}}
+	if opts != nil {
+		r.options = *opts
+	}
+	if r.logger = r.options.Logger; r.logger == nil {
+		r.logger = slog.New(slog.DiscardHandler)
+	}
+	settings := r.options.Engine
+	if settings.Logger == nil {
+		settings.Logger = r.logger
+	}
+	if settings.Clock == nil {
+		settings.Clock = newSystemClock()
+	}
+	r.clock = settings.Clock
+	db, err := engine.Open(dir, a.schema(), &settings)
+	if err != nil {
+		return fmt.Errorf("open database in %q: %w", dir, err)
+	}
+	r.db = db
+	for _, t := range a.tables {
+		b := &boundTable{def: t.def, table: db.Table(engineName(t.module, t.def.name)), indexes: map[string]*engine.Index{}, aggregates: map[string]*engine.Aggregate{}}
+		b.codec, _ = codecFor(t.def.typ) // NewApp has checked it
+		for _, name := range []string{engine.IndexByID, engine.IndexByCreationTime} {
+			b.indexes[name] = b.table.Index(name)
+		}
+		for _, ix := range t.def.indexes {
+			b.indexes[ix.Name] = b.table.Index(ix.Name)
+		}
+		for _, g := range t.def.aggregates {
+			b.aggregates[g.Name] = b.table.Aggregate(g.Name)
+		}
+		r.mounts[t] = b
+		r.owners[t.def] = append(r.owners[t.def], t)
+	}
+	if !a.running.CompareAndSwap(nil, r) {
+		return errors.Join(errors.New("the app is open already"), db.Close())
+	}
+	return nil
+}
+
+// Start runs the modules' OnStart hooks, in the order of the modules, and then starts their crons, which go on until Close.
+func (a *App) Start(ctx context.Context) error {
+	r := a.running.Load()
+	if r == nil {
+		return ErrNotOpen
+	}
+	for _, m := range a.modules {
+		for _, hook := range m.onStart {
+			if err := hook(ctx, a); err != nil {
+				return fmt.Errorf("start module %q: %w", m.name, err)
+			}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.stopCrons != nil {
+		return errors.New("the app is started already")
+	}
+	cronCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	a.mu.stopCrons, a.mu.crons = stop, &sync.WaitGroup{}
+	for _, c := range a.crons {
+		a.mu.crons.Go(func() { r.runCron(cronCtx, c) })
+	}
+	return nil
+}
+
+// Close stops the crons, waits for those that are running, and closes the database. Later calls fail with a *RequestError of
+// CodeUnavailable or with ErrNotOpen.
+func (a *App) Close() error {
+	a.mu.Lock()
+	stop, crons := a.mu.stopCrons, a.mu.crons
+	a.mu.stopCrons = nil
+	a.mu.Unlock()
+	if stop != nil {
+		stop()
+		crons.Wait()
+	}
+	r := a.running.Swap(nil)
+	if r == nil {
+		return nil
+	}
+	if err := r.db.Close(); err != nil {
+		return fmt.Errorf("close database: %w", err)
+	}
+	return nil
+}
+
+// Durable returns the newest moment whose state is durable.
+func (a *App) Durable() engine.Timestamp {
+	if r := a.running.Load(); r != nil {
+		return r.db.Durable()
+	}
+	return 0
+}
+
+// Kind returns the kind of a function, internal ones included.
+func (a *App) Kind(path string) (FunctionKind, bool) {
+	path, err := canonicalPath(path)
+	if err != nil {
+		return 0, false
+	}
+	f, ok := a.functions[path]
+	if !ok {
+		return 0, false
+	}
+	return f.kind, true
+}
+
+// Routes returns the modules' HTTP handlers. It makes those of HandleApp anew at each call.
+func (a *App) Routes() []Route {
+	var routes []Route
+	for _, m := range a.modules {
+		for _, r := range m.routes {
+			routes = append(routes, Route{Pattern: r.pattern, Handler: r.handler(a)})
+		}
+	}
+	return routes
+}
+
+// Commands returns the modules' commands.
+func (a *App) Commands() []Command {
+	var commands []Command
+	for _, m := range a.modules {
+		commands = append(commands, m.commands...)
+	}
+	return slices.Clip(commands)
+}
+
+// table finds the mount of a table that a function of a module means: its own module's, or else the only one there is.
+func (r *runtime) table(module string, def *tableDef) (*boundTable, error) {
+	if b, ok := r.mounts[mountedTable{module, def}]; ok {
+		return b, nil
+	}
+	switch owners := r.owners[def]; len(owners) {
+	case 0:
+		return nil, fmt.Errorf("table %q is not listed by any module of this app", def.name)
+	case 1:
+		return r.mounts[owners[0]], nil
+	default:
+		return nil, fmt.Errorf("table %q belongs to the modules %s and %s; module %s can't tell which is meant",
+			def.name, owners[0].module, owners[1].module, module)
+	}
+}
+
+// nameOf and check make a runtime the tableNames of arguments.
+var _ tableNames = (*runtime)(nil)
+
+func (r *runtime) nameOf(document reflect.Type) string {
+	for _, t := range r.app.tables {
+		if t.def.typ == document {
+			return t.def.name
+		}
+	}
+	return document.Name()
+}
+
+func (r *runtime) check(document reflect.Type, id value.ID) (ok bool, other string) {
+	for _, t := range r.app.tables {
+		if r.mounts[t].table.Number != id.Table {
+			continue
+		}
+		if t.def.typ == document {
+			return true, ""
+		}
+		other = t.def.name
+	}
+	return false, other
+}

@@ -1,0 +1,78 @@
+package halcyon
+
+import (
+	"reflect"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// ID is the id of a document of a table whose documents are T. Its text is Convex's form; clients treat it as opaque.
+type ID[T any] string
+
+func (ID[T]) refersTo() reflect.Type { return reflect.TypeFor[T]() }
+
+// Nullable is a T that may be null. Use it where clients expect null and not an absent field, which is what a nil pointer gives.
+type Nullable[T any] struct {
+	Value T
+	Valid bool // false: null
+}
+
+// Null returns the null of a T, which is also the zero Nullable.
+func Null[T any]() Nullable[T] { return Nullable[T]{} }
+
+// NotNull returns v as a Nullable.
+func NotNull[T any](v T) Nullable[T] { return Nullable[T]{Value: v, Valid: true} }
+
+func (Nullable[T]) nullable() {}
+
+// Fields are the fields that a Patch changes, by name. A nil removes an optional field, and sets a Nullable one to null.
+type Fields map[string]any
+
+// FunctionKind tells queries from mutations.
+type FunctionKind uint8
+
+// The kinds of functions.
+const (
+	KindQuery    FunctionKind = iota + 1 // reads; may be subscribed to
+	KindMutation                         // a serializable transaction
+)
+
+// String returns the name of the kind as Convex writes it.
+func (k FunctionKind) String() string {
+	switch k {
+	case KindQuery:
+		return "Query"
+	case KindMutation:
+		return "Mutation"
+	default:
+		return "Unknown"
+	}
+}
+
+// Request is one call of a function from outside of it.
+type Request struct {
+	Path string      // "module:function"; "module.js:function" and "module" (for "module:default") mean the same
+	Args value.Value // an object; undefined is {}
+
+	// Client and RequestID name a mutation for good when Once is set: however often it is sent, it happens once.
+	Client    engine.ClientID
+	RequestID uint32
+	Once      bool
+
+	Admin bool // the caller may run internal functions
+
+	// OnCommit, if set, is called when a mutation's change is durable and before any live query shows it, so that an answer can be put
+	// in front of what follows from it. It must be quick and must not call the App. It is not called for a mutation that changed
+	// nothing, failed or was replayed; for those the Outcome that Mutation returns is early enough.
+	OnCommit func(Outcome)
+}
+
+// Outcome is what a function did: a value or a failure.
+type Outcome struct {
+	Value    value.Value
+	Failure  *Failure // nil when the function succeeded
+	Logs     []string // lines such as "[LOG] 'hello'"
+	At       engine.Timestamp
+	Replayed bool // the mutation had happened before, and this is what it answered then
+}

@@ -1,0 +1,128 @@
+package halcyon
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime/debug"
+	"time"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// Tx is one execution of a function: a serializable transaction of a mutation, or one snapshot for a query. Calling another function is a
+// plain Go call with the same Tx, and so part of the same transaction.
+//
+// A Tx must not be kept or used by other goroutines. A function may be executed several times; what it reads from the Tx, time and
+// randomness included, is all that its result may depend on.
+type Tx struct {
+	inner *engine.Tx
+	run   *runtime
+	fn    *function
+	logs  logLines
+
+	now      time.Time
+	toldTime bool // Now was called
+	toldWake bool // WakeAt was called
+}
+
+// Now returns the time of the transaction, in UTC and whole milliseconds. It is the same at every call.
+//
+// A query that depends on it should name with WakeAt the moment its answer changes. One that does not is run again every 5 seconds.
+func (tx *Tx) Now() time.Time {
+	tx.toldTime = true
+	if tx.now.IsZero() {
+		tx.now = tx.inner.Now().UTC().Truncate(time.Millisecond)
+	}
+	return tx.now
+}
+
+// Rand returns the randomness of this execution.
+func (tx *Tx) Rand() *rand.Rand { return tx.inner.Rand() }
+
+// WakeAt names a moment at which the answer of a live query changes although no document does; the earliest one named counts. Elsewhere
+// it does nothing.
+func (tx *Tx) WakeAt(t time.Time) {
+	tx.toldWake = true
+	tx.inner.WakeAt(t)
+}
+
+// Log adds a line to the call's log, which the client's console shows. At most 256 lines of 4 KiB are kept.
+func (tx *Tx) Log(args ...any) { tx.logs.add("LOG", args) }
+
+// Debug is Log at the level DEBUG.
+func (tx *Tx) Debug(args ...any) { tx.logs.add("DEBUG", args) }
+
+// Info is Log at the level INFO.
+func (tx *Tx) Info(args ...any) { tx.logs.add("INFO", args) }
+
+// Warn is Log at the level WARN.
+func (tx *Tx) Warn(args ...any) { tx.logs.add("WARN", args) }
+
+// Error is Log at the level ERROR.
+func (tx *Tx) Error(args ...any) { tx.logs.add("ERROR", args) }
+
+// table returns the mount of a table that this function sees.
+func (tx *Tx) table(def *tableDef) (*boundTable, error) { return tx.run.table(tx.fn.module, def) }
+
+// callError is the error of one execution together with the lines it logged.
+type callError struct {
+	cause error
+	logs  []string
+	stack []byte // of a panic
+}
+
+func (e *callError) Error() string { return e.cause.Error() }
+func (e *callError) Unwrap() error { return e.cause }
+
+// execute runs a function once. The error, if any, is a *callError.
+func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value) (value.Value, []string, error) {
+	tx := &Tx{inner: inner, run: r, fn: f}
+	result, stack, err := tx.call(args)
+	tx.finish()
+	if err == nil && value.Size(result) > resultSizeMax {
+		err = &value.LimitError{Limit: "result of " + f.path + " in bytes", Got: value.Size(result), Max: resultSizeMax}
+	}
+	if err != nil {
+		return value.Value{}, nil, &callError{cause: err, logs: tx.logs, stack: stack}
+	}
+	return result, tx.logs, nil
+}
+
+// call calls the function and encodes its result. A panic becomes an error here, at the boundary of the function, and nowhere else.
+func (tx *Tx) call(args reflect.Value) (result value.Value, stack []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			stack = debug.Stack()
+			if cause, ok := p.(error); ok {
+				err = fmt.Errorf("panic: %w", cause)
+			} else {
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}
+	}()
+	in := []reflect.Value{reflect.ValueOf(tx), args}
+	out := tx.fn.call.Call(in[:tx.fn.call.Type().NumIn()])
+	if e := out[len(out)-1]; !e.IsNil() {
+		return value.Value{}, nil, e.Interface().(error)
+	}
+	if len(out) == 1 {
+		return value.Null(), nil, nil
+	}
+	result, err = orNull(tx.fn.result.encode(out[0]))
+	if err != nil {
+		err = fmt.Errorf("result of %s: %w", tx.fn.path, err)
+	}
+	return result, nil, err
+}
+
+// finish warns once of a query whose answer depends on the time in a way that only running it again can find out. The engine does that.
+func (tx *Tx) finish() {
+	if tx.fn.kind != KindQuery || !tx.toldTime || tx.toldWake {
+		return
+	}
+	if !tx.fn.warnedNow.Swap(true) {
+		tx.run.logger.Warn("query calls Now without WakeAt: it runs again every few seconds while someone watches it", "function", tx.fn.path)
+	}
+}
