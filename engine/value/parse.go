@@ -334,14 +334,14 @@ func (p *parser) array(depth int) (Value, error) {
 		return Value{}, p.fail(open, "nested too deeply")
 	}
 	p.off++
-	if p.elems == nil {
-		p.elems = make([]Value, 0, 8)
-	}
-	base := len(p.elems)
 	if p.peek() == ']' {
 		p.off++
 		return Array(), nil
 	}
+	if p.elems == nil {
+		p.elems = make([]Value, 0, 8)
+	}
+	base := len(p.elems)
 	for {
 		if len(p.elems)-base == ElementsMax {
 			return Value{}, p.fail(open, "array with more than 8192 elements")
@@ -369,10 +369,6 @@ func (p *parser) array(depth int) (Value, error) {
 func (p *parser) object(depth int) (Value, error) {
 	open := p.off
 	p.off++
-	if p.fields == nil {
-		p.fields = make([]Field, 0, 8)
-	}
-	base := len(p.fields)
 	if p.peek() == '}' {
 		if depth == DepthMax {
 			return Value{}, p.fail(open, "nested too deeply")
@@ -380,6 +376,10 @@ func (p *parser) object(depth int) (Value, error) {
 		p.off++
 		return Object(), nil
 	}
+	if p.fields == nil {
+		p.fields = make([]Field, 0, 8)
+	}
+	base := len(p.fields)
 	for {
 		if p.peek() != '"' {
 			return Value{}, p.unexpected("a field name")
