@@ -1,0 +1,63 @@
+package stats_test
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// fakeClock is a clock that moves only when told to.
+type fakeClock struct {
+	mu struct {
+		sync.Mutex
+		now    time.Time
+		timers []*fakeTimer
+	}
+}
+
+type fakeTimer struct {
+	at time.Time
+	f  func()
+}
+
+func newFakeClock(now time.Time) *fakeClock {
+	c := new(fakeClock)
+	c.mu.now = now
+	return c
+}
+
+func (c *fakeClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.now
+}
+
+func (c *fakeClock) AfterFunc(d time.Duration, f func()) (stop func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d <= 0 {
+		go f()
+		return func() {}
+	}
+	timer := &fakeTimer{c.mu.now.Add(d), f}
+	c.mu.timers = append(c.mu.timers, timer)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mu.timers = slices.DeleteFunc(c.mu.timers, func(other *fakeTimer) bool { return other == timer })
+	}
+}
+
+// advance moves the clock on and starts what is due.
+func (c *fakeClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.now = c.mu.now.Add(d)
+	c.mu.timers = slices.DeleteFunc(c.mu.timers, func(timer *fakeTimer) bool {
+		due := !timer.at.After(c.mu.now)
+		if due {
+			go timer.f()
+		}
+		return due
+	})
+}

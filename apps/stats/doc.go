@@ -1,0 +1,34 @@
+// Package stats is live site statistics: who is on a site right now, on which
+// page, and what has been read.
+//
+// [Module] publishes the functions of the module "stats":
+//
+//	recordPageView       mutation {path, pageType, sessionId} -> null
+//	heartbeat            mutation {sessionId, currentPath, city?, country?, latitude?, longitude?} -> null
+//	getStats             query    {} or {now} -> Stats
+//	getViewsByDay        query    {} -> [{day, views}]
+//	cleanupStaleSessions internal mutation {} -> number
+//	importViews          internal mutation {views} -> {counted, repeated, refused}
+//
+// the cron "cleanup stale sessions", which runs sweepStaleSessions, the pages /track.js and /stats, and the
+// command `import`, which counts the page views of access logs.
+//
+// # How numbers are counted
+//
+// A view is one visitor on one path, counted again after the view window (30
+// minutes). A visitor is one random id that the tracker keeps in the browser.
+// A visitor is active from one beat until the visitor timeout (2 minutes)
+// after the last: at that very moment the answer of getStats changes, with no
+// write and no polling, because the query names it with WakeAt.
+//
+// Numbers come from the aggregates of the tables, never from reading the
+// views, so that the cost of getStats grows with the visitors who are here and
+// with the number of different paths, not with the views.
+//
+// # What is kept
+//
+// A path without query, fragment and e-mail-like parts, a time, and the
+// visitor's id. Places are kept only while a visitor is active. Addresses are
+// never kept: the import of a log uses them in memory to tell visitors apart,
+// under a secret that ends with it.
+package stats

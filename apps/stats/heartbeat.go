@@ -1,0 +1,141 @@
+package stats
+
+import (
+	"math"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+// placeNameSizeMax is the longest name of a city or a country, in bytes.
+const placeNameSizeMax = 128
+
+type heartbeatArgs struct {
+	SessionID   string   `json:"sessionId"`
+	CurrentPath string   `json:"currentPath"`
+	City        *string  `json:"city"`
+	Country     *string  `json:"country"`
+	Latitude    *float64 `json:"latitude"`
+	Longitude   *float64 `json:"longitude"`
+}
+
+// heartbeat says that a visitor is here. A beat that changes nothing inside the
+// beat window is skipped before any write; a new path or place is always
+// applied. The time of the last sign of life never goes backward.
+func (a *app) heartbeat(tx *halcyon.Tx, args heartbeatArgs) error {
+	beat := ActiveSession{SessionID: args.SessionID, CurrentPath: cleanPath(args.CurrentPath), LastSeen: tx.Now()}
+	if err := checkVisitorID(beat.SessionID); err != nil {
+		return err
+	}
+	if err := checkPath(beat.CurrentPath); err != nil {
+		return err
+	}
+	if !a.IgnoreClientPlace {
+		beat.setPlace(args)
+	}
+	// One row is the rule. More than one, left by an import or by hand, is
+	// healed here: the one seen last stays.
+	rows, err := ActiveSessions.By("by_sessionId").Eq(beat.SessionID).Take(tx, 2)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		_, err := ActiveSessions.Insert(tx, beat)
+		return err
+	}
+	kept := rows[0]
+	for _, row := range rows[1:] {
+		surplus := row
+		if row.LastSeen.After(kept.LastSeen) {
+			kept, surplus = row, kept
+		}
+		if err := ActiveSessions.Delete(tx, surplus.ID); err != nil {
+			return err
+		}
+	}
+	changes := kept.changes(beat)
+	if len(changes) == 0 && beat.LastSeen.Sub(kept.LastSeen) < a.BeatWindow {
+		return nil
+	}
+	if beat.LastSeen.After(kept.LastSeen) {
+		changes["lastSeen"] = beat.LastSeen
+	}
+	return ActiveSessions.Patch(tx, kept.ID, changes)
+}
+
+// setPlace takes over the parts of the place that are given and valid. The rest
+// stays unset: a tracker with a broken place lookup is still a visitor. 0 is a
+// coordinate.
+func (s *ActiveSession) setPlace(args heartbeatArgs) {
+	s.City, s.Country = placeName(args.City), placeName(args.Country)
+	s.Latitude, s.Longitude = coordinate(args.Latitude, 90), coordinate(args.Longitude, 180)
+}
+
+func placeName(name *string) *string {
+	if name == nil || *name == "" || len(*name) > placeNameSizeMax {
+		return nil
+	}
+	return name
+}
+
+func coordinate(degrees *float64, most float64) *float64 {
+	if degrees == nil || !(math.Abs(*degrees) <= most) { // NaN compares false
+		return nil
+	}
+	return degrees
+}
+
+// changes returns the fields in which beat says something else than the row,
+// without the time.
+func (s *ActiveSession) changes(beat ActiveSession) halcyon.Fields {
+	changes := make(halcyon.Fields)
+	if beat.CurrentPath != s.CurrentPath {
+		changes["currentPath"] = beat.CurrentPath
+	}
+	addChange(changes, "city", s.City, beat.City)
+	addChange(changes, "country", s.Country, beat.Country)
+	addChange(changes, "latitude", s.Latitude, beat.Latitude)
+	addChange(changes, "longitude", s.Longitude, beat.Longitude)
+	return changes
+}
+
+func addChange[T comparable](changes halcyon.Fields, name string, old, given *T) {
+	if given != nil && (old == nil || *old != *given) {
+		changes[name] = *given
+	}
+}
+
+// sweepBatches is the most batches one run of the cron deletes: 4,000 rows with
+// the default batch, so that a site that 800 visitors leave each minute does not
+// fall behind.
+const sweepBatches = 8
+
+// cleanupStaleSessions deletes the rows of visitors who have left, at most one
+// batch, and returns how many. Their leaving itself needs no write, so rows that
+// wait for the next run change no number.
+func (a *app) cleanupStaleSessions(tx *halcyon.Tx) (int, error) {
+	return a.deleteStale(tx, a.CleanupBatch)
+}
+
+// sweepStaleSessions is what the cron runs: cleanupStaleSessions for several
+// batches at once. What is more is left to its next run.
+func (a *app) sweepStaleSessions(tx *halcyon.Tx) (int, error) {
+	return a.deleteStale(tx, a.CleanupBatch*sweepBatches)
+}
+
+func (a *app) deleteStale(tx *halcyon.Tx, most int) (int, error) {
+	left, err := ActiveSessions.By("by_lastSeen").Lt(a.activeSince(tx)).Take(tx, most)
+	if err != nil {
+		return 0, err
+	}
+	for _, session := range left {
+		if err := ActiveSessions.Delete(tx, session.ID); err != nil {
+			return 0, err
+		}
+	}
+	return len(left), nil
+}
+
+// activeSince returns the time after which a visitor has to have been seen to
+// be active now.
+func (a *app) activeSince(tx *halcyon.Tx) time.Time { return tx.Now().Add(-a.VisitorTimeout) }

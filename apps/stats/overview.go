@@ -1,0 +1,226 @@
+package stats
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+const (
+	// activeRowsMax is the most rows of active visitors that are read to say
+	// where they are. The number of active visitors counts all of them.
+	activeRowsMax = 10_000
+
+	// activePathsMax is the most paths Stats.ActiveByPath lists.
+	activePathsMax = 1_000
+
+	// daysShown is how many days with views getViewsByDay lists.
+	daysShown = 60
+)
+
+// never is a moment to wake at for an answer that time does not change: no
+// visitor is here who could leave.
+var never = time.Date(2200, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// Stats is the result of getStats.
+type Stats struct {
+	ActiveVisitors   int                         `json:"activeVisitors"`
+	ActiveByPath     []PathCount                 `json:"activeByPath"` // most visitors first
+	TotalPageViews   int                         `json:"totalPageViews"`
+	UniqueVisitors   int                         `json:"uniqueVisitors"`
+	PublishedPosts   int                         `json:"publishedPosts"`
+	PublishedPages   int                         `json:"publishedPages"`
+	TrackingSince    halcyon.Nullable[time.Time] `json:"trackingSince"` // the first view
+	TotalPaths       int                         `json:"totalPaths"`    // different paths, those not listed too
+	PageStats        []PageStat                  `json:"pageStats"`     // most views first
+	VisitorLocations []VisitorLocation           `json:"visitorLocations"`
+}
+
+// A PathCount is how many visitors are on a path.
+type PathCount struct {
+	Path  string `json:"path"`
+	Count int    `json:"count"`
+}
+
+// A PageStat is how often a path was viewed.
+type PageStat struct {
+	Path     string `json:"path"`
+	Title    string `json:"title"`
+	PageType string `json:"pageType"` // home, stats, blog, page or other
+	Views    int    `json:"views"`
+}
+
+type getStatsArgs struct {
+	// Now is sent by newer clients to make the answer follow the clock. It
+	// follows the server's clock by itself, so this is accepted and ignored.
+	Now *float64 `json:"now"`
+}
+
+// getStats returns everything the statistics page shows. It reads the rows of
+// active visitors and no row of the views but the first.
+func (a *app) getStats(tx *halcyon.Tx, _ getStatsArgs) (Stats, error) {
+	var stats Stats
+	if err := a.addActive(tx, &stats); err != nil {
+		return Stats{}, err
+	}
+	if err := a.addViews(tx, &stats); err != nil {
+		return Stats{}, err
+	}
+	if a.Published != nil {
+		var err error
+		if stats.PublishedPosts, stats.PublishedPages, err = a.Published(tx); err != nil {
+			return Stats{}, err
+		}
+	}
+	return stats, nil
+}
+
+// addActive fills in who is here, and asks for the query to run again at the
+// moment the first of them has been gone for the visitor timeout.
+func (a *app) addActive(tx *halcyon.Tx, stats *Stats) error {
+	since := a.activeSince(tx)
+	active, err := ActiveSessions.Count("seenByTime").Gt(since).Count(tx)
+	if err != nil {
+		return err
+	}
+	stats.ActiveVisitors = int(active)
+	sessions := ActiveSessions.By("by_lastSeen").Gt(since)
+	first, ok, err := sessions.First(tx)
+	switch {
+	case err != nil:
+		return err
+	case ok:
+		tx.WakeAt(first.LastSeen.Add(a.VisitorTimeout))
+	default:
+		tx.WakeAt(never)
+	}
+	newest, err := sessions.Desc().Take(tx, activeRowsMax)
+	if err != nil {
+		return err
+	}
+	onPath := make(map[string]int)
+	places := newPlaces()
+	for _, visitor := range newest {
+		onPath[visitor.CurrentPath]++
+		places.add(visitor)
+	}
+	stats.ActiveByPath = make([]PathCount, 0, len(onPath))
+	for path, count := range onPath {
+		stats.ActiveByPath = append(stats.ActiveByPath, PathCount{path, count})
+	}
+	slices.SortFunc(stats.ActiveByPath, func(x, y PathCount) int {
+		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Path, y.Path))
+	})
+	stats.ActiveByPath = stats.ActiveByPath[:min(len(stats.ActiveByPath), activePathsMax)]
+	stats.VisitorLocations = places.list()
+	return nil
+}
+
+// addViews fills in what has been read, from the aggregates.
+func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
+	total, err := PageViews.Count("viewsByTime").Count(tx)
+	if err != nil {
+		return err
+	}
+	visitors, err := Visitors.Count("visitors").Count(tx)
+	if err != nil {
+		return err
+	}
+	stats.TotalPageViews, stats.UniqueVisitors = int(total), int(visitors)
+	first, ok, err := PageViews.By("by_timestamp").First(tx)
+	if err != nil {
+		return err
+	}
+	if ok {
+		stats.TrackingSince = halcyon.NotNull(first.Timestamp)
+	}
+	stats.PageStats = make([]PageStat, 0, a.PathsShown)
+	for group, err := range PageViews.Count("viewsByPath").Groups(tx) {
+		if err != nil {
+			return err
+		}
+		path, _ := group.Group[0].AsString()
+		stats.TotalPaths++
+		stats.PageStats = keepTop(stats.PageStats, PageStat{Path: path, Views: int(group.Count)}, a.PathsShown)
+	}
+	for i := range stats.PageStats {
+		page := &stats.PageStats[i]
+		if page.Title, page.PageType, err = a.title(tx, page.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepTop puts page into its place in top, which is sorted by views and then
+// by path, and keeps the first most.
+func keepTop(top []PageStat, page PageStat, most int) []PageStat {
+	at, _ := slices.BinarySearchFunc(top, page, func(x, y PageStat) int {
+		return cmp.Or(cmp.Compare(y.Views, x.Views), cmp.Compare(x.Path, y.Path))
+	})
+	if at == most {
+		return top
+	}
+	if len(top) == most {
+		top = top[:most-1]
+	}
+	return slices.Insert(top, at, page)
+}
+
+// title returns what the page at path is called and what it is. What the site
+// does not know keeps its path as its title.
+func (a *app) title(tx *halcyon.Tx, path string) (title, kind string, err error) {
+	switch path {
+	case "/", "":
+		return "Home", "home", nil
+	case "/stats":
+		return "Stats", "stats", nil
+	}
+	if a.Titles != nil {
+		title, kind, ok, err := a.Titles(tx, pathSlug(path))
+		if err != nil || ok {
+			return title, kind, err
+		}
+	}
+	return path, "other", nil
+}
+
+// A DayViews is how many views a UTC day had.
+type DayViews struct {
+	Day   string `json:"day"` // 2006-01-02
+	Views int    `json:"views"`
+}
+
+// getViewsByDay returns the last 60 UTC days that have views, oldest first. Days
+// without views are stepped over by seeking the newest view before them, so
+// that the cost is that of the days listed however far apart they are.
+func getViewsByDay(tx *halcyon.Tx) ([]DayViews, error) {
+	days := make([]DayViews, 0, daysShown)
+	newest := PageViews.By("by_timestamp")
+	for len(days) < daysShown {
+		view, ok, err := newest.Desc().First(tx)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
+		start := startOfDay(view.Timestamp)
+		count, err := PageViews.Count("viewsByTime").Gte(start).Lt(start.AddDate(0, 0, 1)).Count(tx)
+		if err != nil {
+			return nil, err
+		}
+		days = append(days, DayViews{start.Format(time.DateOnly), int(count)})
+		newest = PageViews.By("by_timestamp").Lt(start)
+	}
+	slices.Reverse(days)
+	return days, nil
+}
+
+// startOfDay returns the beginning of the UTC day that holds t.
+func startOfDay(t time.Time) time.Time {
+	year, month, day := t.UTC().Date()
+	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+}

@@ -1,0 +1,198 @@
+package stats_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/stats"
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// noon is when tests begin.
+var noon = time.Date(2026, time.March, 14, 12, 0, 0, 0, time.UTC)
+
+// world is the module on a database in memory, at a time that the test moves.
+type world struct {
+	t     *testing.T
+	app   *halcyon.App
+	clock *fakeClock
+}
+
+func newWorld(t *testing.T, options stats.Options, others ...*halcyon.Module) *world {
+	t.Helper()
+	return mount(t, append(others, stats.Module(options))...)
+}
+
+func mount(t *testing.T, modules ...*halcyon.Module) *world {
+	t.Helper()
+	w := &world{t: t, clock: newFakeClock(noon)}
+	var err error
+	if w.app, err = halcyon.NewApp(modules...); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Clock: w.clock, Seed: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.app.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// object is the arguments of a call.
+type object map[string]any
+
+func (o object) value(t *testing.T) value.Value {
+	t.Helper()
+	v, err := halcyon.Encode(map[string]any(o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// try calls a mutation.
+func (w *world) try(path string, args object) (halcyon.Outcome, error) {
+	return w.app.Mutation(context.Background(), halcyon.Request{Path: path, Args: args.value(w.t), Admin: true})
+}
+
+// do calls a mutation that has to succeed.
+func (w *world) do(path string, args object) value.Value {
+	w.t.Helper()
+	outcome, err := w.try(path, args)
+	if err != nil || outcome.Failure != nil {
+		w.t.Fatalf("%s(%v): %v, %v", path, args, outcome.Failure, err)
+	}
+	return outcome.Value
+}
+
+// refused calls a mutation that has to fail and returns the code of its error.
+func (w *world) refused(path string, args object) string {
+	w.t.Helper()
+	outcome, err := w.try(path, args)
+	if err != nil || outcome.Failure == nil {
+		w.t.Fatalf("%s: %s, %v; want a failure", path, show(outcome.Value), err)
+	}
+	code, _ := outcome.Failure.Data.Get("code").AsString()
+	return code
+}
+
+// ask calls a query that has to succeed.
+func (w *world) ask(path string, args object) value.Value {
+	w.t.Helper()
+	outcome, err := w.app.Query(context.Background(), halcyon.Request{Path: path, Args: args.value(w.t), Admin: true})
+	if err != nil || outcome.Failure != nil {
+		w.t.Fatalf("%s(%v): %v, %v", path, args, outcome.Failure, err)
+	}
+	return outcome.Value
+}
+
+// overview is the result of getStats as a client reads it.
+type overview struct {
+	ActiveVisitors int
+	ActiveByPath   []struct {
+		Path  string
+		Count int
+	}
+	TotalPageViews, UniqueVisitors int
+	PublishedPosts, PublishedPages int
+	TrackingSince                  *float64
+	TotalPaths                     int
+	PageStats                      []struct {
+		Path, Title, PageType string
+		Views                 int
+	}
+	VisitorLocations []struct {
+		Latitude, Longitude float64
+		City, Country       *string
+		Count               *int
+	}
+}
+
+// stats asks getStats.
+func (w *world) stats() overview {
+	w.t.Helper()
+	return readOverview(w.t, value.AppendJSON(nil, w.ask("stats:getStats", nil)))
+}
+
+func readOverview(t *testing.T, text []byte) overview {
+	t.Helper()
+	var read overview
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatalf("read %s: %v", text, err)
+	}
+	return read
+}
+
+func show(v value.Value) string { return string(value.AppendJSON(nil, v)) }
+
+// view records a page view.
+func (w *world) view(visitor, path string) {
+	w.t.Helper()
+	w.do("stats:recordPageView", object{"path": path, "pageType": "page", "sessionId": visitor})
+}
+
+// beat sends a heartbeat.
+func (w *world) beat(visitor, path string) {
+	w.t.Helper()
+	w.do("stats:heartbeat", object{"sessionId": visitor, "currentPath": path})
+}
+
+// sessions returns the rows of activeSessions, newest last.
+func (w *world) sessions() []map[string]any {
+	w.t.Helper()
+	var rows []map[string]any
+	if err := json.Unmarshal(value.AppendJSON(nil, w.ask("probe:sessions", nil)), &rows); err != nil {
+		w.t.Fatal(err)
+	}
+	return rows
+}
+
+// probe is a module that sees the tables of stats from outside, to look at rows
+// and to make rows that its functions would not.
+func probe() *halcyon.Module {
+	m := halcyon.NewModule("probe")
+	m.Query("sessions", func(tx *halcyon.Tx) ([]stats.ActiveSession, error) {
+		return stats.ActiveSessions.All().Take(tx, 10_000)
+	})
+	m.Query("views", func(tx *halcyon.Tx) ([]stats.PageView, error) {
+		return stats.PageViews.By("by_timestamp").Take(tx, 10_000)
+	})
+	m.Mutation("addSession", func(tx *halcyon.Tx, args struct {
+		SessionID string    `json:"sessionId"`
+		Path      string    `json:"path"`
+		LastSeen  time.Time `json:"lastSeen"`
+	}) error {
+		_, err := stats.ActiveSessions.Insert(tx, stats.ActiveSession{
+			SessionID: args.SessionID, CurrentPath: args.Path, LastSeen: args.LastSeen,
+		})
+		return err
+	})
+	return m
+}
+
+// atOnce runs f for 0 to n-1 together and returns when all are done.
+func atOnce(n int, f func(i int)) {
+	var group sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		group.Go(func() {
+			<-start
+			f(i)
+		})
+	}
+	close(start)
+	group.Wait()
+}
+
+func visitorID(i int) string { return fmt.Sprintf("visitor-%04d", i) }
