@@ -149,7 +149,7 @@ func (c *committer) turn(m *mutation) {
 		return
 	}
 	s := c.db.states.beginAttempt()
-	tx := c.db.newTx(s, c.m.Overlay(), true, c.db.o.Clock.Now())
+	tx := c.db.newTx(s, c.m.Overlay(), true, transactionTime(c.db.o.Clock.Now()))
 	t := turn{m: m, tx: tx, done: make(chan turnDone, 1)}
 	c.turns <- t
 	limit := time.NewTimer(c.db.o.FunctionTimeMax)
@@ -191,6 +191,8 @@ func (c *committer) executeTurns() {
 // the publisher.
 func (c *committer) seal() {
 	g := c.m.Seal(c.now())
+	stats := c.m.Stats()
+	c.db.stats.Store(&stats)
 	base := c.db.states.newestApplied()
 	next := &state{at: Timestamp(g.At), trees: base.trees}
 	var pending *store.Pending

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
+	"github.com/halcyon-db/halcyon/engine/internal/commit"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
 	"github.com/halcyon-db/halcyon/engine/internal/store"
 )
@@ -31,6 +32,7 @@ type DB struct {
 	committer   *committer
 	pipeline    sync.WaitGroup // committer, publisher, turns that are not stray, sweeper
 	straysTotal atomic.Uint64
+	stats       atomic.Pointer[commit.Stats] // as of the newest group
 
 	calls struct {
 		sync.Mutex
@@ -220,6 +222,24 @@ func (db *DB) stray(name string) {
 
 // Durable returns the newest durable timestamp.
 func (db *DB) Durable() Timestamp { return db.states.durableAt() }
+
+// Stats counts what the database did since it was opened.
+type Stats struct {
+	Commits   uint64 // transactions that wrote something
+	Conflicts uint64 // executions that lost to another transaction and were repeated
+	Turns     uint64 // of these, how many were repeated in the committer's turn
+	Groups    uint64 // batches written, those that only moved time included
+	Strays    uint64 // executions that ran past their time limit in the committer's turn
+}
+
+// Stats returns the counts as of the newest group of commits.
+func (db *DB) Stats() Stats {
+	s := Stats{Strays: db.straysTotal.Load()}
+	if c := db.stats.Load(); c != nil {
+		s.Commits, s.Conflicts, s.Turns, s.Groups = c.Accepted, c.Conflicts, c.Turns, c.Groups
+	}
+	return s
+}
 
 // advance asks for a state with a timestamp of its own though nothing was
 // written. It does not wait.

@@ -91,7 +91,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 	s := db.states.beginAttempt()
 	defer db.states.endAttempt(s)
 	start := db.o.Clock.Now()
-	tx := db.newTx(s, nil, true, start)
+	tx := db.newTx(s, nil, true, transactionTime(start))
 	result, replay, err := db.execute(m, tx)
 	m.result = result
 	db.places.release()
@@ -190,10 +190,13 @@ func (db *DB) Query(ctx context.Context, fn func(*Tx) error) (Timestamp, error) 
 	return s.at, err
 }
 
+// transactionTime is what a transaction that starts now sees as the time.
+func transactionTime(now time.Time) time.Time { return now.UTC().Truncate(time.Microsecond) }
+
 // queryTime is the time a query on s sees: never before the newest commit it
 // can see, and moving on when nothing commits.
 func (db *DB) queryTime(s *state) time.Time {
-	now := db.o.Clock.Now().UTC().Truncate(time.Microsecond)
+	now := transactionTime(db.o.Clock.Now())
 	if t := s.at.Time().UTC(); t.After(now) {
 		return t
 	}
