@@ -8,6 +8,8 @@ import (
 
 // fakeClock is a clock that moves only when told to.
 type fakeClock struct {
+	armed chan struct{} // holds a token when a timer was set
+
 	mu struct {
 		sync.Mutex
 		now    time.Time
@@ -21,7 +23,7 @@ type fakeTimer struct {
 }
 
 func newFakeClock(now time.Time) *fakeClock {
-	c := new(fakeClock)
+	c := &fakeClock{armed: make(chan struct{}, 1)}
 	c.mu.now = now
 	return c
 }
@@ -41,6 +43,10 @@ func (c *fakeClock) AfterFunc(d time.Duration, f func()) (stop func()) {
 	}
 	timer := &fakeTimer{c.mu.now.Add(d), f}
 	c.mu.timers = append(c.mu.timers, timer)
+	select {
+	case c.armed <- struct{}{}:
+	default:
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

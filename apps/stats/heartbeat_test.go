@@ -200,6 +200,19 @@ func (w *world) open() *screen {
 // next returns what the screen shows next, and when it became true.
 func (s *screen) next() (overview, engine.Timestamp) {
 	s.w.t.Helper()
+	return s.wait(nil)
+}
+
+// nextTick is next for a query that has just run: screens are not redrawn more
+// than once a tick, so the clock moves on while the screen waits for one.
+func (s *screen) nextTick() overview {
+	s.w.t.Helper()
+	shown, _ := s.wait(s.w.clock.armed)
+	return shown
+}
+
+func (s *screen) wait(armed <-chan struct{}) (overview, engine.Timestamp) {
+	s.w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for {
@@ -208,6 +221,8 @@ func (s *screen) next() (overview, engine.Timestamp) {
 		}
 		select {
 		case <-s.notice:
+		case <-armed:
+			s.w.clock.advance(50 * time.Millisecond)
 		case <-ctx.Done():
 			s.w.t.Fatal("nothing new came to the screen")
 		}

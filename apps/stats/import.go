@@ -173,24 +173,13 @@ func (r *logImport) flush(ctx context.Context) error {
 	if len(r.batch) == 0 {
 		return nil
 	}
-	args, err := halcyon.Encode(importViewsArgs{r.batch})
-	if err != nil {
+	var result importViewsResult
+	if err := r.app.Run(ctx, "stats:importViews", importViewsArgs{r.batch}, &result); err != nil {
 		return err
 	}
-	outcome, err := r.app.Mutation(ctx, halcyon.Request{Path: "stats:importViews", Args: args, Admin: true})
-	if err != nil {
-		return err
-	}
-	if outcome.Failure != nil {
-		return outcome.Failure
-	}
-	number := func(field string) int {
-		n, _ := outcome.Value.Get(field).AsFloat64()
-		return int(n)
-	}
-	r.counted += number("counted")
-	r.leftOut[reasonRepeated] += number("repeated")
-	r.leftOut[reasonRefused] += number("refused")
+	r.counted += result.Counted
+	r.leftOut[reasonRepeated] += result.Repeated
+	r.leftOut[reasonRefused] += result.Refused
 	r.batch = r.batch[:0]
 	return nil
 }

@@ -24,6 +24,7 @@ type world struct {
 	t     *testing.T
 	app   *halcyon.App
 	clock *fakeClock
+	files vfs.FS
 }
 
 func newWorld(t *testing.T, options stats.Options, others ...*halcyon.Module) *world {
@@ -33,12 +34,12 @@ func newWorld(t *testing.T, options stats.Options, others ...*halcyon.Module) *w
 
 func mount(t *testing.T, modules ...*halcyon.Module) *world {
 	t.Helper()
-	w := &world{t: t, clock: newFakeClock(noon)}
+	w := &world{t: t, clock: newFakeClock(noon), files: vfs.NewMem()}
 	var err error
 	if w.app, err = halcyon.NewApp(modules...); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Clock: w.clock, Seed: 1}}); err != nil {
+	if err := w.app.Open("data", &halcyon.Options{Engine: engine.Options{FS: w.files, Clock: w.clock, Seed: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
