@@ -13,6 +13,23 @@
 //	GET /stats/stats.css   its look
 //	GET /stats/icon.svg    its icon
 //
+// # The tracker
+//
+// A site that wants to be counted carries one line, with the address of the server:
+//
+//	<script defer src="https://your-server.example/track.js"></script>
+//
+// It sends the mutation stats:recordPageView when a page is opened, also inside an
+// application that never reloads, and stats:heartbeat at once and every 30 seconds,
+// give or take 5, while the page is visible. A change of the path beats at once; an
+// unchanged path not again within 20 seconds, over all tabs of the browser. One
+// random id is kept in localStorage, under the name markdown_blog_session_id unless
+// the attribute data-key says otherwise. With Do Not Track or Global Privacy Control
+// nothing is stored, and the id lasts as long as the page. A path is sent without
+// query and fragment.
+//
+// # Caching
+//
 // The page names its files by these paths. Everything is in memory, packed once
 // on first use, and answered with an ETag; nothing here is ever written, so all
 // functions may be called at any time from any goroutine.

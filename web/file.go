@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func (f *File) Serve(w http.ResponseWriter, r *http.Request, status int) {
 		return
 	}
 	for name, values := range f.Header {
-		header[name] = values
+		header[name] = slices.Clone(values)
 	}
 	body, etag := f.body, `"`+f.version+`"`
 	if packed := f.packed(); packed != nil {
