@@ -33,6 +33,9 @@ func (m *Machine) check() error {
 			case w.inRound && (w.held != nil) == (w.wait != nil):
 				fail("set %d slot %d: must hold a result or wait for one", id, w.slot)
 			}
+			if w.held.open() && w.held != w.query.newest {
+				fail("set %d slot %d: holds an open result that nothing can end", id, w.slot)
+			}
 			if w.wait != nil {
 				pending++
 				if m.runs[w.wait.id] != w.wait {

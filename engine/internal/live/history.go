@@ -29,6 +29,7 @@ func (h *history) add(before, at Timestamp, keys [][]byte) {
 		h.lost = h.groups[h.head].at
 		h.drop()
 	}
+	h.compact()
 }
 
 // trim drops the groups at or below the snapshot of the oldest run in progress.
@@ -36,18 +37,22 @@ func (h *history) trim(oldest Timestamp) {
 	for h.len() > 0 && h.groups[h.head].at <= oldest {
 		h.drop()
 	}
-	// Moving the rest to the front costs less than what has been dropped since it was last done.
-	if h.head > 32 && h.head >= h.len() {
-		n := copy(h.groups, h.groups[h.head:])
-		clear(h.groups[n:])
-		h.groups, h.head = h.groups[:n], 0
-	}
+	h.compact()
 }
 
 func (h *history) drop() {
 	h.size -= len(h.groups[h.head].keys) + 1
 	h.groups[h.head] = group{}
 	h.head++
+}
+
+// compact moves the live groups to the front when at least as many have been dropped since that was last done.
+func (h *history) compact() {
+	if h.head > 32 && h.head >= h.len() {
+		n := copy(h.groups, h.groups[h.head:])
+		clear(h.groups[n:])
+		h.groups, h.head = h.groups[:n], 0
+	}
 }
 
 // reset drops everything. Nothing runs, so nothing has been lost to anyone either.
@@ -62,7 +67,7 @@ func (h *history) reset() {
 // validThrough returns the last watermark at which a result is valid that was computed at snapshot from: the one before
 // the first group that wrote something it has read or that reached wakeAt, open if there is none yet. When groups above
 // the snapshot are gone, only the snapshot itself is certain. REQUIRES: reads is normalized.
-func (h *history) validThrough(from, newest Timestamp, reads *ReadSet, wakeAt Timestamp) Timestamp {
+func (h *history) validThrough(from Timestamp, reads *ReadSet, wakeAt Timestamp) Timestamp {
 	if from < h.lost {
 		return from
 	}

@@ -21,7 +21,7 @@ func (n *interval) compare(r Range) int {
 	return compareEnds(n.End, r.End)
 }
 
-// appendHits appends the queries with a valid result that has read key as part of a range.
+// appendHits appends the queries of the ranges that contain key.
 func (t *intervals) appendHits(hits []*query, key []byte) []*query {
 	return t.root.appendHits(hits, key)
 }

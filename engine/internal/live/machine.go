@@ -228,7 +228,7 @@ func (m *Machine) Committed(at Timestamp, keys [][]byte, now uint64) []Effect {
 	for _, k := range keys {
 		from := len(ended)
 		ended = m.touch.appendHits(ended, k)
-		// Keep only the queries this key ends; the others have ended already.
+		// Keep only the queries this key ends. The others have ended before, some by this very key.
 		n := from
 		for _, q := range ended[from:] {
 			if q.newest.open() {

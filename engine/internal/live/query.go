@@ -127,7 +127,7 @@ func (m *Machine) Ran(id RunID, returned []byte, reads ReadSet, wakeAt Timestamp
 	}
 	reads.normalize()
 	res := &result{from: r.at, wakeAt: wakeAt}
-	res.through = m.history.validThrough(r.at, m.newest, &reads, wakeAt)
+	res.through = m.history.validThrough(r.at, &reads, wakeAt)
 	m.finish(r)
 	q.took = took
 
@@ -167,7 +167,6 @@ func (m *Machine) Ran(id RunID, returned []byte, reads ReadSet, wakeAt Timestamp
 	}
 	m.schedule(q, now)
 	m.forgetIfIdle(q)
-	m.advanceIfDue(now)
 	return m.effects
 }
 

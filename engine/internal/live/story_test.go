@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 )
 
-// TestStories runs the scripts in testdata. Each line of a script's input is one event; the output repeats it and lists
+// TestStories runs the scripts in testdata/story. Each line of a script's input is one event; the output repeats it and lists
 // what came of it. A word like now=120 sets the clock and stays.
 //
 //	new newest=N tick=N history=N            a new machine
@@ -23,7 +23,7 @@ import (
 //
 // The machine's invariants are checked after every event, and NextAlarm is shown when it has changed.
 func TestStories(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/story", func(t *testing.T, path string) {
 		s := &story{}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			if d.Cmd != "story" {

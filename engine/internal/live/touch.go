@@ -56,18 +56,16 @@ func (p *posting) remove(e *entry) bool {
 	return p.first == nil
 }
 
-// appendTo appends the queries of p whose newest result is still valid. A query is ended by the first key that touches
-// it, and stays in the index until it has run again, which as a rule reads the same.
+// appendTo appends the queries of p. Those that a key has ended stay in until they have run again, which as a rule reads
+// the same.
 func (p *posting) appendTo(hits []*query) []*query {
 	for e := p.first; e != nil; e = e.next {
-		if e.query.newest.open() {
-			hits = append(hits, e.query)
-		}
+		hits = append(hits, e.query)
 	}
 	return hits
 }
 
-// appendHits appends the queries with a valid result that has read key. One may come twice.
+// appendHits appends the queries whose installed read set contains key. One may come twice.
 func (x *touchIndex) appendHits(hits []*query, key []byte) []*query {
 	if p := x.points[string(key)]; p != nil {
 		hits = p.appendTo(hits)
