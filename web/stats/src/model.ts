@@ -165,6 +165,11 @@ function placeName(place: Place): string {
   return `${degrees(place.latitude, "N", "S")}, ${degrees(place.longitude, "E", "W")}`;
 }
 
+/** The server's part of an error's text, without what the client wraps around it. */
+export function serverSaid(message: string): string {
+  return message.replace(/^\[CONVEX [^\]]*\] /, "").replace(/\s+Called by client$/, "");
+}
+
 const NUMBER = new Intl.NumberFormat("en");
 const LONG_DAY = new Intl.DateTimeFormat("en", {
   weekday: "short",

@@ -8,6 +8,7 @@ import {
   link,
   number,
   places,
+  serverSaid,
   typeName,
   unvisited,
   type DayViews,
@@ -169,11 +170,11 @@ class Troubles {
   readonly #texts = new Map<string, string>();
 
   set(query: string, error: Error | undefined): void {
-    if (error) this.#texts.set(query, error.message);
+    if (error) this.#texts.set(query, serverSaid(error.message));
     else this.#texts.delete(query);
     const box = byID("trouble");
     box.hidden = this.#texts.size === 0;
-    setText(box, [...this.#texts].map(([name, text]) => `${name} could not be read: ${text}`).join(" "));
+    setText(box, [...this.#texts].map(([name, text]) => `${name} can’t be read just now. The server said: ${text}`).join("\n"));
   }
 }
 

@@ -7,6 +7,7 @@ import {
   labels,
   link,
   places,
+  serverSaid,
   scaleTop,
   slots,
   typeName,
@@ -156,4 +157,10 @@ test("numbers and days read well", () => {
   assert.equal(counted(0, "page"), "0 pages");
   assert.equal(date(Date.UTC(2015, 4, 17, 23, 59)), "May 17, 2015");
   assert.equal(dayName("2015-05-17"), "Sun, May 17, 2015");
+});
+
+test("an error shows what the server said", () => {
+  const wrapped = "[CONVEX Q(stats:getStats)] [Request ID: 1] Server Error\n  Called by client";
+  assert.equal(serverSaid(wrapped), "[Request ID: 1] Server Error");
+  assert.equal(serverSaid("plain"), "plain");
 });
