@@ -1,0 +1,251 @@
+package halcyon_test
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/engine"
+)
+
+// fakeClock moves only when told to.
+type fakeClock struct {
+	mu     sync.Mutex
+	armed  *sync.Cond
+	now    time.Time
+	timers map[*fakeTimer]struct{}
+}
+
+type fakeTimer struct {
+	at time.Time
+	f  func()
+}
+
+func newFakeClock(now time.Time) *fakeClock {
+	c := &fakeClock{now: now, timers: map[*fakeTimer]struct{}{}}
+	c.armed = sync.NewCond(&c.mu)
+	return c
+}
+
+func (c *fakeClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *fakeClock) AfterFunc(d time.Duration, f func()) func() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := &fakeTimer{c.now.Add(d), f}
+	c.timers[t] = struct{}{}
+	c.armed.Broadcast()
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.timers, t)
+	}
+}
+
+// set moves the clock and fires the timers that are due.
+func (c *fakeClock) set(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
+	for t := range c.timers {
+		if !t.at.After(now) {
+			delete(c.timers, t)
+			go t.f()
+		}
+	}
+}
+
+// awaitTimer returns when somebody waits for that moment.
+func (c *fakeClock) awaitTimer(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		for t := range c.timers {
+			if t.at.Equal(at) {
+				return
+			}
+		}
+		c.armed.Wait()
+	}
+}
+
+var _ engine.Clock = (*fakeClock)(nil)
+
+// cronWorld is an app with one cron that increments a counter, and can be told to fail.
+type cronWorld struct {
+	t        *testing.T
+	fs       vfs.FS
+	clock    *fakeClock
+	schedule halcyon.Schedule
+	log      logBuffer
+	runs     chan halcyon.CronRun
+	fail     error // returned by the next run, after its write
+
+	app *halcyon.App
+}
+
+func newCronWorld(t *testing.T, schedule halcyon.Schedule) *cronWorld {
+	w := &cronWorld{t: t, fs: vfs.NewMem(), clock: newFakeClock(t0), schedule: schedule, runs: make(chan halcyon.CronRun, 10)}
+	t.Cleanup(func() { w.close() })
+	return w
+}
+
+func (w *cronWorld) open() {
+	w.t.Helper()
+	m, counters := counterModule()
+	m.Internal.Mutation("tick", func(tx *halcyon.Tx) error {
+		c, ok, err := counters.By("by_name").Eq("ticks").First(tx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			_, err = counters.Insert(tx, Counter{Name: "ticks", N: 1})
+		} else {
+			err = counters.Patch(tx, c.ID, halcyon.Fields{"n": c.N + 1})
+		}
+		return errors.Join(err, w.fail)
+	})
+	m.Cron("tick now and then", w.schedule, "tick")
+	var err error
+	if w.app, err = halcyon.NewApp(m); err != nil {
+		w.t.Fatal(err)
+	}
+	opts := halcyon.Options{
+		Engine: engine.Options{FS: w.fs, Clock: w.clock}, Logger: slog.New(slog.NewTextHandler(&w.log, nil)),
+		OnCron: func(r halcyon.CronRun) { r.Took = 0; w.runs <- r },
+	}
+	if err := errors.Join(w.app.Open("data", &opts), w.app.Start(w.t.Context())); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *cronWorld) close() {
+	if err := w.app.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// run checks the next run of the cron, and the number of runs that took effect.
+func (w *cronWorld) run(due, next time.Time, missed int, failed error, ticks int) {
+	w.t.Helper()
+	var got halcyon.CronRun
+	select {
+	case got = <-w.runs:
+	case <-time.After(10 * time.Second):
+		w.t.Fatalf("no run within 10 s; log:\n%s", w.log.String())
+	}
+	if !errors.Is(got.Err, failed) {
+		w.t.Errorf("the run failed with %v, want %v", got.Err, failed)
+	}
+	got.Err = nil
+	want := halcyon.CronRun{Name: "counters/tick now and then", Function: "counters:tick", Due: due, Next: next, Missed: missed}
+	if diff := cmp.Diff(want, got); diff != "" {
+		w.t.Errorf("run (-want +got):\n%s", diff)
+	}
+	var n int
+	if err := w.app.Run(w.t.Context(), "counters:get", nameArgs{"ticks"}, &n); err != nil || n != ticks {
+		w.t.Errorf("%d runs took effect, %v; want %d", n, err, ticks)
+	}
+}
+
+func after(minutes int) time.Time { return t0.Add(time.Duration(minutes) * time.Minute) }
+
+func TestCronRunsOnSchedule(t *testing.T) {
+	w := newCronWorld(t, halcyon.Every(5*time.Minute))
+	w.open()
+	w.run(after(0), after(5), 0, nil, 1)
+	for i := 1; i <= 3; i++ {
+		w.clock.awaitTimer(after(5 * i))
+		w.clock.set(after(5*i - 1))
+		w.clock.set(after(5 * i))
+		w.run(after(5*i), after(5*i+5), 0, nil, i+1)
+	}
+	if len(w.runs) != 0 {
+		t.Errorf("%d runs too many", len(w.runs))
+	}
+}
+
+func TestCronKeepsItsTimeAcrossARestart(t *testing.T) {
+	w := newCronWorld(t, halcyon.Every(5*time.Minute))
+	w.open()
+	w.run(after(0), after(5), 0, nil, 1)
+	for minute := 1; minute < 5; minute++ {
+		w.close()
+		w.clock.set(after(minute))
+		w.open()
+		w.clock.awaitTimer(after(5)) // and so has not run
+	}
+	w.clock.set(after(5))
+	w.run(after(5), after(10), 0, nil, 2)
+
+	w.close()
+	w.clock.set(after(27))
+	w.open()
+	w.run(after(10), after(30), 3, nil, 3)
+	if log := w.log.take(); !strings.Contains(log, "missed=3") {
+		t.Errorf("the skipped runs are not in the log:\n%s", log)
+	}
+	w.close()
+	w.schedule = halcyon.Every(time.Minute) // 28 by the last run
+	w.open()
+	w.clock.awaitTimer(after(28))
+	w.clock.set(after(28))
+	w.run(after(28), after(29), 0, nil, 4)
+	if len(w.runs) != 0 {
+		t.Errorf("%d runs too many", len(w.runs))
+	}
+}
+
+func TestFailedCronIsUndoneAndGoesOn(t *testing.T) {
+	w := newCronWorld(t, halcyon.Every(time.Minute))
+	w.fail = errors.New("no luck")
+	w.open()
+	w.run(after(0), after(1), 0, w.fail, 0)
+	if log := w.log.take(); !strings.Contains(log, "function=counters:tick") || !strings.Contains(log, "no luck") {
+		t.Errorf("the failure is not in the log:\n%s", log)
+	}
+	w.close()
+	w.fail = nil
+	w.open()
+	w.clock.awaitTimer(after(1)) // a failed run is not repeated by a restart
+	w.clock.set(after(1))
+	w.run(after(1), after(2), 0, nil, 1)
+}
+
+func TestSchedules(t *testing.T) {
+	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	tests := []struct {
+		name          string
+		schedule      halcyon.Schedule
+		start         time.Time
+		first, second time.Time
+	}{
+		{"daily, later today", halcyon.Daily(4, 30), day.Add(time.Hour), day.Add(4*time.Hour + 30*time.Minute), day.Add(28*time.Hour + 30*time.Minute)},
+		{"daily, tomorrow", halcyon.Daily(0, 30), day.Add(time.Hour), day.Add(24*time.Hour + 30*time.Minute), day.Add(48*time.Hour + 30*time.Minute)},
+		{"daily, now", halcyon.Daily(1, 0), day.Add(time.Hour), day.Add(time.Hour), day.Add(25 * time.Hour)},
+		{"hourly", halcyon.Hourly(15), day.Add(20 * time.Minute), day.Add(75 * time.Minute), day.Add(135 * time.Minute)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newCronWorld(t, tt.schedule)
+			w.clock.set(tt.start)
+			w.open()
+			if tt.first.After(tt.start) {
+				w.clock.awaitTimer(tt.first)
+				w.clock.set(tt.first)
+			}
+			w.run(tt.first, tt.second, 0, nil, 1)
+		})
+	}
+}
