@@ -1,0 +1,88 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// settings are what the command line says.
+type settings struct {
+	rounds  int
+	length  time.Duration
+	viewers int
+	dir     string
+	wait    time.Duration
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) > 0 && args[0] == "serve" {
+		return serve(args[1:])
+	}
+	var s settings
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.IntVar(&s.rounds, "rounds", 5, "how often each workload runs")
+	flags.DurationVar(&s.length, "length", 3*time.Second, "how long one run takes")
+	flags.IntVar(&s.viewers, "viewers", 1000, "connections that watch the query in viewers")
+	flags.StringVar(&s.dir, "dir", "", "folder for data (default: the system's temporary folder)")
+	flags.DurationVar(&s.wait, "wait", time.Minute, "how long idle waits")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	workloads := map[string]func(settings) error{
+		"mutate": mutate, "websocket": webSocket, "viewers": viewers, "idle": idle,
+	}
+	names := flags.Args()
+	if len(names) == 0 {
+		names = []string{"mutate", "websocket", "viewers", "idle"}
+	}
+	fmt.Printf("%s %s/%s, %d processors, %d runs of %s each\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), s.rounds, s.length)
+	for _, name := range names {
+		w := workloads[name]
+		if w == nil {
+			return fmt.Errorf("there is no workload %q; see `go doc`", name)
+		}
+		if err := w(s); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		fmt.Println()
+	}
+	return nil
+}
+
+// figures are the results of several runs of one workload.
+type figures []float64
+
+func (f figures) median() float64 {
+	s := slices.Sorted(slices.Values(f))
+	return s[len(s)/2]
+}
+
+func (f figures) String() string {
+	return fmt.Sprintf("%10.0f  (%.0f to %.0f)", f.median(), slices.Min(f), slices.Max(f))
+}
+
+// report prints a workload beside its yardstick.
+func report(name string, got figures, yardstick string, best figures, unit string) {
+	fmt.Printf("%-44s %s %s\n", name, got, unit)
+	fmt.Printf("%-44s %s %s\n", yardstick, best, unit)
+	fmt.Printf("%-44s %10.2f\n", "  ratio of the medians", got.median()/best.median())
+}
+
+// percentile returns the p-th part of sorted durations, in milliseconds.
+func percentile(d []time.Duration, p float64) float64 {
+	if len(d) == 0 {
+		return 0
+	}
+	return float64(d[min(len(d)-1, int(p*float64(len(d))))].Microseconds()) / 1000
+}
