@@ -268,7 +268,8 @@ func TestCallsThatDoNotRun(t *testing.T) {
 	}
 }
 
-func failingModule() *halcyon.Module {
+// failingModule has functions that fail; slow needs a clock to make time pass.
+func failingModule(clock *fakeClock) *halcyon.Module {
 	m := halcyon.NewModule("bad")
 	m.Query("told", func(tx *halcyon.Tx) error {
 		tx.Warn("careful")
@@ -276,15 +277,12 @@ func failingModule() *halcyon.Module {
 	})
 	m.Query("untold", func(tx *halcyon.Tx) error { tx.Log("seen"); return errors.New("secret") })
 	m.Query("panics", func(*halcyon.Tx) (string, error) { var s []string; return s[3], nil })
+	m.Query("throws", func(*halcyon.Tx) error { panic(&halcyon.Error{Code: "Thrown", Message: "secret"}) })
 	m.Query("unsayable", func(*halcyon.Tx) error { return &halcyon.Error{Code: "X", Data: make(chan int)} })
 	m.Query("slow", func(tx *halcyon.Tx) error {
-		for range 1000 {
-			if _, _, err := Tasks.All().First(tx); err != nil {
-				return err
-			}
-			<-time.After(time.Millisecond)
-		}
-		return nil
+		clock.set(clock.Now().Add(time.Minute))
+		_, _, err := Tasks.All().First(tx)
+		return fmt.Errorf("look for a task: %w", err)
 	})
 	m.Query("big", func(*halcyon.Tx) ([]byte, error) { return make([]byte, 16<<20), nil })
 	return m
@@ -295,8 +293,8 @@ var requestID = regexp.MustCompile(`^\[Request ID: ([0-9a-f]{16})\] Server Error
 func TestFailures(t *testing.T) {
 	var log logBuffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	opts := halcyon.Options{Logger: logger, Engine: engine.Options{FunctionTimeMax: 50 * time.Millisecond}}
-	app := openApp(t, opts, failingModule(), tasksModule())
+	clock := newFakeClock(t0)
+	app := openApp(t, halcyon.Options{Logger: logger, Engine: engine.Options{Clock: clock}}, failingModule(clock), tasksModule())
 	tests := []struct {
 		name, path string
 		message    string // after "[Request ID: ...] Server Error", if it begins with a line break or is empty
@@ -311,6 +309,7 @@ func TestFailures(t *testing.T) {
 		},
 		{"untold", "bad:untold", "", "", "", []string{"[LOG] 'seen'"}, "error=secret"},
 		{"panic", "bad:panics", "", "", "", nil, "app_test.go"},
+		{"thrown error", "bad:throws", "", "", "", nil, "panic: Thrown: secret"},
 		{"error that has no value", "bad:unsayable", "", "", "", nil, "has no Convex value"},
 		{
 			"timeout", "bad:slow", "Timeout: The function ran longer than functions may and was stopped. It changed nothing.",
@@ -353,8 +352,40 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+func TestOverloadIsAnErrorOfTheRequest(t *testing.T) {
+	running, release := make(chan struct{}), make(chan struct{})
+	m := halcyon.NewModule("m")
+	m.Query("wait", func(*halcyon.Tx) error { running <- struct{}{}; <-release; return nil })
+	clock := newFakeClock(t0) // so that waiting is no timeout
+	app := openApp(t, halcyon.Options{Engine: engine.Options{Clock: clock, RunningMax: 1, WaitingMax: 1}}, m)
+	results := make(chan error)
+	call := func() {
+		out, err := app.Query(t.Context(), halcyon.Request{Path: "m:wait"})
+		if out.Failure != nil {
+			err = out.Failure
+		}
+		results <- err
+	}
+	go call()
+	<-running
+	go call() // one of these waits, and the other is refused
+	go call()
+	err := <-results
+	var refused *halcyon.RequestError
+	if !errors.As(err, &refused) || refused.Code != halcyon.CodeOverloaded || refused.Status != http.StatusServiceUnavailable || !errors.Is(err, engine.ErrOverloaded) {
+		t.Errorf("the third call: %v; want %s", err, halcyon.CodeOverloaded)
+	}
+	close(release)
+	<-running
+	for range 2 {
+		if err := <-results; err != nil {
+			t.Errorf("a call that was admitted: %v", err)
+		}
+	}
+}
+
 func TestShowErrors(t *testing.T) {
-	app := openApp(t, halcyon.Options{ShowErrors: true}, failingModule(), tasksModule())
+	app := openApp(t, halcyon.Options{ShowErrors: true}, failingModule(nil), tasksModule())
 	out, err := app.Query(t.Context(), halcyon.Request{Path: "bad:untold"})
 	if err != nil || !strings.HasSuffix(out.Failure.Message, "] Server Error\nUncaught Error: secret") {
 		t.Errorf("failure %q, %v; want the error's text", out.Failure.Message, err)

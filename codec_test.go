@@ -132,9 +132,9 @@ func TestEncodeRefuses(t *testing.T) {
 		{"pointer to pointer", new(*int), "pointer to a pointer"},
 		{"recursive type", node{}, "contains itself"},
 		{"two fields of one name", struct {
-			A int `json:"x"`
-			B int `json:"x"`
-		}{}, `two fields named "x"`},
+			A int `json:"b"`
+			B int
+		}{}, `two fields named "b"`},
 		{"json option", struct {
 			A int `json:",string"`
 		}{}, `json option "string" is not supported`},

@@ -85,7 +85,7 @@ func (m *Module) Handle(pattern string, h http.Handler) {
 	m.HandleApp(pattern, func(*App) http.Handler { return h })
 }
 
-// HandleApp is Handle for a handler that runs functions. handler is called once, before the first request.
+// HandleApp is Handle for a handler that runs functions. handler is called when the App's routes are asked for.
 func (m *Module) HandleApp(pattern string, handler func(*App) http.Handler) {
 	m.routes = append(m.routes, routeDef{pattern, handler})
 }

@@ -160,7 +160,9 @@ func TestRoutesCommandsAndStart(t *testing.T) {
 		_, _ = fmt.Fprintf(env.Stdout, "%s %d", args[0], n)
 		return err
 	})
-	m.OnStart(func(ctx context.Context, app *halcyon.App) error { return app.Run(ctx, "counters:add", nameArgs{"starts"}, nil) })
+	m.OnStart(func(ctx context.Context, app *halcyon.App) error {
+		return app.Run(ctx, "counters:add", nameArgs{"starts"}, nil)
+	})
 	app := openApp(t, halcyon.Options{}, m)
 	if err := app.Start(t.Context()); err != nil {
 		t.Fatal(err)

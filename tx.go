@@ -94,12 +94,8 @@ func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value) (va
 func (tx *Tx) call(args reflect.Value) (result value.Value, stack []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			stack = debug.Stack()
-			if cause, ok := p.(error); ok {
-				err = fmt.Errorf("panic: %w", cause)
-			} else {
-				err = fmt.Errorf("panic: %v", p)
-			}
+			// Not wrapped: an Error that is thrown and not returned was not meant for the client.
+			stack, err = debug.Stack(), fmt.Errorf("panic: %v", p)
 		}
 	}()
 	in := []reflect.Value{reflect.ValueOf(tx), args}
