@@ -1,0 +1,35 @@
+package server
+
+import (
+	"context"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// application is what the server needs of an app. See [halcyon.App].
+type application interface {
+	Query(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
+	Mutation(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
+	NewQuerySet(encode func(halcyon.Outcome) []byte, notify func()) querySet
+	Durable() engine.Timestamp
+	Routes() []halcyon.Route
+}
+
+// querySet is the live queries of one connection. See [halcyon.QuerySet].
+type querySet interface {
+	Add(id uint32, path string, args value.Value)
+	Remove(id uint32)
+	Poll(min engine.Timestamp) (engine.Round, bool)
+	Close()
+}
+
+// mounted makes an App an application.
+type mounted struct{ *halcyon.App }
+
+var _ application = mounted{}
+
+func (m mounted) NewQuerySet(encode func(halcyon.Outcome) []byte, notify func()) querySet {
+	return m.App.NewQuerySet(encode, notify)
+}

@@ -1,0 +1,342 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/lxzan/gws"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+	"github.com/halcyon-db/halcyon/protocol"
+)
+
+// replayHoldMax is how long the first Transition of a client that came back
+// waits for the mutations it sent again.
+const replayHoldMax = 2 * time.Second
+
+// events receives what the WebSocket library reads, on the goroutine that reads
+// the connection.
+type events struct{}
+
+var _ gws.Event = events{}
+
+func owner(ws *gws.Conn) *conn { return ws.NetConn().(*socket).owner }
+
+func (events) OnOpen(*gws.Conn) {}
+
+// OnClose is called when reading has ended, for whatever reason.
+func (events) OnClose(ws *gws.Conn, _ error) { owner(ws).end() }
+
+func (events) OnPing(ws *gws.Conn, payload []byte) {
+	c := owner(ws)
+	c.out.Lock()
+	c.out.pong = append([]byte{}, payload...) // only the newest ping needs an answer
+	c.out.Unlock()
+	c.wake(true)
+}
+
+func (events) OnPong(*gws.Conn, []byte) {} // that something came has been noted
+
+func (events) OnMessage(ws *gws.Conn, m *gws.Message) {
+	c := owner(ws)
+	c.messageAt.Store(0)
+	claim := c.socket.gate.hand()
+	defer func() {
+		c.server.inbound.put(claim)
+		_ = m.Close() // returns the buffer to its pool
+		if p := recover(); p != nil {
+			c.server.log.Error("handling a message panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			c.closeNow(closeInternal, reasonInternal)
+		}
+	}()
+	if c.stopped.Load() || c.server.draining.Load() {
+		return // the client sends it again on its next connection
+	}
+	c.handle(m.Opcode, m.Bytes(), &claim)
+}
+
+// handle handles one message of the client. claim is what the message has of
+// the budget for inbound bytes; who takes it sets it to 0.
+func (c *conn) handle(opcode gws.Opcode, text []byte, claim *int64) {
+	if opcode != gws.OpcodeText {
+		c.fatal("Messages must be text, not binary.")
+		return
+	}
+	message, err := protocol.DecodeClient(text)
+	if err != nil {
+		c.fatal("Could not read a message: %v", err)
+		return
+	}
+	if m, ok := message.(*protocol.Connect); ok {
+		c.handleConnect(m)
+		return
+	}
+	if !c.connected {
+		c.fatal("The first message must be Connect.")
+		return
+	}
+	switch m := message.(type) {
+	case *protocol.ModifyQuerySet:
+		c.handleModifyQuerySet(m)
+	case *protocol.Mutation:
+		c.handleMutation(m, len(text), claim)
+	case *protocol.Action:
+		c.handleAction(m)
+	case *protocol.Authenticate:
+		c.handleAuthenticate(m)
+	case *protocol.Event: // telemetry that nobody asked for
+	}
+}
+
+func (c *conn) handleConnect(m *protocol.Connect) {
+	if c.connected {
+		c.fatal("Connect was sent twice.")
+		return
+	}
+	session, err := parseUUID(m.SessionID)
+	if err != nil {
+		c.fatal("The sessionId is not a UUID.")
+		return
+	}
+	if newest := c.server.app.Durable(); m.MaxObserved != nil && engine.Timestamp(*m.MaxObserved) > newest {
+		// It has seen a state that this store does not have, say because an
+		// older backup was restored. To show it an older state would break what
+		// it relies on; when the store has caught up, all is well again.
+		c.server.behindOnce.Do(func() {
+			c.server.log.Warn("a client has seen timestamps that are newer than this store's; it will come back until the store has caught up (logged once)",
+				slog.Time("client_at", engine.Timestamp(*m.MaxObserved).Time()), slog.Time("store_at", newest.Time()))
+		})
+		c.closeNow(closeTryAgain, reasonInternal+": this server's data is older than what the client has seen")
+		return
+	}
+	c.connected = true
+	c.session = session
+	c.socket.gate.limit = int64(c.server.o.MessageBytesMax)
+	set := c.server.app.NewQuerySet(encodeQuery, c.changed)
+
+	now := c.server.o.Clock.Now()
+	c.mu.Lock()
+	closed := c.mu.closed
+	if !closed {
+		c.mu.set = set
+		c.mu.queries = map[uint32]struct{}{}
+		c.mu.fresh = map[uint32]struct{}{}
+		if m.ClientTS != 0 {
+			skew := int64(m.ClientTS) - now.UnixMilli()
+			c.mu.skew = &skew
+		}
+		if m.ConnectionCount > 0 {
+			// What it sent before is on its way too: give it the rest of a tick
+			// to arrive.
+			c.replaying.Store(true)
+			c.mu.replayUntil = now.Add(replayHoldMax)
+			c.mu.sentTick = c.server.fanout.tickNow()
+		}
+	}
+	c.mu.Unlock()
+	if closed {
+		set.Close()
+		return
+	}
+	c.server.claimSession(c)
+}
+
+// addition is a query to be added, prepared outside of locks.
+type addition struct {
+	args    value.Value
+	refused string
+}
+
+func (c *conn) handleModifyQuerySet(m *protocol.ModifyQuerySet) {
+	additions := make([]addition, len(m.Modifications))
+	for i, mod := range m.Modifications {
+		if !mod.Remove {
+			additions[i] = prepare(mod)
+		}
+	}
+	// The timestamp of the first Transition is that of a round, also when the
+	// set is empty.
+	newest := c.server.app.Durable()
+	if problem := c.modify(m, additions, newest); problem != "" {
+		c.fatal("%s", problem)
+		return
+	}
+	c.pollWanted.Store(true)
+	c.wake(true)
+}
+
+// modify applies a ModifyQuerySet and returns what is wrong with it.
+func (c *conn) modify(m *protocol.ModifyQuerySet, additions []addition, newest engine.Timestamp) (problem string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.closed {
+		return ""
+	}
+	if m.Base != c.mu.querySet || m.New != m.Base+1 {
+		return fmt.Sprintf("BaseVersionMismatch: the query set is at version %d, and the change leads from %d to %d.", c.mu.querySet, m.Base, m.New)
+	}
+	c.mu.querySet = m.New
+	c.mu.answer = true
+	if c.mu.sent.TS == 0 {
+		c.needLocked(newest)
+	}
+	for i, mod := range m.Modifications {
+		_, known := c.mu.queries[mod.QueryID]
+		if mod.Remove {
+			if known {
+				delete(c.mu.queries, mod.QueryID)
+				delete(c.mu.fresh, mod.QueryID)
+				c.mu.set.Remove(mod.QueryID)
+			}
+			c.mu.removed = append(c.mu.removed, mod.QueryID)
+			continue
+		}
+		if known {
+			return fmt.Sprintf("The query id %d is in use.", mod.QueryID)
+		}
+		refused := additions[i].refused
+		if len(c.mu.queries) >= c.server.o.QueriesPerConnectionMax {
+			refused = fmt.Sprintf("TooManyQueries: a connection may have %d live queries.", c.server.o.QueriesPerConnectionMax)
+		}
+		if refused != "" {
+			// It is not remembered, so that refusals do not add up either.
+			c.mu.failed = append(c.mu.failed, engine.Change{ID: mod.QueryID, Body: protocol.AppendQueryFailed(nil, refused, nil, nil, nil)})
+			continue
+		}
+		c.mu.queries[mod.QueryID] = struct{}{}
+		c.mu.fresh[mod.QueryID] = struct{}{}
+		c.mu.set.Add(mod.QueryID, mod.Path, additions[i].args)
+	}
+	return ""
+}
+
+// needLocked makes the query set come to at, although nothing may have changed.
+func (c *conn) needLocked(at engine.Timestamp) {
+	c.out.Lock()
+	c.out.need = max(c.out.need, at)
+	c.out.Unlock()
+}
+
+// prepare reads the arguments of a query. What is wrong with them fails this
+// query and nothing else.
+func prepare(mod protocol.Modification) addition {
+	if mod.Component != "" {
+		return addition{refused: noComponents}
+	}
+	args, err := parseArgs(mod.Args)
+	if err != nil {
+		return addition{refused: badArgs(err)}
+	}
+	return addition{args: args}
+}
+
+func (c *conn) handleAuthenticate(m *protocol.Authenticate) {
+	c.mu.Lock()
+	identity, failed := c.mu.identity, c.mu.authFailed
+	matches := m.Base == identity
+	switch {
+	case !matches:
+	case m.TokenType == "None":
+		c.mu.identity++
+		c.mu.answer = true
+		if c.mu.sent.TS == 0 {
+			c.needLocked(c.server.app.Durable())
+		}
+	default:
+		c.mu.authFailed = true
+	}
+	c.mu.Unlock()
+	switch {
+	case matches && m.TokenType == "None":
+		c.pollWanted.Store(true)
+		c.wake(true)
+	case matches:
+		c.send(&protocol.AuthError{Message: noAuthProvider, Base: identity, UpdateAttempted: true})
+	case failed:
+		// It counts the token that was refused. A new connection begins anew.
+		c.close(closeTryAgain, reasonAuth)
+	default:
+		c.fatal("BaseVersionMismatch: the identity is at version %d, and the change leads from %d.", identity, m.Base)
+	}
+}
+
+func (c *conn) handleAction(m *protocol.Action) {
+	ok := c.send(&protocol.ActionResponse{RequestID: m.RequestID, ErrorMessage: notAnAction(m.Path)})
+	if !ok {
+		c.closeNow(closeTryAgain, reasonBusy)
+	}
+}
+
+func (c *conn) handleMutation(m *protocol.Mutation, size int, claim *int64) {
+	call := mutation{request: m.RequestID, path: m.Path, size: size, claim: *claim}
+	switch args, err := parseArgs(m.Args); {
+	case m.Component != "":
+		call.refused = noComponents
+	case err != nil:
+		call.refused = badArgs(err)
+	default:
+		call.args = args
+	}
+	if call.claim == 0 {
+		call.claim = int64(size)
+		if !c.server.inbound.take(call.claim) {
+			c.closeNow(closeTryAgain, reasonBusy)
+			return
+		}
+	}
+	*claim = 0
+	if !c.queueMutation(call) {
+		c.server.inbound.put(call.claim)
+		c.closeNow(closeTryAgain, reasonMutations)
+	}
+}
+
+// encodeQuery makes the part of a query's change that all connections share.
+func encodeQuery(out halcyon.Outcome) []byte {
+	if out.Failure != nil {
+		return protocol.AppendQueryFailed(nil, out.Failure.Message, encodeData(out.Failure.Data), out.Logs, nil)
+	}
+	return protocol.AppendQueryUpdated(nil, value.AppendJSON(nil, out.Value), out.Logs, nil)
+}
+
+// parseUUID reads the text form of a UUID.
+func parseUUID(text string) (id engine.ClientID, err error) {
+	if len(text) != 36 {
+		return id, fmt.Errorf("%d characters, want 36", len(text))
+	}
+	n := 0
+	for i := 0; i < len(text); {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			if text[i] != '-' {
+				return id, fmt.Errorf("no - at character %d", i)
+			}
+			i++
+			continue
+		}
+		high, ok1 := hexDigit(text[i])
+		low, ok2 := hexDigit(text[i+1])
+		if !ok1 || !ok2 {
+			return id, fmt.Errorf("no hexadecimal digits at character %d", i)
+		}
+		id[n] = high<<4 | low
+		n++
+		i += 2
+	}
+	return id, nil
+}
+
+func hexDigit(c byte) (byte, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}

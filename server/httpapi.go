@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+	"github.com/halcyon-db/halcyon/protocol"
+)
+
+// serveQuery runs a query: POST with a body, or GET with parameters.
+func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		q := r.URL.Query()
+		call := protocol.HTTPCall{Path: q.Get("path"), Args: []byte(q.Get("args"))}
+		if len(call.Args) == 0 {
+			call.Args = []byte("{}")
+		}
+		format, err := protocol.ParseFormat(q.Get("format"))
+		switch {
+		case err != nil:
+			writeError(w, http.StatusBadRequest, "BadFormat", err.Error())
+		case call.Path == "":
+			writeError(w, http.StatusBadRequest, "BadQueryArgs", `The parameter "path" is missing.`)
+		default:
+			call.Format = format
+			s.serveCall(w, r, call, s.app.Query)
+		}
+	default:
+		s.servePost(w, r, "GET, POST, OPTIONS", s.app.Query)
+	}
+}
+
+// serveMutation runs a mutation. With the header Idempotency-Key, a mutation
+// that is sent again with the same key happens once.
+func (s *Server) serveMutation(w http.ResponseWriter, r *http.Request) {
+	s.servePost(w, r, "POST, OPTIONS", func(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error) {
+		if key := r.Header.Get("Idempotency-Key"); key != "" {
+			sum := sha256.Sum256([]byte("Idempotency-Key\x00" + key))
+			req.Client, req.Once = engine.ClientID(sum[:16]), true
+		}
+		return s.app.Mutation(ctx, req)
+	})
+}
+
+// serveAction answers calls of actions, which no app has: like one that does
+// not exist.
+func (s *Server) serveAction(w http.ResponseWriter, r *http.Request) {
+	s.servePost(w, r, "POST, OPTIONS", func(_ context.Context, req halcyon.Request) (halcyon.Outcome, error) {
+		return halcyon.Outcome{Failure: &halcyon.Failure{Message: notAnAction(req.Path)}}, nil
+	})
+}
+
+// runFunction is App.Query or App.Mutation.
+type runFunction func(context.Context, halcyon.Request) (halcyon.Outcome, error)
+
+func (s *Server) servePost(w http.ResponseWriter, r *http.Request, allow string, run runFunction) {
+	if r.Method != http.MethodPost {
+		methodNotAllowed(w, allow)
+		return
+	}
+	// The type of the body is not looked at: a page may send text/plain, which
+	// needs no preflight.
+	body, claim, err := s.readBody(w, r)
+	defer s.inbound.put(claim)
+	if err != nil {
+		refuseBody(w, err, s.o.RequestBytesMax)
+		return
+	}
+	call, err := protocol.DecodeHTTPCall(body)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "BadJsonBody", err.Error())
+		return
+	}
+	s.serveCall(w, r, call, run)
+}
+
+// serveCall runs a function and writes what came of it.
+func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol.HTTPCall, run runFunction) {
+	if code, message := refuseToken(r.Header.Get("Authorization")); code != "" {
+		writeError(w, http.StatusUnauthorized, code, message)
+		return
+	}
+	args, err := parseArgs(call.Args)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, string(halcyon.CodeBadArgs), err.Error())
+		return
+	}
+	out, err := run(r.Context(), halcyon.Request{Path: call.Path, Args: args})
+	if err != nil {
+		if r.Context().Err() != nil {
+			return // nobody is there to be told
+		}
+		refused := s.refusal(err)
+		if refused.Code.Retry() {
+			w.Header().Set("Retry-After", "1")
+		}
+		writeError(w, refused.Status, string(refused.Code), refused.Message)
+		return
+	}
+	appendValue := value.AppendCleanJSON
+	if call.Format == protocol.FormatEncoded {
+		appendValue = value.AppendJSON
+	}
+	var text []byte
+	if f := out.Failure; f != nil {
+		var data []byte
+		if !f.Data.IsUndefined() {
+			data = appendValue(nil, f.Data)
+		}
+		text = protocol.AppendHTTPFailure(nil, f.Message, data, out.Logs)
+	} else {
+		text = protocol.AppendHTTPSuccess(nil, appendValue(nil, out.Value), out.Logs)
+	}
+	writeJSON(w, http.StatusOK, text)
+}
+
+// refuseToken refuses the tokens that Convex clients send, since nothing here
+// can check them: to ignore one would be to answer as if it had been. Other
+// kinds are for a proxy in front.
+func refuseToken(header string) (code, message string) {
+	kind, _, _ := strings.Cut(header, " ")
+	switch strings.ToLower(kind) {
+	case "bearer":
+		return "NoAuthProvider", noAuthProvider
+	case "convex":
+		return "BadAdminKey", "BadAdminKey: this server has no admin keys."
+	}
+	return "", ""
+}
+
+var (
+	errBodyTooLarge = errors.New("body too large")
+	errBodyTooSlow  = errors.New("body too slow")
+)
+
+// readBody reads the body of a request. The caller must put the claim back, also
+// after an error.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, claim int64, err error) {
+	if r.ContentLength > int64(s.o.RequestBytesMax) {
+		return nil, 0, errBodyTooLarge
+	}
+	// Not every ResponseWriter has deadlines; then the server around it sets its own.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.o.BodyTimeout))
+	defer func() { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }()
+	limited := http.MaxBytesReader(w, r.Body, int64(s.o.RequestBytesMax))
+	body = make([]byte, 0, 1024)
+	for {
+		if len(body) == cap(body) {
+			// Memory follows what came, not what was announced.
+			grown := 2 * int64(cap(body))
+			if more := grown - freeBytes - claim; more > 0 {
+				if !s.inbound.take(more) {
+					return nil, claim, errInboundFull
+				}
+				claim += more
+			}
+			body = append(make([]byte, 0, grown), body...)
+		}
+		n, err := limited.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		var tooLarge *http.MaxBytesError
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return body, claim, nil
+		case errors.As(err, &tooLarge):
+			return nil, claim, errBodyTooLarge
+		default:
+			return nil, claim, fmt.Errorf("%w: %w", errBodyTooSlow, err)
+		}
+	}
+}
+
+func refuseBody(w http.ResponseWriter, err error, max int) {
+	switch {
+	case errors.Is(err, errBodyTooLarge):
+		writeError(w, http.StatusRequestEntityTooLarge, "RequestTooLarge", fmt.Sprintf("The body of a request may have %d bytes.", max))
+	case errors.Is(err, errInboundFull):
+		w.Header().Set("Retry-After", "3")
+		writeError(w, http.StatusServiceUnavailable, reasonBusy, "The server is busy with other large requests. Try again later.")
+	default:
+		writeError(w, http.StatusRequestTimeout, "RequestTimeout", "The body of the request did not arrive.")
+	}
+}
+
+func methodNotAllowed(w http.ResponseWriter, allow string) {
+	w.Header().Set("Allow", allow)
+	writeError(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "Allowed methods: "+allow+".")
+}
+
+// writeError refuses a request before any function has run.
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	writeJSON(w, status, protocol.AppendHTTPError(nil, code, message))
+}
+
+func writeJSON(w http.ResponseWriter, status int, text []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the client may be gone
+}

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// route is one entry of the URL plan.
+type route struct {
+	// pattern is one of http.ServeMux without a method. An exact one wins over a
+	// prefix, and a longer prefix over a shorter one.
+	pattern string
+	// api: the route is part of the Convex API, and gets its CORS headers.
+	api     bool
+	handler http.HandlerFunc
+}
+
+// plan is the URL plan: what belongs to the server. Everything else belongs to
+// the app's own routes, which may also stand under /api/ where the server has
+// nothing. Without a route of the app, / tells that the server runs.
+func (s *Server) plan() []route {
+	return []route{
+		{"/api/sync", true, s.serveSync},
+		{"/api/{version}/sync", true, s.serveSync},
+		{"/api/query", true, s.serveQuery},
+		{"/api/mutation", true, s.serveMutation},
+		{"/api/action", true, s.serveAction},
+		// Names of the Convex API that this server does not have are not for
+		// apps either: a client would take their answer for the API's.
+		{"/api/function", true, s.serveNothing},
+		{"/api/query_ts", true, s.serveNothing},
+		{"/api/query_at_ts", true, s.serveNothing},
+		{"/api/query_batch", true, s.serveNothing},
+		{"/api/run/", true, s.serveNothing},
+		{"/api/storage/", true, s.serveNothing},
+		{"/version", false, serveText(s.o.Version)},
+		{"/instance_name", false, serveText(s.o.InstanceName)},
+		{"/instance_version", false, serveText(s.o.Version)},
+		{"/_health", false, serveText("ok")},
+		{"/_ready", false, s.serveReady},
+	}
+}
+
+// running is the page of a server without a page of its own. Tools look for this
+// text.
+const runningPage = "This Convex deployment is running. See https://docs.convex.dev/."
+
+// routes builds the handler of every URL.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	var taken []string
+	for _, r := range s.plan() {
+		handler := http.Handler(r.handler)
+		if r.api {
+			handler = withCORS(handler)
+		}
+		mux.Handle(r.pattern, handler)
+		taken = append(taken, r.pattern)
+	}
+	// What is left of /api/ is nothing, save what the app has there: that must
+	// not get the answer to a preflight from here.
+	ofApp := http.NewServeMux()
+	known := map[string]bool{}
+	nothing := withCORS(http.HandlerFunc(s.serveNothing))
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := ofApp.Handler(r); pattern != "" {
+			writeError(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "This address does not have this method.")
+			return
+		}
+		nothing.ServeHTTP(w, r)
+	})
+	root := false
+	for _, r := range s.app.Routes() {
+		path := r.Pattern[strings.IndexByte(r.Pattern, ' ')+1:]
+		if path == "" || path[0] != '/' {
+			panic(fmt.Sprintf("server: the route %q of the app is not for every host; its pattern must be a path with or without a method", r.Pattern))
+		}
+		if i := slices.IndexFunc(taken, func(p string) bool { return belongs(p, path) }); i >= 0 {
+			panic(fmt.Sprintf("server: the route %q of the app is in the place of %q, which is the server's own", r.Pattern, taken[i]))
+		}
+		if strings.HasPrefix(path, "/api/") && !known[path] {
+			known[path] = true
+			ofApp.HandleFunc(path, s.serveNothing)
+		}
+		root = root || path == "/" || path == "/{$}"
+		mux.Handle(r.Pattern, r.Handler)
+	}
+	if !root {
+		mux.HandleFunc("/{$}", serveText(runningPage))
+	}
+	return mux
+}
+
+// belongs reports whether a path of the app's own is in the place of a pattern
+// of the server. The pattern of versioned sync is left to http.ServeMux.
+func belongs(pattern, path string) bool {
+	if strings.HasSuffix(pattern, "/") {
+		return strings.HasPrefix(path, pattern)
+	}
+	return path == pattern
+}
+
+// withCORS lets pages of every origin use a handler, as Convex does. The API
+// reads no cookies, so this gives a page nothing that it could not get without a
+// browser; routes of apps, which may read some, never get these headers.
+func withCORS(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Add("Vary", "Origin")
+		if origin := r.Header.Get("Origin"); origin != "" {
+			h.Set("Access-Control-Allow-Origin", origin)
+			h.Set("Access-Control-Allow-Credentials", "true")
+		}
+		if r.Method != http.MethodOptions {
+			next.ServeHTTP(w, r)
+			return
+		}
+		h.Add("Vary", "Access-Control-Request-Headers")
+		h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS, PATCH, DELETE, PUT")
+		h.Set("Access-Control-Max-Age", "86400")
+		if wanted := r.Header.Get("Access-Control-Request-Headers"); wanted != "" {
+			h.Set("Access-Control-Allow-Headers", wanted)
+		}
+		w.WriteHeader(http.StatusOK)
+	})
+}
+
+func serveText(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			methodNotAllowed(w, "GET, HEAD")
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, text) // the client may be gone
+	}
+}
+
+// serveReady tells whether the server takes new work.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		w.Header().Set("Retry-After", "3")
+		writeError(w, http.StatusServiceUnavailable, "Stopping", "The server is stopping.")
+		return
+	}
+	serveText("ready")(w, r)
+}
+
+func (s *Server) serveNothing(w http.ResponseWriter, r *http.Request) {
+	writeError(w, http.StatusNotFound, "NotFound", fmt.Sprintf("There is nothing at %.100s.", r.URL.Path))
+}

@@ -1,0 +1,293 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/lxzan/gws"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/protocol"
+)
+
+// This file writes to clients. Two rules make what they see true, and both break
+// without a sign: a client that gets a Transition from the wrong version freezes,
+// and one that gets the effect of its mutation before the response shows an
+// optimistic update on top of its own result.
+//
+// # Versions
+//
+// Every Transition is composed by compose, and starts at conn.mu.sent, which is
+// where the last one ended. Only advance changes sent, and it checks that no part
+// of the version goes back. One worker at a time serves a connection, and writes
+// what it composed before it lets go, so Transitions leave in the order in which
+// they were composed.
+//
+// # Response before effect
+//
+// Claim: when a Transition at time W leaves, the response of every mutation of
+// this connection that committed at T <= W has left before it.
+//
+//  1. The engine calls OnCommit for the mutation before it lets any query set
+//     come to T, and OnCommit puts the response into conn.out.
+//  2. A Transition at W > sent.TS comes from a round that Poll returned, so when
+//     Poll returned the query set had come to W >= T.
+//  3. So at the end of Poll the response was in conn.out, or had left.
+//  4. A step takes all of conn.out after Poll, writes it, then writes the
+//     Transition. So the response leaves first.
+//
+// A mutation that was answered from memory has no OnCommit: it happened on an
+// earlier connection, and its effect may already be in the first round of this
+// one. Its response still leaves before the Transition in practice, because a
+// client that came back gets its first Transition only after the mutations it
+// sent again are answered (or two seconds). A mutation that wrote nothing has no
+// effect to show.
+//
+// # A Transition after every success
+//
+// A client settles a mutation only when a Transition at or after its timestamp
+// comes after the response, even if it has shown that timestamp before. respond
+// raises out.need, so Poll(need) brings the set there even if nothing changed.
+// When a step takes a response it notes that a Transition is owed; the next one
+// at or after owedTS pays, be it one without changes at sent.TS.
+
+// composer is the memory of one worker for composing messages.
+type composer struct {
+	items  []outgoing
+	text   []byte   // envelopes
+	pieces [][]byte // of a Transition: parts of text and shared bodies
+	single []byte   // one other message
+}
+
+// Upper bounds of the parts of a Transition that are not bodies.
+const (
+	transitionTextMax   = 512
+	modificationTextMax = 64
+)
+
+// step serves a connection once: it sends what waits, and a Transition if there
+// is one. It reports whether the connection has to be served again at the next
+// tick.
+func (c *conn) step(w *composer) (later bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			// A broken rule is this connection's end, not that of others.
+			c.server.log.Error("serving a connection panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			c.closeNow(closeInternal, reasonInternal)
+		}
+	}()
+	if c.socket.backlogged() {
+		return false // it is woken when the client has taken what it was sent
+	}
+	later, ok := c.compose(w)
+	if !ok {
+		return false
+	}
+	sent := false
+	for i := range w.items {
+		text := w.items[i].text
+		if r := w.items[i].response; r != nil {
+			w.single = r.append(w.single[:0])
+			text = w.single
+		}
+		_ = c.ws.WriteMessage(gws.OpcodeText, text) // an error ends the reading goroutine, which cleans up
+		w.items[i] = outgoing{}
+		sent = true
+	}
+	if len(w.pieces) > 0 {
+		_ = c.ws.Writev(gws.OpcodeText, w.pieces...)
+		clear(w.pieces)
+		sent = true
+	}
+	sent = c.sendControl(sent) || sent
+	if sent {
+		c.sentAt.Store(c.server.o.Clock.Now().UnixNano())
+	}
+	if cap(w.single) > freeBytes {
+		w.single = nil
+	}
+	return later
+}
+
+// sendControl sends what does not depend on order, and closes the connection if
+// that is due. It reports whether it sent a message.
+func (c *conn) sendControl(sent bool) bool {
+	c.out.Lock()
+	ping, probe, pong, closing := c.out.ping, c.out.probe, c.out.pong, c.out.closing
+	c.out.ping, c.out.probe, c.out.pong = false, false, nil
+	c.out.Unlock()
+	if pong != nil {
+		_ = c.ws.WritePong(pong)
+	}
+	if closing != nil {
+		c.closeNow(closing.code, closing.reason)
+		return false
+	}
+	if probe {
+		_ = c.ws.WritePing(nil)
+	}
+	if !ping || sent {
+		return false
+	}
+	var text [32]byte
+	_ = c.ws.WriteMessage(gws.OpcodeText, (&protocol.Ping{}).Append(text[:0]))
+	return true
+}
+
+// compose takes what is to be sent into w: first the messages that wait, then
+// at most one Transition. It reports false when the connection has nothing to be
+// served with.
+func (c *conn) compose(w *composer) (later, ok bool) {
+	w.items, w.pieces, w.text = w.items[:0], w.pieces[:0], w.text[:0]
+	// Who holds the lock changes what there is to send, and wakes the connection
+	// when done. A worker has others to serve meanwhile.
+	if !c.mu.TryLock() {
+		return false, false
+	}
+	defer c.mu.Unlock()
+	if c.mu.closed {
+		return false, false
+	}
+	due, later := c.dueLocked()
+	var round engine.Round
+	haveRound := false
+	if due && c.mu.set != nil && c.pollWanted.Swap(false) {
+		c.out.Lock()
+		need := c.out.need
+		c.out.Unlock()
+		round, haveRound = c.mu.set.Poll(need)
+	}
+	c.takeLocked(w)
+	if due {
+		c.transitionLocked(w, round, haveRound)
+	}
+	return later, true
+}
+
+// dueLocked reports whether the connection may get a Transition now, or else
+// whether it has to be asked again at the next tick.
+func (c *conn) dueLocked() (due, later bool) {
+	wants := c.mu.answer || c.mu.owed || c.pollWanted.Load()
+	if !wants || c.stopped.Load() {
+		return false, false
+	}
+	if c.replaying.Load() && c.mutations.busy() && c.server.o.Clock.Now().Before(c.mu.replayUntil) {
+		return false, false // the end of the runner wakes it, and the sweep does
+	}
+	if c.mu.sentTick == c.server.fanout.tickNow() {
+		return false, true
+	}
+	return true, false
+}
+
+// takeLocked moves the messages that wait into w.
+func (c *conn) takeLocked(w *composer) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	if len(c.out.items) == 0 {
+		return
+	}
+	w.items = append(w.items, c.out.items...)
+	clear(c.out.items)
+	c.out.items = c.out.items[:0]
+	c.out.room.Broadcast()
+	for _, item := range w.items {
+		if r := item.response; r != nil && r.failure == nil {
+			c.mu.owed = true
+			c.mu.owedTS = max(c.mu.owedTS, r.at)
+		}
+	}
+}
+
+// transitionLocked composes the Transition for a round, or the one without
+// results that answers the client, if either is due.
+func (c *conn) transitionLocked(w *composer, round engine.Round, haveRound bool) {
+	end := c.mu.sent
+	end.Identity = c.mu.identity
+	if haveRound {
+		end.TS = protocol.Timestamp(round.At)
+		for _, change := range round.Changes {
+			delete(c.mu.fresh, change.ID)
+		}
+	}
+	// A version of the query set is reached when each of its queries has been
+	// in a round, and, on a new connection, a round has given the timestamp.
+	answers := c.mu.answer && len(c.mu.fresh) == 0 && (haveRound || c.mu.sent.TS > 0)
+	if answers {
+		end.QuerySet = c.mu.querySet
+	}
+	pays := c.mu.owed && end.TS >= protocol.Timestamp(c.mu.owedTS)
+	if !answers && !pays && len(round.Changes) == 0 {
+		return
+	}
+	start, first := c.advanceLocked(end)
+
+	size := transitionTextMax + modificationTextMax*(len(round.Changes)+len(c.mu.failed)+len(c.mu.removed))
+	if cap(w.text) < size {
+		w.text = make([]byte, 0, size)
+	}
+	w.add(protocol.AppendTransitionStart(w.rest(), start, end))
+	modifications := 0
+	comma := func() []byte {
+		rest := w.rest()
+		if modifications++; modifications > 1 {
+			rest = append(rest, ',')
+		}
+		return rest
+	}
+	for _, change := range round.Changes {
+		if _, ok := c.mu.queries[change.ID]; ok {
+			w.add(protocol.AppendModificationStart(comma(), change.ID))
+			w.pieces = append(w.pieces, change.Body)
+		}
+	}
+	if answers {
+		for _, change := range c.mu.failed {
+			w.add(protocol.AppendModificationStart(comma(), change.ID))
+			w.pieces = append(w.pieces, change.Body)
+		}
+		for _, id := range c.mu.removed {
+			w.add(protocol.AppendQueryRemoved(comma(), id))
+		}
+		c.mu.answer, c.mu.failed, c.mu.removed = false, nil, nil
+	}
+	if pays {
+		c.mu.owed = false
+	}
+	c.replaying.Store(false)
+	c.mu.sentTick = c.server.fanout.tickNow()
+	// Clients use the clocks only to schedule the renewal of a token.
+	if first || end.Identity != start.Identity {
+		now := c.server.o.Clock.Now().UnixNano()
+		w.add(protocol.AppendTransitionEnd(w.rest(), c.mu.skew, &now))
+	} else {
+		w.add(protocol.AppendTransitionEnd(w.rest(), nil, nil))
+	}
+}
+
+// rest is the part of the worker's text that is free.
+func (w *composer) rest() []byte { return w.text[len(w.text):len(w.text):cap(w.text)] }
+
+// add takes the next piece, which was appended to rest.
+func (w *composer) add(piece []byte) {
+	if len(w.text)+len(piece) > cap(w.text) {
+		panic(fmt.Sprintf("invariant: a Transition's envelope outgrew %d bytes", cap(w.text)))
+	}
+	w.text = w.text[:len(w.text)+len(piece)]
+	w.pieces = append(w.pieces, piece)
+}
+
+// advanceLocked is the only place where the version of a connection changes. It
+// panics when the change would make a client freeze.
+func (c *conn) advanceLocked(end protocol.Version) (start protocol.Version, first bool) {
+	start = c.mu.sent
+	if end.TS < start.TS || end.QuerySet < start.QuerySet || end.Identity < start.Identity ||
+		end.QuerySet > c.mu.querySet || end.Identity > c.mu.identity {
+		panic(fmt.Sprintf("invariant: a Transition from %+v must not lead to %+v, the client being at query set %d and identity %d",
+			start, end, c.mu.querySet, c.mu.identity))
+	}
+	c.mu.sent = end
+	c.shownTS.Store(uint64(end.TS))
+	return start, start.TS == 0
+}

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"sync"
+	"time"
+)
+
+// sweeper looks at every connection now and then: it has pings sent, and drops
+// those whose client is gone. One timer for all costs less than several for each
+// of ten thousand connections, and is exact enough for seconds.
+type sweeper struct {
+	server   *Server
+	interval time.Duration
+
+	mu struct {
+		// A sweep holds the lock, so that end waits for it.
+		sync.Mutex
+		stop  func()
+		ended bool
+	}
+}
+
+// begin starts the sweeps. They are frequent enough for a ping to be at most a
+// fifteenth of its time early.
+func (w *sweeper) begin(s *Server) {
+	w.server = s
+	w.interval = max(min(s.o.PingAfter, s.o.ProbeAfter, s.o.SilenceMax)/15, time.Millisecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.stop = s.o.Clock.AfterFunc(w.interval, w.sweep)
+}
+
+func (w *sweeper) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.ended = true
+	w.mu.stop()
+}
+
+func (w *sweeper) sweep() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.ended {
+		return
+	}
+	now := w.server.o.Clock.Now()
+	for _, c := range w.server.connections() {
+		c.sweep(now, w.interval)
+	}
+	w.server.sweepLeaving()
+	w.mu.stop = w.server.o.Clock.AfterFunc(w.interval, w.sweep)
+}
+
+// sweep does what time asks for on one connection. next is when it will be
+// called again.
+func (c *conn) sweep(now time.Time, next time.Duration) {
+	if c.stopped.Load() {
+		return // its socket has a deadline
+	}
+	o := &c.server.o
+	since := func(nanos int64) time.Duration { return time.Duration(now.UnixNano() - nanos) }
+	if at := c.messageAt.Load(); at != 0 && since(at) > o.BodyTimeout {
+		c.closeNow(closePolicy, reasonSlow)
+		return
+	}
+	silent := since(c.seenAt.Load())
+	if silent > o.SilenceMax {
+		c.closeNow(closePolicy, reasonSilent)
+		return
+	}
+	ping := since(c.sentAt.Load())+next >= o.PingAfter
+	probe := silent+next >= o.ProbeAfter && since(c.probedAt.Load())+next >= o.ProbeAfter
+	if probe {
+		c.probedAt.Store(now.UnixNano())
+	}
+	if ping || probe {
+		c.out.Lock()
+		c.out.ping = c.out.ping || ping
+		c.out.probe = c.out.probe || probe
+		c.out.Unlock()
+	}
+	if ping || probe || c.replaying.Load() {
+		c.wake(false)
+	}
+}

@@ -1,0 +1,149 @@
+package server
+
+import (
+	"bufio"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/lxzan/gws"
+)
+
+// transitionBytesMax is the size of the largest message to a client. Only a
+// client with very many very large queries comes near it.
+const transitionBytesMax = 1 << 30
+
+func (s *Server) webSocketOptions() *gws.ServerOption {
+	return &gws.ServerOption{
+		ReadMaxPayloadSize:  s.o.MessageBytesMax,
+		ReadBufferSize:      2 << 10,
+		WriteMaxPayloadSize: transitionBytesMax,
+		CheckUtf8Enabled:    true,
+		HandshakeTimeout:    s.o.HeaderTimeout,
+		Logger:              webSocketLog{s.log},
+		NewSession:          func() gws.SessionStorage { return nil },
+		PermessageDeflate: gws.PermessageDeflate{
+			Enabled: s.o.Compression, // without context takeover: it costs up to 64 KiB a connection
+		},
+	}
+}
+
+// webSocketLog passes what the WebSocket library logs on.
+type webSocketLog struct{ *slog.Logger }
+
+func (l webSocketLog) Error(v ...any) {
+	l.Logger.Error("the WebSocket library reports an error", slog.String("error", fmt.Sprint(v...)))
+}
+
+// serveSync turns a request into a connection of the sync protocol.
+func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Convex-Client") == "" {
+		if v := r.PathValue("version"); v != "" && !isVersion(v) {
+			writeError(w, http.StatusBadRequest, "InvalidVersion", fmt.Sprintf("%.40q in the path is not a version of a client.", v))
+			return
+		}
+	}
+	if !headerHas(r.Header, "Connection", "upgrade") || !headerHas(r.Header, "Upgrade", "websocket") || r.Method != http.MethodGet {
+		w.Header().Set("Upgrade", "websocket")
+		writeError(w, http.StatusUpgradeRequired, "ExpectedWebSocket", "This address is for WebSocket connections of Convex clients.")
+		return
+	}
+	if !s.enter() {
+		w.Header().Set("Retry-After", "3")
+		writeError(w, http.StatusServiceUnavailable, "TooManyConnections", "This server has as many connections as it may, or is stopping. Try again later.")
+		return
+	}
+	c := newConn(s)
+	ws, err := s.upgrader.Upgrade(&hijacker{ResponseWriter: w, conn: c}, r)
+	if err != nil {
+		s.log.Debug("a WebSocket handshake failed", slog.Any("error", err))
+		s.free(c)
+		s.goroutines.Done()
+		return
+	}
+	c.ws = ws
+	// The goroutine of the request keeps its header and buffers alive, so the
+	// connection is read on one of its own.
+	go c.readLoop()
+}
+
+// readLoop reads the connection until it ends. enter has counted it.
+func (c *conn) readLoop() {
+	defer c.server.goroutines.Done()
+	defer c.server.free(c)
+	defer c.socket.finish()
+	defer c.end()
+	defer func() {
+		if p := recover(); p != nil {
+			c.server.log.Error("reading a connection panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			c.drop()
+		}
+	}()
+	if !c.server.join(c) {
+		c.closeNow(closeRestart, reasonRestart)
+	}
+	c.ws.ReadLoop()
+}
+
+// drop ends the connection without a word.
+func (c *conn) drop() {
+	c.socket.drop()
+	c.end()
+}
+
+// hijacker takes the network connection of a request over and puts the server's
+// socket in between.
+type hijacker struct {
+	http.ResponseWriter
+	conn *conn
+}
+
+var _ http.Hijacker = (*hijacker)(nil)
+
+// Hijack is called by the WebSocket library.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	raw, buffers, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("take the connection over: %w", err)
+	}
+	s := newSocket(raw)
+	h.conn.attach(s)
+	if n := buffers.Reader.Buffered(); n > 0 {
+		// The client did not wait for the answer to its handshake.
+		early, _ := buffers.Reader.Peek(n) // has n bytes
+		s.gate.rest = append([]byte(nil), early...)
+	}
+	return s, buffers, nil
+}
+
+// headerHas reports whether one of the comma-separated values of a header is
+// want, whatever the case.
+func headerHas(h http.Header, name, want string) bool {
+	for _, line := range h.Values(name) {
+		for part := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), want) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isVersion reports whether v looks like the version of an npm package.
+func isVersion(v string) bool {
+	core, _, _ := strings.Cut(v, "-")
+	core, _, _ = strings.Cut(core, "+")
+	parts := strings.Split(core, ".")
+	if len(parts) != 3 || len(v) > 64 {
+		return false
+	}
+	for _, p := range parts {
+		if p == "" || strings.Trim(p, "0123456789") != "" {
+			return false
+		}
+	}
+	return true
+}
