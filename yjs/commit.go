@@ -1,0 +1,164 @@
+package yjs
+
+// commitAll commits the queued transactions. Observers may add more, which
+// follow in order.
+func (d *Doc) commitAll() {
+	for i := 0; i < len(d.queue); i++ {
+		d.queue[i].commit()
+	}
+	clear(d.queue)
+	d.queue = d.queue[:0]
+}
+
+// commit calls the observers, joins what can be joined and sends the update.
+// The order of the steps is that of npm yjs, so that the same changes give the
+// same bytes.
+func (tx *Transaction) commit() {
+	d := tx.doc
+	tx.deleted.normalize()
+	for i := range tx.grown {
+		tx.grown[i].after = d.store.state(tx.grown[i].client)
+	}
+	tx.closed = true
+	tx.observe()
+	if d.hooks != nil {
+		d.hooks.after.call(tx)
+	}
+	if tx.cleanFormats {
+		tx.cleanupFormats()
+	}
+	if d.settings.GC {
+		tx.collect(&tx.deleted, nil)
+	}
+	tx.joinDeleted(&tx.deleted)
+	for i := range tx.grown {
+		tx.joinGrown(tx.grown[i])
+	}
+	tx.joinSplit()
+	if !tx.Local && d.own >= 0 {
+		if g := tx.growth(d.own); g != nil && g.after != g.before {
+			// Another peer uses our id. Whatever we insert from now on must not
+			// clash with it.
+			d.SetClientID(newClientID())
+		}
+	}
+	if d.hooks != nil {
+		tx.emit(&d.hooks.updates, V1)
+		tx.emit(&d.hooks.updatesV2, V2)
+	}
+	tx.commitSubdocs()
+}
+
+// empty reports whether the transaction changed nothing peers need to know.
+func (tx *Transaction) empty() bool {
+	if !tx.deleted.Empty() {
+		return false
+	}
+	for _, g := range tx.grown {
+		if g.after != g.before {
+			return false
+		}
+	}
+	return true
+}
+
+func (tx *Transaction) emit(to *handlers[Update], v Version) {
+	if to.empty() || tx.empty() {
+		return
+	}
+	tx.deleted.normalize()
+	to.call(Update{Version: v, Bytes: tx.encode(v), Origin: tx.Origin, Transaction: tx})
+}
+
+// Update returns the transaction as an update.
+func (tx *Transaction) encode(v Version) []byte {
+	e := &encoder{}
+	e.init(v, 0)
+	tx.doc.encodeItems(e, func(client int) (uint64, bool) {
+		g := tx.growth(client)
+		if g == nil {
+			return 0, false
+		}
+		return g.before, true
+	}, tx.growingClients())
+	out, err := e.finish(&tx.deleted)
+	if err != nil {
+		panic(broken(err.Error()))
+	}
+	return out
+}
+
+func (tx *Transaction) growingClients() []int {
+	out := make([]int, 0, len(tx.grown))
+	for _, g := range tx.grown {
+		out = append(out, g.client)
+	}
+	return out
+}
+
+// joinLeft joins the item at pos of a client with the ones before it, as far
+// as they go together, and returns how many were taken away.
+func (tx *Transaction) joinLeft(client, pos int) int {
+	c := &tx.doc.store.clients[client]
+	right := c.items[pos]
+	i := pos
+	for ; i > 0; i-- {
+		left := c.items[i-1]
+		if (left.flags^right.flags)&flagDeleted != 0 || !left.mergeWith(right) {
+			break
+		}
+		if right.hasSub() && !right.isGC() && right.parent.keys.get(right.sub) == right {
+			right.parent.keys.set(left)
+		}
+		right = left
+	}
+	n := pos - i
+	if n > 0 {
+		c.items = append(c.items[:pos+1-n], c.items[pos+1:]...)
+	}
+	return n
+}
+
+// joinDeleted joins the items of a set with their neighbours.
+func (tx *Transaction) joinDeleted(ds *DeleteSet) {
+	s := &tx.doc.store
+	for _, dc := range ds.clients {
+		client := s.lookup(dc.client)
+		for k := len(dc.ranges) - 1; k >= 0; k-- {
+			r := dc.ranges[k]
+			c := &s.clients[client]
+			i := min(len(c.items)-1, 1+c.index(r.End()-1))
+			for i > 0 && c.items[i].clock() >= r.Clock {
+				i -= 1 + tx.joinLeft(client, i)
+			}
+		}
+	}
+}
+
+// joinGrown joins the new items of a client.
+func (tx *Transaction) joinGrown(g growth) {
+	if g.after == g.before {
+		return
+	}
+	c := &tx.doc.store.clients[g.client]
+	first := max(c.index(g.before), 1)
+	for i := len(c.items) - 1; i >= first; {
+		i -= 1 + tx.joinLeft(g.client, i)
+	}
+}
+
+// joinSplit joins again what was split and need not have been.
+func (tx *Transaction) joinSplit() {
+	s := &tx.doc.store
+	for k := len(tx.mergeItems) - 1; k >= 0; k-- {
+		id := tx.mergeItems[k].id
+		client := id.client()
+		i := s.clients[client].index(id.clock())
+		if i+1 < len(s.clients[client].items) && tx.joinLeft(client, i+1) > 1 {
+			continue
+		}
+		if i > 0 {
+			tx.joinLeft(client, i)
+		}
+	}
+}

@@ -1,0 +1,2 @@
+// Package yjs implements Yjs documents, updates and everything around them.
+package yjs
