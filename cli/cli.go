@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+// The exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Main runs a program made of modules on the process's arguments, streams and
+// signals, and exits. SIGINT and SIGTERM end it in order; a second one ends it
+// at once.
+func Main(modules ...*halcyon.Module) {
+	restrictNewFiles()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the next signal finds the default handler
+	status := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr, modules...)
+	stop()
+	os.Exit(status)
+}
+
+// env is what every verb works with.
+type env struct {
+	ctx     context.Context // ends at the first signal; lives as long as run
+	program string
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	modules []*halcyon.Module
+	command string // the verb that was chosen, as kong names it
+}
+
+// grammar is the command line. The modules' commands are added to it.
+type grammar struct {
+	Serve   serveVerb   `cmd:"" help:"Run the server."`
+	Run     runVerb     `cmd:"" help:"Call one function, also an internal one, and print its result as JSON."`
+	Version versionVerb `cmd:"" help:"Print the version."`
+}
+
+// storageFlags say where the data is.
+type storageFlags struct {
+	Dir string `default:"./halcyon-data" env:"HALCYON_STORAGE_DIR" placeholder:"DIR" help:"Folder that holds the data; made when missing. (default: ${default})"`
+}
+
+// logFlags say what is logged, always to standard error.
+type logFlags struct {
+	Level  slog.Level `default:"info" env:"HALCYON_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. (default: ${default})"`
+	Format string     `default:"text" enum:"text,json" env:"HALCYON_LOG_FORMAT" placeholder:"FORMAT" help:"text or json. (default: ${default})"`
+}
+
+// logger returns the logger the flags ask for.
+func (f logFlags) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: f.Level}
+	if f.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// exited carries the status out of kong, which wants to end the process after
+// it has printed a help page.
+type exited int
+
+// run is Main with everything it touches passed in. args[0] is the program's
+// name. It returns the exit status and has closed all it opened by then.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, modules ...*halcyon.Module) (status int) {
+	e := &env{ctx: ctx, program: "halcyon", stdin: stdin, stdout: stdout, stderr: stderr, modules: modules}
+	if len(args) > 0 {
+		e.program, args = filepath.Base(args[0]), args[1:]
+	}
+	defer func() {
+		switch reason := recover().(type) {
+		case nil:
+		case exited:
+			status = int(reason)
+		default:
+			panic(reason)
+		}
+	}()
+	app, err := halcyon.NewApp(modules...)
+	if err != nil {
+		return e.fail(err)
+	}
+	options := []kong.Option{
+		kong.Name(e.program),
+		kong.Description("A realtime backend in one binary."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Bind(e),
+	}
+	verbs, err := moduleVerbs(app.Commands())
+	if err != nil {
+		return e.fail(err)
+	}
+	parser, err := kong.New(&grammar{}, append(options, verbs...)...)
+	if err != nil {
+		return e.fail(fmt.Errorf("build the command line: %w", err))
+	}
+	if len(args) == 0 {
+		parser.Stdout = stderr // a program called with nothing was called wrongly
+		parser.Exit = func(int) { panic(exited(exitUsage)) }
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", e.program, err)
+		fmt.Fprintf(stderr, "  hint: %s --help lists what there is\n", e.program)
+		return exitUsage
+	}
+	e.command = parsed.Command()
+	return e.fail(parsed.Run(app))
+}
+
+// fail reports err and returns the exit status it stands for; nil is success.
+// An error chooses its own status by a method ExitCode() int, so that a module
+// can tell a wrong call from a failure without knowing this package.
+func (e *env) fail(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(e.stderr, "%s: %v\n", e.program, err)
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
+	}
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return exitFailed
+}
+
+// usageError is a call that kong accepts and the verb does not.
+type usageError struct{ error }
+
+func (usageError) ExitCode() int   { return exitUsage }
+func (e usageError) Unwrap() error { return e.error }

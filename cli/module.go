@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+// moduleVerb is one command of a module.
+type moduleVerb struct {
+	Storage storageFlags `embed:"" prefix:"storage."`
+	Log     logFlags     `embed:"" prefix:"log."`
+
+	Args []string `arg:"" optional:"" passthrough:"" help:"What the command takes."`
+}
+
+// Run opens the data and runs the command.
+func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
+	for _, command := range app.Commands() {
+		if !strings.HasPrefix(e.command+" ", command.Module+" "+command.Name+" ") {
+			continue
+		}
+		logger := v.Log.logger(e.stderr)
+		if err := openApp(e, app, v.Storage.Dir, &halcyon.Options{Logger: logger}); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, closeApp(app)) }()
+		if len(v.Args) > 0 && v.Args[0] == "--" { // ends the flags above; it is no argument
+			v.Args = v.Args[1:]
+		}
+		return command.Run(e.ctx, &halcyon.CommandEnv{
+			App: app, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Logger: logger,
+		}, v.Args)
+	}
+	return fmt.Errorf("no module has the command %q", e.command)
+}
+
+// ownVerbs are the verbs that are not modules. They are those of grammar, and
+// what kong reads as a verb itself.
+var ownVerbs = []string{"serve", "run", "version", "help"}
+
+// moduleVerbs makes a command line of the modules' commands: a verb for each
+// module, holding one for each of its commands. kong reads a command line from
+// struct types, so a type is made for each module.
+func moduleVerbs(commands []halcyon.Command) ([]kong.Option, error) {
+	fields := make(map[string][]reflect.StructField)
+	for i, command := range commands {
+		if slices.Contains(ownVerbs, command.Module) {
+			return nil, fmt.Errorf("module %q has commands, and a verb of the program has its name: give the module another", command.Module)
+		}
+		tag := fmt.Sprintf(`cmd:"" name:%s help:%s`, strconv.Quote(command.Name), strconv.Quote(escapeHelp(command.Help)))
+		fields[command.Module] = append(fields[command.Module], reflect.StructField{
+			Name: fieldName(command.Name, i),
+			Type: reflect.TypeFor[moduleVerb](),
+			Tag:  reflect.StructTag(tag),
+		})
+	}
+	modules := make([]string, 0, len(fields))
+	for module := range fields {
+		modules = append(modules, module)
+	}
+	slices.SortFunc(modules, cmp.Compare[string])
+	options := make([]kong.Option, 0, len(modules))
+	for _, module := range modules {
+		verb := reflect.New(reflect.StructOf(fields[module])).Interface()
+		help := fmt.Sprintf("Commands of the module %s.", module)
+		options = append(options, kong.DynamicCommand(module, help, "", verb))
+	}
+	return options, nil
+}
+
+// fieldName returns an exported Go name for the i-th command.
+func fieldName(name string, i int) string {
+	letters := strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
+		}
+		return -1
+	}, name)
+	return fmt.Sprintf("Command%d%s", i, letters)
+}
+
+// escapeHelp keeps kong from seeing a variable in a help text.
+func escapeHelp(help string) string { return strings.ReplaceAll(help, "$", "$$") }

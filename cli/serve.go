@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/server"
+)
+
+// serverFlags say where to listen.
+type serverFlags struct {
+	Listen string `default:"127.0.0.1:3210" env:"HALCYON_SERVER_LISTEN" placeholder:"HOST:PORT" help:"Address to listen on; port 0 takes any free one. (default: ${default})"`
+}
+
+// serveVerb is `serve`.
+type serveVerb struct {
+	Server  serverFlags  `embed:"" prefix:"server."`
+	Storage storageFlags `embed:"" prefix:"storage."`
+	Log     logFlags     `embed:"" prefix:"log."`
+}
+
+// Help is the part of the help page below the flags.
+func (serveVerb) Help() string {
+	return "Opens the data, listens, says on standard error where to look, and serves until SIGINT or SIGTERM; then finishes what it began and exits with 0."
+}
+
+// Run serves until the context ends.
+func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
+	logger := v.Log.logger(e.stderr)
+	if err := openApp(e, app, v.Storage.Dir, &halcyon.Options{Logger: logger}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeApp(app)) }()
+
+	listener, err := new(net.ListenConfig).Listen(e.ctx, "tcp", v.Server.Listen)
+	if err != nil {
+		return explainListen(v.Server.Listen, err)
+	}
+	if err := app.Start(e.ctx); err != nil {
+		return errors.Join(fmt.Errorf("start: %w", err), listener.Close())
+	}
+	srv := server.New(app, &server.Options{Logger: logger, InstanceName: e.program, Version: e.versions().Version})
+	e.announce(app, listener.Addr(), v.Storage.Dir)
+	if err := srv.Serve(e.ctx, listener); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	fmt.Fprintln(e.stderr, "Stopped.")
+	return nil
+}
+
+// announce tells a person where to look.
+func (e *env) announce(app *halcyon.App, address net.Addr, dir string) {
+	base := "http://" + reachable(address)
+	fmt.Fprintf(e.stderr, "\n%s is running.\n\n", e.program)
+	site := "Address"
+	stats := false
+	for _, route := range app.Routes() {
+		switch route.Pattern[strings.Index(route.Pattern, " ")+1:] { // without the method
+		case "/", "/{$}":
+			site = "Site"
+		case "/stats":
+			stats = true
+		}
+	}
+	fmt.Fprintf(e.stderr, "  %-12s%s/\n", site, base)
+	if stats {
+		fmt.Fprintf(e.stderr, "  %-12s%s/stats\n", "Statistics", base)
+	}
+	fmt.Fprintf(e.stderr, "  %-12s%s\n\nPress Ctrl-C to stop.\n\n", "Data", dir)
+}
+
+// reachable returns the host and port at which a browser on this machine finds
+// a listener.
+func reachable(address net.Addr) string {
+	tcp, ok := address.(*net.TCPAddr)
+	if !ok {
+		return address.String()
+	}
+	if tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("localhost:%d", tcp.Port)
+	}
+	return tcp.String()
+}
+
+// openApp opens the app's data in dir, which is made when missing.
+func openApp(e *env, app *halcyon.App, dir string, options *halcyon.Options) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return explainOpen(e.program, dir, err)
+	}
+	if err := app.Open(dir, options); err != nil {
+		return explainOpen(e.program, dir, err)
+	}
+	return nil
+}
+
+// closeApp closes the app's data.
+func closeApp(app *halcyon.App) error {
+	if err := app.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("close the data: %w", err)
+	}
+	return nil
+}
