@@ -105,6 +105,49 @@ func TestAppendFill(t *testing.T) {
 	}
 }
 
+// TestRemoveStretches clears stretches that leave a branch with a single light
+// child, or none, between branches that are whole.
+func TestRemoveStretches(t *testing.T) {
+	v := newVersions()
+	tree, entries := highTree(t, v)
+	for length := 100; length < 2000; length = length*3/2 + 1 {
+		for from := 1; from+length < len(entries); from += 61 {
+			var removals []Change
+			for _, key := range entries[from : from+length] {
+				removals = append(removals, Change{key, -1})
+			}
+			blocks := v.at(10).all()
+			got, err := tree.Apply(&Reader{Blocks: v.at(10)}, 20, removals, blocks.put, blocks.drop)
+			if err == nil {
+				err = got.Check(&Reader{Blocks: blocks})
+			}
+			if err != nil || got.Entries != int64(len(entries)-length) {
+				t.Fatalf("removing entries %d to %d: %v, %d are left", from, from+length, err, got.Entries)
+			}
+		}
+	}
+}
+
+// TestAppendRandomSizes appends keys of very different lengths in order, so that
+// the uneven cut of an appended leaf meets all borders of weight.
+func TestAppendRandomSizes(t *testing.T) {
+	for seed := range uint64(10) {
+		rnd := rand.New(rand.NewPCG(8, seed))
+		blocks := mapBlocks{}
+		r, tree := &Reader{Blocks: blocks}, Tree{Agg: 1}
+		for i := range 300 {
+			key := append(number(i), make([]byte, []int{0, 30, 200, 350, 490, 600}[rnd.IntN(6)])...)
+			var err error
+			if tree, err = tree.Apply(r, Timestamp(i+1), []Change{{key, 1}}, blocks.put, blocks.drop); err == nil {
+				err = tree.Check(r)
+			}
+			if err != nil {
+				t.Fatalf("seed %d, after %d keys: %v", seed, i+1, err)
+			}
+		}
+	}
+}
+
 func TestApplyRejects(t *testing.T) {
 	v := newVersions()
 	base := stretch(1, 0, 1000, func(n int) []byte { return number(2 * n) })

@@ -23,17 +23,6 @@ func benchKey(n uint64) []byte {
 	return append(key, id[:]...)
 }
 
-// mapBlocks keeps the newest version of each block.
-type mapBlocks map[uint64][]byte
-
-func (m mapBlocks) Block(_ uint32, id uint64) ([]byte, bool, error) {
-	b, ok := m[id]
-	return b, ok, nil
-}
-
-func (m mapBlocks) put(id uint64, block []byte) { m[id] = append(m[id][:0], block...) }
-func (m mapBlocks) drop(id uint64)              { delete(m, id) }
-
 // benchTree grows a tree of n entries as a site would: in order of time, in
 // batches, so in many places at once.
 func benchTree(b *testing.B, n int, cacheBytes int) (Tree, *Reader) {

@@ -110,7 +110,7 @@ func TestReadFaults(t *testing.T) {
 				t.Errorf("%s at entry %d without node %d: right is %v, error %v", what, i, id, right, err)
 			}
 		}
-		for i := 0; i < len(entries); i += 11 {
+		for i := 0; i < len(entries); i += 31 {
 			above := append(bytes.Clone(entries[i]), 0)
 			n, err := tree.Count(r, entries[i], nil)
 			verdict("count to the end", i, n == int64(len(entries)-i), err)

@@ -69,6 +69,28 @@ func (s snapshot) Block(_ uint32, id uint64) ([]byte, bool, error) {
 	return bytes.Clone(all[i-1].block), true, nil
 }
 
+// all returns the blocks of the snapshot.
+func (s snapshot) all() mapBlocks {
+	out := mapBlocks{}
+	for _, id := range s.versions.live(s.at) {
+		out[id], _, _ = s.Block(0, id)
+	}
+	return out
+}
+
+// mapBlocks is a store that keeps only the newest version of each block.
+type mapBlocks map[uint64][]byte
+
+var _ Blocks = mapBlocks{}
+
+func (m mapBlocks) Block(_ uint32, id uint64) ([]byte, bool, error) {
+	b, ok := m[id]
+	return b, ok, nil
+}
+
+func (m mapBlocks) put(id uint64, block []byte) { m[id] = append(m[id][:0], block...) }
+func (m mapBlocks) drop(id uint64)              { delete(m, id) }
+
 // apply applies changes to t, stores the result, and verifies what Apply promises
 // about put and drop. It returns the ids written.
 func apply(t Tree, v *versions, cache *Cache, at Timestamp, changes []Change) (Tree, []uint64, error) {
