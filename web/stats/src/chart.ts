@@ -4,7 +4,7 @@ import { counted, dayName, labels, number, scaleTop, slots, type DayViews, type 
 /** At most so many columns, about two months of daily views. */
 const SLOTS_MAX = 60;
 /** With fewer days than this the columns keep their width and the rest stays empty. */
-const SLOTS_MIN = 14;
+const SLOTS_MIN = 10;
 
 /**
  * The bar chart of views by day. It is a slider to assistive technology: the arrow

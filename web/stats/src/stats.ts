@@ -25,6 +25,12 @@ const WHERE_MAX = 7;
 const TOP_MAX = 15;
 const PLACES_MAX = 15;
 
+/** What the server calls these two paths; others have titles only among the top pages. */
+const FIXED_TITLES = new Map([
+  ["/", "Home"],
+  ["/stats", "Stats"],
+]);
+
 /** A connection lost for less than this is not worth a word. */
 const RECONNECTING_AFTER_MS = 1_000;
 
@@ -64,7 +70,7 @@ const where = new Keyed<PathCount & { share: number }, HTMLTableRowElement>(
   (row, { path, count, share }) => {
     const [bar, name] = row.cells[0]!.children as unknown as [HTMLElement, HTMLElement];
     bar.style.width = `${share * 100}%`;
-    setText(name, titles.get(path)?.title ?? path);
+    setText(name, titles.get(path)?.title ?? FIXED_TITLES.get(path) ?? path);
     name.title = path;
     setText(row.cells[1]!, number(count));
   },
