@@ -129,6 +129,12 @@ func (s *Store) checkFormat(dir string) error {
 		if err := s.db.Set(formatKey, v, pebble.Sync); err != nil {
 			return fmt.Errorf("open %s: write the format version: %w", dir, err)
 		}
+		// Pebble begins the first log of a folder in its oldest format, in which
+		// replay takes damage for the end of the log. The next one has the offsets
+		// that tell them apart.
+		if err := s.db.Flush(); err != nil {
+			return fmt.Errorf("open %s: begin a new log: %w", dir, err)
+		}
 		return nil
 	case len(got) != 4:
 		return fmt.Errorf("open %s: %w: format version has %d bytes", dir, ErrCorrupt, len(got))
