@@ -19,7 +19,8 @@ type RunID uint64
 type EffectKind uint8
 
 const (
-	// StartRun asks for a run of query Key at snapshot At, which is the newest watermark. The driver answers with Ran.
+	// StartRun asks for a run of query Key at snapshot At, which is the newest watermark. The driver answers with Ran,
+	// also when the run has failed or was given up: sets wait for it, and history is kept until then.
 	StartRun EffectKind = iota + 1
 	// Notify asks to have Poll called for Set: it may have a round now.
 	Notify
@@ -98,10 +99,13 @@ type Machine struct {
 	history history
 	running runList // runs in progress by start, hence by snapshot
 
-	wakes   timers[query] // open results, by the moment they end
-	delays  timers[query] // ended results, by the moment their query may start again
-	awaits  timers[set]   // sets that need a newer watermark, by that watermark
-	advance struct {
+	wakes  timers[query] // open results, by the moment they end
+	delays timers[query] // ended results, by the moment their query may start again
+	awaits timers[set]   // sets that need a newer watermark, by that watermark
+	// Until patience has passed, awaits alone ask for no AdvanceTime: whoever was just told of a commit and asks for its
+	// timestamp may be faster than Committed, and an empty group for each of them would double the commits.
+	patience uint64
+	advance  struct {
 		asked bool      // an AdvanceTime is under way
 		at    Timestamp // when it was asked for, which is also the watermark it must reach
 	}
@@ -249,6 +253,7 @@ func (m *Machine) Committed(at Timestamp, keys [][]byte, now uint64) []Effect {
 	clear(ended)
 	m.hits = ended[:0]
 
+	m.patience = now + m.opts.Tick
 	for t := m.awaits.due(at); t != nil; t = m.awaits.due(at) {
 		m.awaits.remove(t)
 		m.notify(t.of)
@@ -279,11 +284,13 @@ func (m *Machine) NextAlarm() (Timestamp, bool) {
 	return next, ok
 }
 
-// nextAdvance returns the earliest watermark something waits for.
+// nextAdvance returns the earliest time at which something waits for a watermark that is due then.
 func (m *Machine) nextAdvance() (Timestamp, bool) {
 	next, ok := m.wakes.next()
-	if t, some := m.awaits.next(); some && (!ok || t < next) {
-		return t, true
+	if t, some := m.awaits.next(); some {
+		if t = max(t, m.patience); !ok || t < next {
+			return t, true
+		}
 	}
 	return next, ok
 }

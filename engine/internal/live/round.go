@@ -119,22 +119,26 @@ func (m *Machine) prompt(s *set, now uint64) {
 // awaitWatermark has the set notified once its next round can be.
 func (m *Machine) awaitWatermark(s *set, now uint64) {
 	m.awaits.remove(&s.await)
+	if m.awaits.len() == 0 {
+		m.patience = now + m.opts.Tick
+	}
 	m.awaits.add(&s.await, s.lowest())
 	m.advanceIfDue(now)
 }
 
 // Poll returns the next round of a set if it is complete. Otherwise it begins one when there is something to offer, and
 // a Notify follows when it is complete. A round comes when a slot was never delivered or its query has a newer body, or
-// when min is above the last round, then also without changes. A round that was already open when a higher min was
-// asked for may be below it; the one that satisfies min follows. Unknown sets have no rounds.
-func (m *Machine) Poll(id SetID, min Timestamp, now uint64) (Round, bool, []Effect) {
+// when atLeast is above the last round, then also without changes; it is remembered until a round has reached it. A
+// round that was already open when it was asked for may be below it, and the one that reaches it follows. Unknown sets
+// have no rounds.
+func (m *Machine) Poll(id SetID, atLeast Timestamp, now uint64) (Round, bool, []Effect) {
 	m.begin()
 	s := m.sets[id]
 	if s == nil {
 		return Round{}, false, nil
 	}
 	s.notified = false
-	s.min = max(s.min, min)
+	s.min = max(s.min, atLeast)
 	if !s.open {
 		if !s.wants() {
 			return Round{}, false, m.effects

@@ -26,6 +26,11 @@ func TestTimers(t *testing.T) {
 					t.Fatalf("timer %d set: got %v, want %v", j, all[j].set(), want)
 				}
 			}
+			for j, x := range h.heap {
+				if x.pos != j+1 || h.heap[max(j-1, 0)/2].at > x.at {
+					t.Fatalf("timer at place %d of %d: at %d, set to %d", j, h.len(), x.at, x.pos)
+				}
+			}
 			want, some := Timestamp(0), false
 			for _, at := range in {
 				if !some || at < want {

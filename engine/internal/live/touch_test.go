@@ -97,6 +97,38 @@ func TestNormalize(t *testing.T) {
 	})
 }
 
+func TestNormalizeJoins(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		in, want []string // starts and ends
+	}{
+		{"touching in a bucket", []string{"r0001c", "r0001d", "r0001b", "r0001c"}, []string{"r0001b", "r0001d"}},
+		{"touching at the end of a bucket", []string{"r0001c", "r0002", "r0002", "r0002d"},
+			[]string{"r0001c", "r0002", "r0002", "r0002d"}},
+		{"overlapping over two buckets", []string{"r0001c", "r0002b", "r0002", "r0002d"}, []string{"r0001c", "r0002d"}},
+		{"one inside another", []string{"r0001b", "r0001e", "r0001c", "r0001d"}, []string{"r0001b", "r0001e"}},
+		{"open end", []string{"r0001b", "", "r0001c", "r0001d"}, []string{"r0001b", ""}},
+		{"open start", []string{"", "r", "", "q"}, []string{"", "r"}},
+		{"apart", []string{"r0001d", "r0001e", "r0001b", "r0001c"}, []string{"r0001b", "r0001c", "r0001d", "r0001e"}},
+		{"empty", []string{"r0001d", "r0001d", "r0001d", "r0001c"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s ReadSet
+			for pair := range slices.Chunk(c.in, 2) {
+				s.Ranges = append(s.Ranges, Range{Start: []byte(pair[0]), End: []byte(pair[1])})
+			}
+			s.normalize()
+			var got []string
+			for _, r := range s.Ranges {
+				got = append(got, string(r.Start), string(r.End))
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("ranges of %q (-want +got):\n%s", c.in, diff)
+			}
+		})
+	}
+}
+
 func TestReadSetEqual(t *testing.T) {
 	base := func() *ReadSet {
 		return &ReadSet{Points: [][]byte{[]byte("p")}, Ranges: []Range{{Start: []byte("a"), End: []byte("b")}}}
