@@ -221,10 +221,10 @@ func stableRequestID(key string, err error) string {
 	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// outcomeVersion begins the stored outcome of a mutation.
+// outcomeVersion is the first byte of the stored outcome of a mutation. The record codec's encoding of [value, [log line, ...]] follows.
 const outcomeVersion = 1
 
-// encodeOutcome returns what is kept of a mutation that succeeded: its value and its log.
+// encodeOutcome returns what is kept of a mutation that succeeded.
 func encodeOutcome(v value.Value, logs []string) []byte {
 	lines := make([]value.Value, len(logs))
 	for i, line := range logs {

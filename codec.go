@@ -312,31 +312,30 @@ func (c *codec) systemField(which systemField) (*fieldCodec, bool) {
 	return nil, false
 }
 
-// at follows a dotted path through objects. optional is true when some part of the path may be absent. Below any, value.Value and records
-// every name is possible.
-func (c *codec) at(path string) (found *codec, optional bool, err error) {
+// at follows a dotted path through objects to a field, whose name is then the path. It is optional when some part of the path may be
+// absent. Below any, value.Value and records every name is possible.
+func (c *codec) at(path string) (fieldCodec, error) {
+	found := fieldCodec{name: path, codec: c}
 	for part := range strings.SplitSeq(path, ".") {
-		for c.shape == shapePointer || c.shape == shapeNullable {
-			optional = true
-			c = c.elem
+		for found.codec.shape == shapePointer || found.codec.shape == shapeNullable {
+			found.codec, found.optional = found.codec.elem, true
 		}
-		switch c.shape {
+		switch in := found.codec; in.shape {
 		case shapeAny, shapeValue:
-			return anyCodec, true, nil
+			return fieldCodec{name: path, codec: anyCodec, optional: true}, nil
 		case shapeRecord:
-			c, optional = c.elem, true
+			found.codec, found.optional, found.omit = in.elem, true, false
 		case shapeObject:
-			f, ok := c.field(part)
+			f, ok := in.field(part)
 			if !ok || f.system != notSystem {
-				return nil, false, fmt.Errorf("%v has no field %q", c.typ, part)
+				return found, fmt.Errorf("%v has no field %q", in.typ, part)
 			}
-			optional = optional || f.optional
-			c = f.codec
+			found.codec, found.optional, found.omit = f.codec, found.optional || f.optional, f.omit
 		default:
-			return nil, false, fmt.Errorf("%v has no fields, so none named %q", c.typ, part)
+			return found, fmt.Errorf("%v has no fields, so none named %q", in.typ, part)
 		}
 	}
-	return c, optional, nil
+	return found, nil
 }
 
 // checkName refuses names that can't be part of a path or of a key on disk.

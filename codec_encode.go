@@ -173,9 +173,22 @@ func isZero(rv reflect.Value) bool {
 	return rv.IsZero()
 }
 
-// encodeLoose encodes a value that an author gave for a field of this codec without its static type: the argument of Eq, of Gt or a
-// value in Fields. Numbers are converted when they fit, so that 5 finds a field of type float64; nil is absent or null, whichever the
-// field can be.
+// encodeLoose encodes a value that an author gave for this field: the argument of Eq, of Gt or a value in Fields. nil is absent or null,
+// whichever the field can be.
+func (f *fieldCodec) encodeLoose(v any) (value.Value, error) {
+	return f.codec.encodeLoose(v, f.optional)
+}
+
+// encodeStored is encodeLoose for a value as documents have it: one that their encoding leaves out is absent here too.
+func (f *fieldCodec) encodeStored(v any) (value.Value, error) {
+	encoded, err := f.encodeLoose(v)
+	if err == nil && f.omit && v != nil && isZero(reflect.ValueOf(v)) {
+		encoded = value.Value{}
+	}
+	return encoded, err
+}
+
+// encodeLoose encodes a value that does not have the type of the codec but may fit it: numbers are converted when nothing is lost.
 func (c *codec) encodeLoose(v any, optional bool) (value.Value, error) {
 	if v == nil {
 		switch {

@@ -275,12 +275,12 @@ func TestCodecAt(t *testing.T) {
 		{"hidden", "", false},
 	}
 	for _, tt := range tests {
-		got, optional, err := c.at(tt.path)
+		got, err := c.at(tt.path)
 		switch {
 		case tt.typ == "" && err == nil:
-			t.Errorf("at(%q) = %v, want an error", tt.path, got.typ)
-		case tt.typ != "" && (err != nil || got.typ.String() != tt.typ || optional != tt.optional):
-			t.Errorf("at(%q) = %v, optional %v, %v; want %s, optional %v", tt.path, got, optional, err, tt.typ, tt.optional)
+			t.Errorf("at(%q) = %v, want an error", tt.path, got.codec.typ)
+		case tt.typ != "" && (err != nil || got.codec.typ.String() != tt.typ || got.optional != tt.optional):
+			t.Errorf("at(%q) = %v, optional %v, %v; want %s, optional %v", tt.path, got.codec, got.optional, err, tt.typ, tt.optional)
 		}
 	}
 }
@@ -325,11 +325,11 @@ func TestEncodeLoose(t *testing.T) {
 		{"bool", value.Bool(true), "true"},
 	}
 	for _, tt := range tests {
-		fc, optional, err := c.at(tt.field)
+		f, err := c.at(tt.field)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := fc.encodeLoose(tt.in, optional)
+		got, err := f.encodeLoose(tt.in)
 		text := "undefined"
 		if !got.IsUndefined() {
 			text = json(got)

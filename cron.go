@@ -144,11 +144,10 @@ func (r *runtime) stepCron(ctx context.Context, c *cron) (next time.Time, err er
 	state, err := r.commitCron(ctx, c, nil)
 	var failure error
 	if err != nil {
-		if _, refusal := classify(err); refusal != nil || ctx.Err() != nil {
-			return next, err
-		}
 		failure = err
-		r.describe(c.function, randomRequestID(), err)
+		if _, refusal := r.failed(c.function, randomRequestID(), err, 0); refusal != nil {
+			return next, refusal
+		}
 		if state, err = r.commitCron(ctx, c, failure); err != nil {
 			return next, err
 		}
@@ -220,7 +219,8 @@ func (r *runtime) executeCron(inner *engine.Tx, c *cron) error {
 	if invalid != nil {
 		return invalid
 	}
-	_, _, err := r.execute(inner, c.function, args)
+	_, logs, err := r.execute(inner, c.function, args)
+	r.logLines(c.function, logs)
 	return err
 }
 

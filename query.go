@@ -49,7 +49,8 @@ func (t *Table[T]) By(index string) Query[T] {
 // All returns all documents in the order of their creation.
 func (t *Table[T]) All() Query[T] { return t.By(engine.IndexByCreationTime) }
 
-// Eq keeps the documents whose next fields in the index equal vals. After the fields of the index comes _creationTime.
+// Eq keeps the documents whose next fields in the index equal vals. After the fields of the index comes _creationTime. A nil stands for
+// an absent field, and so does the zero value of a field with the option omitzero or omitempty.
 func (q Query[T]) Eq(vals ...any) Query[T] { q.keys = q.keys.eq(vals); return q }
 
 // Gt keeps the documents whose next field in the index is greater than v.
@@ -268,7 +269,7 @@ func (k keyRange) eq(vals []any) keyRange {
 	}
 	k.r.Eq = slices.Clip(k.r.Eq)
 	for _, val := range vals {
-		v := k.encode(val)
+		v := k.encode(val, (*fieldCodec).encodeStored)
 		if k.err != nil {
 			return k
 		}
@@ -283,7 +284,7 @@ func (k keyRange) bound(val any, lower, inclusive bool) keyRange {
 	if lower {
 		end = &k.r.Lower
 	}
-	v := k.encode(val)
+	v := k.encode(val, (*fieldCodec).encodeLoose)
 	if k.err == nil && *end != nil {
 		k.err = fmt.Errorf("%s: AlreadyDefinedBound: field %s has this bound already", k.what, k.fields[len(k.r.Eq)])
 	}
@@ -294,7 +295,7 @@ func (k keyRange) bound(val any, lower, inclusive bool) keyRange {
 }
 
 // encode encodes a value for the next field.
-func (k *keyRange) encode(val any) value.Value {
+func (k *keyRange) encode(val any, as func(*fieldCodec, any) (value.Value, error)) value.Value {
 	if k.err != nil {
 		return value.Value{}
 	}
@@ -303,10 +304,10 @@ func (k *keyRange) encode(val any) value.Value {
 		return value.Value{}
 	}
 	name := k.fields[len(k.r.Eq)]
-	c, optional, err := k.codec.keyField(name)
+	f, err := k.codec.keyField(name)
 	if err == nil {
 		var v value.Value
-		if v, err = c.encodeLoose(val, optional); err == nil {
+		if v, err = as(&f, val); err == nil {
 			return v
 		}
 	}
@@ -324,12 +325,12 @@ var (
 )
 
 // keyField is at, for the fields of an index, which may end with a system field.
-func (c *codec) keyField(name string) (*codec, bool, error) {
+func (c *codec) keyField(name string) (fieldCodec, error) {
 	switch name {
 	case idField:
-		return stringCodec, false, nil
+		return fieldCodec{name: name, codec: stringCodec}, nil
 	case creationTimeField:
-		return timeCodec, false, nil
+		return fieldCodec{name: name, codec: timeCodec}, nil
 	}
 	return c.at(name)
 }

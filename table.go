@@ -190,7 +190,7 @@ func (b *boundTable) patch(fields Fields) (set value.Value, unset []string, err 
 		if !ok || f.system != notSystem {
 			return set, nil, fmt.Errorf("patch of table %s: %v has no field %q", b.def.name, b.def.typ, name)
 		}
-		encoded, err := f.codec.encodeLoose(v, f.optional)
+		encoded, err := f.encodeStored(v)
 		switch {
 		case err != nil:
 			return set, nil, fmt.Errorf("patch of table %s: field %s: %w", b.def.name, name, err)
@@ -278,7 +278,7 @@ func checkKey(c *codec, what, name string, fields, taken []string) error {
 		if strings.HasPrefix(field, "_") {
 			return fmt.Errorf("%s %q: field %q can't be listed; every index ends with the creation time by itself", what, name, field)
 		}
-		if _, _, err := c.at(field); err != nil {
+		if _, err := c.at(field); err != nil {
 			return fmt.Errorf("%s %q: %w", what, name, err)
 		}
 	}

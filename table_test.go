@@ -97,8 +97,11 @@ func TestDocuments(t *testing.T) {
 		if diff := cmp.Diff(Visit{Path: "/a", At: t0, Weight: 9, Where: &place{"Oslo"}, Note: halcyon.NotNull("new")}, get(tx, 0)); diff != "" {
 			t.Errorf("after a patch (-want +got):\n%s", diff)
 		}
-		if err := visits.Patch(tx, ids[0], halcyon.Fields{"where": (*place)(nil), "note": nil}); err != nil {
+		if err := visits.Patch(tx, ids[0], halcyon.Fields{"where": (*place)(nil), "note": nil, "tag": ""}); err != nil {
 			return err
+		}
+		if n, err := visits.By("by_tag").Eq(nil).Collect(tx); err != nil || len(n) != 4 {
+			t.Errorf("%d documents without a tag, %v; want 4", len(n), err)
 		}
 		if got := get(tx, 0); got.Where != nil || got.Note.Valid {
 			t.Errorf("after a patch that removes: %+v", got)
@@ -176,6 +179,7 @@ func TestQueries(t *testing.T) {
 		{"nothing", q.Eq("/x"), []float64{}},
 		{"dotted", visits.By("by_city").Eq("Rome"), []float64{0}},
 		{"absent", visits.By("by_city").Eq(nil), []float64{1, 2, 3, 4}},
+		{"zero that is left out", visits.By("by_tag").Eq(""), []float64{1, 3, 4}},
 		{"absent is least", visits.By("by_tag").Gt(nil), []float64{0, 2}},
 		{"by id", visits.By("by_id").Eq(ids[3]), []float64{3}},
 		{"by creation time", visits.All().Gt(t0), []float64{0, 1, 2, 3, 4}},

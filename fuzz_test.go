@@ -1,0 +1,67 @@
+package halcyon
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// FuzzArguments checks that arguments from clients are taken or refused, never worse, and that what is taken encodes to what was sent,
+// save that a null or zero that may be left out is.
+func FuzzArguments(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"name":"x"}`, `{"name":"x","age":3,"tags":["a"],"address":{"city":"c"},"many":[null,1],"free":{"a":[]}}`, `[]`} {
+		f.Add([]byte(seed))
+	}
+	c, err := codecFor(reflect.TypeFor[arguments]())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v, err := value.ParseJSON(data)
+		if err != nil {
+			return
+		}
+		var args, again arguments
+		if err := (&decoder{}).decode(c, v, reflect.ValueOf(&args).Elem()); err != nil {
+			if len(err.Error()) > 4*displayBytesMax {
+				t.Errorf("a message of %d bytes for %d bytes of arguments", len(err.Error()), len(data))
+			}
+			return
+		}
+		encoded, err := Encode(args)
+		if err != nil {
+			t.Fatalf("encode what %s decoded to: %v", data, err)
+		}
+		if err := (&decoder{}).decode(c, encoded, reflect.ValueOf(&again).Elem()); err != nil {
+			t.Fatalf("decode %s, which was encoded from %s: %v", json(encoded), data, err)
+		}
+		once, _ := Encode(again)
+		if !value.Equal(encoded, once) {
+			t.Errorf("%s is %s, then %s", data, json(encoded), json(once))
+		}
+	})
+}
+
+// FuzzStored checks that damaged outcomes are refused.
+func FuzzStored(f *testing.F) {
+	f.Add(encodeOutcome(value.String("x"), []string{"[LOG] 'y'"}))
+	f.Add(cronState{due: time.UnixMilli(1), next: time.UnixMilli(2), missed: 3, ran: true}.append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if out, err := decodeOutcome(engine.Receipt{Result: b}); err == nil {
+			again, err := decodeOutcome(engine.Receipt{Result: encodeOutcome(out.Value, out.Logs)})
+			if err != nil || !value.Equal(out.Value, again.Value) || !cmp.Equal(out.Logs, again.Logs) {
+				t.Errorf("outcome %x is %v %q, then %v %q, %v", b, out.Value, out.Logs, again.Value, again.Logs, err)
+			}
+		}
+		if s, err := decodeCronState(b); err == nil {
+			if again, err := decodeCronState(s.append(nil)); err != nil || again.missed != s.missed || again.ran != s.ran {
+				t.Errorf("cron state %x is %+v, then %+v, %v", b, s, again, err)
+			}
+		}
+	})
+}
