@@ -69,7 +69,7 @@ type Committed struct {
 
 // Group is a sealed group: what is written together.
 type Group struct {
-	At       uint64 // timestamp of the last attempt; the watermark once durable
+	At       uint64 // when it was sealed, at or after the last attempt; the watermark once durable
 	Attempts []Committed
 	Writes   *txn.Overlay
 	Lease    uint64 // non-zero: the new lease to write in the same batch
@@ -185,6 +185,9 @@ func (m *Machine) Seal(now uint64) Group {
 	if len(g.Attempts) == 0 {
 		m.last = max(now, m.last+1)
 	}
+	// Also with attempts: who waits for time to reach now need not wait for
+	// another group.
+	m.last = max(now, m.last)
 	g.At = m.last
 	if g.At+m.o.Lease/2 > m.lease {
 		m.lease = g.At + m.o.Lease
