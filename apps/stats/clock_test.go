@@ -67,3 +67,16 @@ func (c *fakeClock) advance(d time.Duration) {
 		return due
 	})
 }
+
+// waitFor returns when a timer is set for that time.
+func (c *fakeClock) waitFor(at time.Time) {
+	for {
+		c.mu.Lock()
+		set := slices.ContainsFunc(c.mu.timers, func(timer *fakeTimer) bool { return timer.at.Equal(at) })
+		c.mu.Unlock()
+		if set {
+			return
+		}
+		<-c.armed
+	}
+}

@@ -352,3 +352,31 @@ func TestCleanupDeletesEverybodyWhoLeft(t *testing.T) {
 		t.Errorf("%d rows left, want %d", len(rows), here)
 	}
 }
+
+func TestTheCronDeletesEverybodyWhoLeft(t *testing.T) {
+	w := newWorld(t, stats.Options{CleanupBatch: 100}, probe())
+	leave := func(n int) {
+		for i := range n {
+			w.do("probe:addSession", object{"sessionId": visitorID(i), "path": "/", "lastSeen": w.clock.Now().Add(-3 * time.Minute)})
+		}
+	}
+	leave(1234)
+	w.beat("here", "/")
+	if err := w.app.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []int{434, 0, 0} { // eight batches a run
+		run := <-w.crons
+		if run.Name != "stats/cleanup stale sessions" || run.Err != nil || run.Next.Sub(w.clock.Now()) != 5*time.Minute {
+			t.Errorf("run %+v, want one that runs again in 5 minutes", run)
+		}
+		if rows := w.sessions(); len(rows) != left+1 {
+			t.Errorf("%d rows, want %d and the one who is here", len(rows), left)
+		}
+		w.clock.advance(4 * time.Minute)
+		w.beat("here", "/")
+		w.clock.waitFor(run.Next)
+		w.clock.advance(time.Minute)
+	}
+	<-w.crons
+}

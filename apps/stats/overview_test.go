@@ -325,7 +325,7 @@ func TestLocationsNeedBothCoordinates(t *testing.T) {
 	}
 }
 
-func TestCronAndRoutes(t *testing.T) {
+func TestRoutesAndInternalFunctions(t *testing.T) {
 	w := newWorld(t, stats.Options{})
 	var routes []string
 	for _, route := range w.app.Routes() {

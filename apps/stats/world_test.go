@@ -21,25 +21,30 @@ var noon = time.Date(2026, time.March, 14, 12, 0, 0, 0, time.UTC)
 
 // world is the module on a database in memory, at a time that the test moves.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	app   *halcyon.App
 	clock *fakeClock
 	files vfs.FS
+	crons chan halcyon.CronRun // the last run of a cron
 }
 
-func newWorld(t *testing.T, options stats.Options, others ...*halcyon.Module) *world {
+func newWorld(t testing.TB, options stats.Options, others ...*halcyon.Module) *world {
 	t.Helper()
 	return mount(t, append(others, stats.Module(options))...)
 }
 
-func mount(t *testing.T, modules ...*halcyon.Module) *world {
+func mount(t testing.TB, modules ...*halcyon.Module) *world {
 	t.Helper()
-	w := &world{t: t, clock: newFakeClock(noon), files: vfs.NewMem()}
+	w := &world{t: t, clock: newFakeClock(noon), files: vfs.NewMem(), crons: make(chan halcyon.CronRun, 1)}
 	var err error
 	if w.app, err = halcyon.NewApp(modules...); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.app.Open("data", &halcyon.Options{Engine: engine.Options{FS: w.files, Clock: w.clock, Seed: 1}}); err != nil {
+	options := &halcyon.Options{
+		Engine: engine.Options{FS: w.files, Clock: w.clock, Seed: 1},
+		OnCron: func(run halcyon.CronRun) { w.crons <- run },
+	}
+	if err := w.app.Open("data", options); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -53,7 +58,7 @@ func mount(t *testing.T, modules ...*halcyon.Module) *world {
 // object is the arguments of a call.
 type object map[string]any
 
-func (o object) value(t *testing.T) value.Value {
+func (o object) value(t testing.TB) value.Value {
 	t.Helper()
 	v, err := halcyon.Encode(map[string]any(o))
 	if err != nil {
@@ -126,7 +131,7 @@ func (w *world) stats() overview {
 	return readOverview(w.t, value.AppendJSON(nil, w.ask("stats:getStats", nil)))
 }
 
-func readOverview(t *testing.T, text []byte) overview {
+func readOverview(t testing.TB, text []byte) overview {
 	t.Helper()
 	var read overview
 	if err := json.Unmarshal(text, &read); err != nil {
