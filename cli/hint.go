@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"syscall"
 
 	"github.com/halcyon-db/halcyon/engine"
@@ -43,7 +44,7 @@ func explainOpen(program, dir string, err error) error {
 	case errors.Is(err, syscall.ENOTDIR):
 		hint = fmt.Sprintf("%s or a part of it is a file: choose a folder with --storage.dir", dir)
 	}
-	return hinted{fmt.Errorf("open the data in %s: %w", dir, err), hint}
+	return hinted{err, hint}
 }
 
 // explainListen says what to do when the address cannot be listened on.
@@ -57,5 +58,9 @@ func explainListen(address string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		hint = "ports below 1024 need privileges: choose a higher one with --server.listen, for example 127.0.0.1:3210"
 	}
-	return hinted{fmt.Errorf("listen on %s: %w", address, err), hint}
+	cause := err
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		cause = op.Err // the rest repeats the address
+	}
+	return hinted{fmt.Errorf("listen on %s: %w", address, cause), hint}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/halcyon-db/halcyon"
@@ -71,6 +72,9 @@ func (e *env) announce(app *halcyon.App, address net.Addr, dir string) {
 	if stats {
 		fmt.Fprintf(e.stderr, "  %-12s%s/stats\n", "Statistics", base)
 	}
+	if whole, err := filepath.Abs(dir); err == nil {
+		dir = whole
+	}
 	fmt.Fprintf(e.stderr, "  %-12s%s\n\nPress Ctrl-C to stop.\n\n", "Data", dir)
 }
 
@@ -90,7 +94,7 @@ func reachable(address net.Addr) string {
 // openApp opens the app's data in dir, which is made when missing.
 func openApp(e *env, app *halcyon.App, dir string, options *halcyon.Options) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return explainOpen(e.program, dir, err)
+		return explainOpen(e.program, dir, fmt.Errorf("make the folder of the data: %w", err))
 	}
 	if err := app.Open(dir, options); err != nil {
 		return explainOpen(e.program, dir, err)

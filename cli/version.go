@@ -30,7 +30,11 @@ func (v *versionVerb) Run(e *env) error {
 	if v.JSON {
 		return json.NewEncoder(e.stdout).Encode(found)
 	}
-	_, err := fmt.Fprintf(e.stdout, "%s %s (halcyon %s, %s)\n", found.Program, found.Version, found.Halcyon, found.Go)
+	built := found.Go
+	if found.Halcyon != found.Version {
+		built = "halcyon " + found.Halcyon + ", " + built
+	}
+	_, err := fmt.Fprintf(e.stdout, "%s %s (%s)\n", found.Program, found.Version, built)
 	return err
 }
 
