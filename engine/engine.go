@@ -216,8 +216,7 @@ func (db *DB) failure() error {
 // stray counts a function that did not return in the committer's turn.
 func (db *DB) stray(name string) {
 	db.straysTotal.Add(1)
-	db.o.Logger.Error("a function ran past its time limit in the committer's turn and cannot be stopped",
-		"function", name, "strays_max", straysMax)
+	db.o.Logger.Error("a function ran past its time limit and cannot be stopped", "function", name)
 }
 
 // Durable returns the newest durable timestamp.
@@ -229,7 +228,7 @@ type Stats struct {
 	Conflicts uint64 // executions that lost to another transaction and were repeated
 	Turns     uint64 // of these, how many were repeated in the committer's turn
 	Groups    uint64 // batches written, those that only moved time included
-	Strays    uint64 // executions that ran past their time limit in the committer's turn
+	Strays    uint64 // executions that went on past their time limit, whom nothing can stop
 }
 
 // Stats returns the counts as of the newest group of commits.

@@ -69,11 +69,12 @@ func (s *QuerySet) Remove(id uint32) {
 	s.hub.step(func(m *live.Machine, _ uint64) []live.Effect { return m.Unwatch(s.id, id) })
 }
 
-// Poll returns the next round, whose timestamp is at least min and never
-// before that of an earlier round. It does not wait: when it returns false,
-// nothing is new or a query is still running, and notify will be called when
-// that changes. A query added since the last round is in it, and with a min
-// above the last round's timestamp a round comes even if nothing changed.
+// Poll returns the next round, whose timestamp is never before that of an
+// earlier one. It does not wait: when it returns false, nothing is new or a
+// query is still running, and notify will be called when that changes. A query
+// added since the last round is in it. With a min above the last round's
+// timestamp a round at or after min comes even if nothing changed; one that
+// had begun before may still come first.
 func (s *QuerySet) Poll(min Timestamp) (r Round, ok bool) {
 	s.hub.step(func(m *live.Machine, now uint64) []live.Effect {
 		round, ready, effects := m.Poll(s.id, uint64(min), now)
@@ -115,6 +116,7 @@ type hub struct {
 		more    *sync.Cond
 		alarm   uint64 // when the armed alarm goes off, 0 when none is
 		disarm  func()
+		strays  int // workers that hang in a query
 		closed  bool
 	}
 }
@@ -233,9 +235,44 @@ func (h *hub) work() {
 		h.mu.jobs[0] = job{}
 		h.mu.jobs = h.mu.jobs[1:]
 		h.mu.Unlock()
-		h.run(j)
+		replaced := h.watch(func() { h.run(j) })
 		h.mu.Lock()
+		if replaced {
+			h.mu.strays--
+			h.mu.Unlock()
+			return
+		}
 	}
+}
+
+// liveStraysMax is how many hanging queries get a worker in their place.
+const liveStraysMax = 16
+
+// watch runs f and reports whether another worker took this one's place
+// because f went on long after its time: a function that ignores its Tx cannot
+// be stopped, and must not stop the other queries.
+func (h *hub) watch(f func()) (replaced bool) {
+	var mu sync.Mutex
+	done := false
+	stop := h.db.o.Clock.AfterFunc(2*h.db.o.FunctionTimeMax, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if done || h.mu.closed || h.mu.strays == liveStraysMax {
+			return
+		}
+		h.mu.strays++
+		replaced = true
+		h.db.stray("a live query")
+		h.workers.Go(h.work)
+	})
+	f()
+	stop()
+	mu.Lock()
+	defer mu.Unlock()
+	done = true
+	return replaced
 }
 
 func (h *hub) run(j job) {

@@ -111,10 +111,14 @@ func (tx *Tx) Now() time.Time {
 }
 
 // WakeAt says that a query's answer changes at t if nothing is written before:
-// the earliest of several calls counts. It has no effect in a mutation.
+// the earliest of several calls counts, a time that is not after Now is
+// ignored. It has no effect in a mutation.
 func (tx *Tx) WakeAt(t time.Time) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
+	if !t.After(tx.now) {
+		return
+	}
 	if tx.mu.wakeAt.IsZero() || t.Before(tx.mu.wakeAt) {
 		tx.mu.wakeAt = t
 	}
@@ -126,9 +130,8 @@ func (tx *Tx) wake() uint64 {
 	defer tx.mu.Unlock()
 	switch {
 	case !tx.mu.wakeAt.IsZero():
-		// Not before the next millisecond: an answer that is due at once would
-		// otherwise keep the query running for ever.
-		return max(micros(tx.mu.wakeAt), micros(tx.now)+1000)
+		// Rounded up, so that the answer has changed when the query runs again.
+		return micros(tx.mu.wakeAt.Add(time.Microsecond - 1))
 	case tx.mu.looked:
 		return micros(tx.now.Add(wakeDefault))
 	}
