@@ -144,7 +144,7 @@ func (t Text) Format(index, n int, attrs Attributes) error {
 	if err != nil {
 		return fmt.Errorf("format text: %w", err)
 	}
-	if n == 0 || len(want) == 0 {
+	if n == 0 {
 		return nil
 	}
 	return t.do(func(tx *Transaction, b *branch) error {

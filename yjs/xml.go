@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/halcyon-db/halcyon/yjs/internal/lib0"
 )
@@ -268,8 +270,7 @@ func (b *branch) writeXMLText(s *strings.Builder, depth int) {
 		for _, n := range nodes {
 			s.WriteByte('<')
 			s.WriteString(n.Key)
-			attrs, _ := n.Value.(Object)
-			attrs = slices.Clone(attrs)
+			attrs := enumerate(n.Value)
 			slices.SortStableFunc(attrs, func(x, y Member) int { return strings.Compare(x.Key, y.Key) })
 			for _, a := range attrs {
 				s.WriteByte(' ')
@@ -287,6 +288,24 @@ func (b *branch) writeXMLText(s *strings.Builder, depth int) {
 			s.WriteByte('>')
 		}
 	}
+}
+
+// enumerate returns what a JavaScript for-in loop finds in a value.
+func enumerate(v any) Object {
+	var o Object
+	switch v := v.(type) {
+	case Object:
+		o = slices.Clone(v)
+	case []any:
+		for i, e := range v {
+			o = append(o, Member{Key: strconv.Itoa(i), Value: e})
+		}
+	case string:
+		for i, u := range utf16.Encode([]rune(v)) {
+			o = append(o, Member{Key: strconv.Itoa(i), Value: string(rune(u))})
+		}
+	}
+	return o
 }
 
 // writeJSString writes a value as JavaScript's String() does.

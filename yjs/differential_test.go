@@ -1,0 +1,146 @@
+package yjs
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// histories is how many random histories each differential test runs.
+func histories(t testing.TB, short int) int {
+	if n, err := strconv.Atoi(os.Getenv("HALCYON_YJS_HISTORIES")); err == nil {
+		return n
+	}
+	return short
+}
+
+// compareOutcome reports the first difference between what this package and
+// npm yjs made of a script.
+func compareOutcome(s *script, got, want *outcome) error {
+	for i := range want.Out {
+		g, w := got.Out[i], want.Out[i]
+		if len(g) != len(w) {
+			return fmt.Errorf("step %d %v sent %d updates, want %d:\n%v\n%v", i, s.Steps[i], len(g), len(w), hexAll(g), hexAll(w))
+		}
+		for k := range w {
+			if g[k] != w[k] {
+				return fmt.Errorf("step %d %v, update %d\n got %s\nwant %s", i, s.Steps[i], k, hexOf(g[k][1]), hexOf(w[k][1]))
+			}
+		}
+	}
+	for i := range want.Docs {
+		g, w := got.Docs[i], want.Docs[i]
+		if w.Pending && !g.Pending {
+			continue // npm yjs forgets to retry what it keeps pending now and then
+		}
+		if diff := cmp.Diff(w.Roots, g.Roots); diff != "" {
+			return fmt.Errorf("document %d: -want +got\n%s", i, diff)
+		}
+		if g.Pending != w.Pending {
+			return fmt.Errorf("document %d: pending %v, want %v", i, g.Pending, w.Pending)
+		}
+		for _, c := range []struct {
+			name      string
+			got, want []byte
+		}{{"V1", g.V1, w.V1}, {"V2", g.V2, w.V2}, {"state vector", g.SV, w.SV}, {"snapshot", g.Snap, w.Snap}, {"snapshot V2", g.Snap2, w.Snap2}} {
+			if !bytes.Equal(c.got, c.want) {
+				return fmt.Errorf("document %d: %s\n got %x\nwant %x", i, c.name, c.got, c.want)
+			}
+		}
+	}
+	return nil
+}
+
+func hexOf(s string) string {
+	b, _ := base64.StdEncoding.DecodeString(s)
+	return fmt.Sprintf("%x", b)
+}
+
+func hexAll(updates [][2]string) (out []string) {
+	for _, u := range updates {
+		out = append(out, u[0]+":"+hexOf(u[1]))
+	}
+	return out
+}
+
+const fixtureDir = "testdata/histories"
+
+type fixture struct {
+	Script *script  `json:"script"`
+	Want   *outcome `json:"want"`
+}
+
+// saveFixture keeps a script that failed, with what npm yjs made of it, where
+// TestHistoryFixtures finds it.
+func saveFixture(t testing.TB, name string, s *script, want *outcome) {
+	t.Helper()
+	raw, err := json.Marshal(fixture{s, want})
+	must(t, err)
+	must(t, os.MkdirAll(fixtureDir, 0o755))
+	path := filepath.Join(fixtureDir, name+".json")
+	must(t, os.WriteFile(path, raw, 0o644))
+	t.Logf("saved %s", path)
+}
+
+// TestHistoryFixtures runs saved scripts and compares with what npm yjs made
+// of them, without needing it.
+func TestHistoryFixtures(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(fixtureDir, "*.json"))
+	must(t, err)
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			raw, err := os.ReadFile(path)
+			must(t, err)
+			var f fixture
+			must(t, json.Unmarshal(raw, &f))
+			got, _, err := runAll(f.Script)
+			must(t, err)
+			if err := compareOutcome(f.Script, got, f.Want); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestDifferentialHistories runs random histories of several documents here
+// and in npm yjs. Every update sent and every final state must be the same, to
+// the byte.
+func TestDifferentialHistories(t *testing.T) {
+	o := startOracle(t)
+	known := 0
+	for seed := range uint64(histories(t, 250)) {
+		s, r, err := generate(seed, 1+int(seed%4), 20+int(seed%60), func(g *generator) {
+			g.s.GC = seed%2 == 0
+			g.formats = seed%3 != 0
+			g.undo = seed%5 != 0
+			g.deliver = seed%7 == 0
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := r.outcome()
+		var want outcome
+		if err := o.ask(t, s, &want); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for i := range want.Docs {
+			if want.Docs[i].Pending {
+				known++
+			}
+		}
+		if err := compareOutcome(s, got, &want); err != nil {
+			saveFixture(t, fmt.Sprint("seed-", seed), s, &want)
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+	if known > 0 {
+		t.Logf("npm yjs left changes pending in %d documents", known)
+	}
+}
