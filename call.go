@@ -176,6 +176,8 @@ func (r *runtime) failed(f *function, requestID string, err error, at engine.Tim
 		r.logger.Warn("function stopped", "function", f.path, "code", failure.Code, "error", err)
 	case !ran && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		return Outcome{}, err
+	case !ran:
+		return Outcome{}, requestError(CodeInternal, "", err)
 	default:
 		out.Failure = r.describe(f, requestID, err)
 	}

@@ -94,6 +94,9 @@ func (e *RequestError) Error() string { return string(e.Code) + ": " + e.Message
 // Unwrap returns the error of the engine, if it was one.
 func (e *RequestError) Unwrap() error { return e.cause }
 
+// Failure returns the failure by which a caller who waits for an outcome, such as a WebSocket client, is told the same.
+func (e *RequestError) Failure() *Failure { return systemFailure(e.Code, e.Message) }
+
 // requestError builds the error of a code; an empty message stands for the code's own.
 func requestError(code Code, message string, cause error) *RequestError {
 	return &RequestError{Code: code, Message: orElse(message, codeInfo[code].message), Status: codeInfo[code].status, cause: cause}

@@ -106,12 +106,14 @@ func (l *lastFailure) outcome(r *runtime, f *function, key string, err error) Ou
 	if !known {
 		out, refusal := r.failed(f, id, err, 0)
 		if failure = out.Failure; refusal != nil {
-			failure = systemFailure(CodeUnavailable, "") // the store is closing: nobody will see this answer
+			// The store is closing or broken.
+			failure = systemFailure(CodeUnavailable, "")
+			r.logger.Warn("live query could not be answered", "function", f.path, "error", refusal)
 		}
 		l.mu.Lock()
 		l.requestID, l.failure = id, failure
 		l.mu.Unlock()
 	}
-	call, _ := errors.AsType[*callError](err)
+	call, _ := errors.AsType[*callError](err) // execute returns no other
 	return Outcome{Failure: failure, Logs: call.logs}
 }
