@@ -1,7 +1,6 @@
 package yjs
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/halcyon-db/halcyon/yjs/internal/lib0"
 )
 
 // A script is a history of several documents: steps that both this package and
@@ -394,6 +395,47 @@ type generator struct {
 	formats bool
 	undo    bool
 	deliver bool
+	// whole keeps edits from cutting surrogate pairs in two, which peers that
+	// do and peers that do not see it happen disagree about.
+	whole bool
+}
+
+// cutsPair reports whether an index is in the middle of a surrogate pair.
+func cutsPair(b *branch, index int) bool {
+	for it := b.start; it != nil && index > 0; it = it.right {
+		if !it.visible() {
+			continue
+		}
+		if index < int(it.length) {
+			if it.kind != kindString {
+				return false
+			}
+			_, pair := lib0.Offset(it.text, uint64(it.length), uint64(index))
+			return pair
+		}
+		index -= int(it.length)
+	}
+	return false
+}
+
+// span picks a range of a text of at most n units.
+func (g *generator) span(t Text, n int) (index, length int) {
+	for {
+		index = g.n(t.Len())
+		length = 1 + g.n(min(t.Len()-index, n))
+		if !g.whole || !cutsPair(t.b, index) && !cutsPair(t.b, index+length) {
+			return index, length
+		}
+	}
+}
+
+// place picks a place in a text.
+func (g *generator) place(t Text) int {
+	for {
+		if i := g.n(t.Len() + 1); !g.whole || !cutsPair(t.b, i) {
+			return i
+		}
+	}
 }
 
 func (g *generator) n(n int) int { return g.rand.IntN(n) }
@@ -554,25 +596,28 @@ func (g *generator) edit(at int) []any {
 	t, a, x := d.Text("t"), d.Array("a"), d.XMLFragment("x")
 	switch k := g.n(22); {
 	case k < 6:
-		return []any{"insert", at, g.n(t.Len() + 1), g.text(), g.attrs()}
+		return []any{"insert", at, g.place(t), g.text(), g.attrs()}
 	case k < 8 && t.Len() > 0:
-		i := g.n(t.Len())
-		return []any{"remove", at, i, 1 + g.n(min(t.Len()-i, 5))}
+		i, n := g.span(t, 5)
+		return []any{"remove", at, i, n}
 	case k < 10 && t.Len() > 0 && g.formats:
-		i := g.n(t.Len())
+		i, n := g.span(t, 8)
 		attrs := g.attrs()
 		if attrs == nil {
 			attrs = map[string]any{"b": true}
 		}
-		return []any{"format", at, i, 1 + g.n(min(t.Len()-i, 8)), attrs}
+		return []any{"format", at, i, n, attrs}
 	case k == 10:
-		return []any{"embed", at, g.n(t.Len() + 1), map[string]any{"img": g.n(9)}, g.attrs()}
+		return []any{"embed", at, g.place(t), map[string]any{"img": g.n(9)}, g.attrs()}
 	case k == 11 && g.formats:
 		var ops []any
 		left := t.Len()
 		for range 1 + g.n(3) {
 			if left > 0 && g.n(2) == 0 {
 				n := 1 + g.n(left)
+				if g.whole && cutsPair(t.b, t.Len()-left+n) {
+					n++
+				}
 				left -= n
 				o := map[string]any{pick(g, "retain", "delete"): n}
 				if _, ok := o["retain"]; ok {
@@ -615,7 +660,11 @@ func (g *generator) edit(at int) []any {
 		}
 		return []any{"unset", at, fmt.Sprint("k", g.n(4))}
 	case k == 19:
-		return []any{"nested", at, fmt.Sprint("k", g.n(4)), pick(g, "z", "y"), g.value(), g.n(5)}
+		i := g.n(5)
+		if g.whole {
+			i = 0
+		}
+		return []any{"nested", at, fmt.Sprint("k", g.n(4)), pick(g, "z", "y"), g.value(), i}
 	}
 	return g.xmlEdit(at, x)
 }
@@ -635,9 +684,7 @@ func (g *generator) xmlEdit(at int, x XMLFragment) []any {
 		}
 		return []any{"xmlchild", at, i, g.n(n.Len() + 1), g.element(1)}
 	case XMLText:
-		return []any{"xmltext", at, i, g.n(n.Len() + 1), g.text(), g.attrs()}
+		return []any{"xmltext", at, i, g.place(n.Text), g.text(), g.attrs()}
 	}
 	return []any{"xmldel", at, i, 1}
 }
-
-var _ = bytes.Equal
