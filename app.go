@@ -252,6 +252,14 @@ func (a *App) Close() error {
 	return nil
 }
 
+// Logger returns the App's logger, for what modules have to tell the operator.
+func (a *App) Logger() *slog.Logger {
+	if r := a.running.Load(); r != nil {
+		return r.logger
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
 // Durable returns the newest moment whose state is durable.
 func (a *App) Durable() engine.Timestamp {
 	if r := a.running.Load(); r != nil {

@@ -184,7 +184,7 @@ func (p *renderer) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody waits for it
 	}
-	p.site.options.Logger.Error("page failed", "path", r.URL.Path, "error", err)
+	p.app.Logger().Error("page failed", "path", r.URL.Path, "error", err)
 	w.Header().Set("Retry-After", "1")
 	http.Error(w, "This page can't be read just now. Please try again in a moment.", http.StatusServiceUnavailable)
 }

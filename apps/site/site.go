@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 
 	"github.com/halcyon-db/halcyon"
@@ -19,9 +18,6 @@ type Options struct {
 	// Name is what the site is called as long as no page "home" says otherwise.
 	// Default: "Halcyon".
 	Name string
-	// Logger is told what was synced and which files were not understood.
-	// Default: nothing is logged.
-	Logger *slog.Logger
 }
 
 // Site is a site before and after it is mounted. Use [New].
@@ -37,9 +33,6 @@ func New(options Options) *Site {
 	}
 	if options.Name == "" {
 		options.Name = "Halcyon"
-	}
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Site{options: options}
 }
@@ -89,7 +82,7 @@ func (s *Site) Published(tx *halcyon.Tx) (posts, pages int, err error) {
 
 // sync brings the tables in step with the folder.
 func (s *Site) sync(ctx context.Context, app *halcyon.App) error {
-	logger := s.options.Logger.With("dir", s.options.Dir)
+	logger := app.Logger().With("dir", s.options.Dir)
 	found, err := readFolder(s.options.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		logger.Info("no content folder, nothing synced")

@@ -34,7 +34,7 @@ func newWorld(t *testing.T, files map[string]string, others ...*halcyon.Module) 
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), log: new(bytes.Buffer)}
 	writeFiles(t, w.dir, files)
-	w.site = New(Options{Dir: w.dir, Logger: slog.New(slog.NewTextHandler(w.log, nil))})
+	w.site = New(Options{Dir: w.dir})
 	reader := halcyon.NewModule("reader")
 	reader.Query("titles", func(tx *halcyon.Tx, args documentArgs) (titlesResult, error) {
 		title, kind, ok, err := w.site.Titles(tx, args.Slug)
@@ -48,7 +48,7 @@ func newWorld(t *testing.T, files map[string]string, others ...*halcyon.Module) 
 	if w.app, err = halcyon.NewApp(append(others, w.site.Module(), reader)...); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Seed: 1}, ShowErrors: true}); err != nil {
+	if err := w.app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Seed: 1}, ShowErrors: true, Logger: slog.New(slog.NewTextHandler(w.log, nil))}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
