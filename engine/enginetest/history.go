@@ -1,0 +1,255 @@
+package enginetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// History runs transactions on a database and remembers what they read and
+// wrote. It is made by NewHistory and safe for concurrent use.
+type History struct {
+	db     *engine.DB
+	schema engine.Schema
+
+	mu struct {
+		sync.Mutex
+		done []transaction
+	}
+}
+
+// transaction is one that ended, with what its last execution did.
+type transaction struct {
+	at    engine.Timestamp
+	wrote bool // its writes count at that time
+	name  string
+	ops   []op
+}
+
+// NewHistory returns an empty history of an empty database.
+func NewHistory(db *engine.DB, schema engine.Schema) *History {
+	return &History{db: db, schema: schema}
+}
+
+// Rebase goes on with another database that has the same contents, such as the
+// same one opened again.
+func (h *History) Rebase(db *engine.DB) { h.db = db }
+
+// Len returns the number of transactions remembered.
+func (h *History) Len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.mu.done)
+}
+
+// Mutate runs f as one mutation. A failed function's reads are remembered as
+// well: they must have been of one state of the database too.
+func (h *History) Mutate(ctx context.Context, call engine.Call, f func(*Tx) ([]byte, error)) (engine.Receipt, error) {
+	var last *Tx
+	r, err := h.db.Mutate(ctx, call, func(tx *engine.Tx) ([]byte, error) {
+		last = &Tx{Tx: tx, schema: h.schema}
+		return f(last)
+	})
+	// A replayed outcome has no execution of its own, an error without a
+	// timestamp no state it rests on.
+	if last != nil && !r.Replayed && r.At != 0 {
+		h.add(transaction{at: r.At, wrote: err == nil && last.writes > 0, name: call.Name, ops: last.ops})
+	}
+	return r, err
+}
+
+// Query runs f as one query.
+func (h *History) Query(ctx context.Context, name string, f func(*Tx) error) error {
+	var last *Tx
+	at, err := h.db.Query(ctx, func(tx *engine.Tx) error {
+		last = &Tx{Tx: tx, schema: h.schema}
+		return f(last)
+	})
+	if last != nil && at != 0 {
+		h.add(transaction{at: at, name: name, ops: last.ops})
+	}
+	return err
+}
+
+func (h *History) add(t transaction) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.done = append(h.mu.done, t)
+}
+
+// Check replays what is remembered in the order of its timestamps. It returns
+// nil, or the first read that a serial execution would not have given. No
+// transaction of the history may be running.
+func (h *History) Check() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	slices.SortStableFunc(h.mu.done, func(a, b transaction) int {
+		switch {
+		case a.at != b.at:
+			if a.at < b.at {
+				return -1
+			}
+			return 1
+		case a.wrote != b.wrote: // who only reads at a time sees what was written at it
+			if a.wrote {
+				return -1
+			}
+			return 1
+		}
+		return 0
+	})
+	m := newModel(h.schema)
+	for i, t := range h.mu.done {
+		if i > 0 && t.wrote && h.mu.done[i-1].wrote && t.at == h.mu.done[i-1].at {
+			return fmt.Errorf("transactions %q and %q committed at the same time, %d", h.mu.done[i-1].name, t.name, t.at)
+		}
+		if err := m.replay(t); err != nil {
+			return fmt.Errorf("transaction %q at %d (number %d of %d): %w", t.name, t.at, i+1, len(h.mu.done), err)
+		}
+	}
+	return nil
+}
+
+// Tx is an engine.Tx that remembers. It is not safe for use by several
+// goroutines, and what the embedded one offers beyond its methods is not
+// checked.
+type Tx struct {
+	*engine.Tx
+	schema engine.Schema
+	ops    []op
+	writes int
+	scans  int
+}
+
+type opKind uint8
+
+const (
+	opGet opKind = iota
+	opScanStart
+	opScanNext
+	opScanEnd
+	opCount
+	opGroups
+	opInsert
+	opReplace
+	opPatch
+	opDelete
+)
+
+// op is one thing a transaction did, with what it got for it.
+type op struct {
+	kind   opKind
+	table  string
+	part   string // index or aggregate
+	id     value.ID
+	fields value.Value
+	unset  []string
+	rg     engine.Range
+	desc   bool
+	scan   int
+
+	doc    engine.Document
+	ok     bool
+	n      int64
+	groups []engine.GroupCount
+}
+
+func (tx *Tx) did(o op) { tx.ops = append(tx.ops, o) }
+
+// Get is engine.Tx.Get.
+func (tx *Tx) Get(t *engine.Table, id value.ID) (engine.Document, bool, error) {
+	d, ok, err := tx.Tx.Get(t, id)
+	if err == nil {
+		tx.did(op{kind: opGet, table: t.Name, id: id, doc: d, ok: ok})
+	}
+	return d, ok, err
+}
+
+// Scan is engine.Tx.Scan over an index of a table.
+func (tx *Tx) Scan(t *engine.Table, index string, r engine.Range, desc bool) iter.Seq2[engine.Document, error] {
+	return func(yield func(engine.Document, error) bool) {
+		tx.scans++
+		scan := tx.scans
+		tx.did(op{kind: opScanStart, table: t.Name, part: index, rg: r, desc: desc, scan: scan})
+		for d, err := range tx.Tx.Scan(t.Index(index), r, desc) {
+			if err != nil {
+				yield(d, err)
+				return
+			}
+			tx.did(op{kind: opScanNext, scan: scan, doc: d})
+			if !yield(d, nil) {
+				return
+			}
+		}
+		tx.did(op{kind: opScanEnd, scan: scan})
+	}
+}
+
+// Count is engine.Tx.Count over an aggregate of a table.
+func (tx *Tx) Count(t *engine.Table, aggregate string, r engine.Range) (int64, error) {
+	n, err := tx.Tx.Count(t.Aggregate(aggregate), r)
+	if err == nil {
+		tx.did(op{kind: opCount, table: t.Name, part: aggregate, rg: r, n: n})
+	}
+	return n, err
+}
+
+// Groups is engine.Tx.Groups over an aggregate of a table, all of them.
+func (tx *Tx) Groups(t *engine.Table, aggregate string) ([]engine.GroupCount, error) {
+	var groups []engine.GroupCount
+	for g, err := range tx.Tx.Groups(t.Aggregate(aggregate)) {
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, g)
+	}
+	tx.did(op{kind: opGroups, table: t.Name, part: aggregate, groups: groups})
+	return groups, nil
+}
+
+// Insert is engine.Tx.Insert, followed by a Get that learns the creation time.
+func (tx *Tx) Insert(t *engine.Table, fields value.Value) (value.ID, error) {
+	id, err := tx.Tx.Insert(t, fields)
+	if err != nil {
+		return id, err
+	}
+	d, ok, err := tx.Tx.Get(t, id)
+	if err != nil {
+		return id, err
+	}
+	tx.writes++
+	tx.did(op{kind: opInsert, table: t.Name, id: id, fields: fields, doc: d, ok: ok})
+	return id, nil
+}
+
+// Replace is engine.Tx.Replace.
+func (tx *Tx) Replace(t *engine.Table, id value.ID, fields value.Value) error {
+	return tx.write(op{kind: opReplace, table: t.Name, id: id, fields: fields}, tx.Tx.Replace(t, id, fields))
+}
+
+// Patch is engine.Tx.Patch.
+func (tx *Tx) Patch(t *engine.Table, id value.ID, fields value.Value, unset ...string) error {
+	return tx.write(op{kind: opPatch, table: t.Name, id: id, fields: fields, unset: unset}, tx.Tx.Patch(t, id, fields, unset...))
+}
+
+// Delete is engine.Tx.Delete.
+func (tx *Tx) Delete(t *engine.Table, id value.ID) error {
+	return tx.write(op{kind: opDelete, table: t.Name, id: id}, tx.Tx.Delete(t, id))
+}
+
+func (tx *Tx) write(o op, err error) error {
+	o.ok = err == nil
+	if err == nil {
+		tx.writes++
+	}
+	if err == nil || errors.Is(err, engine.ErrNoDocument) {
+		tx.did(o)
+	}
+	return err
+}

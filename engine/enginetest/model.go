@@ -1,0 +1,261 @@
+package enginetest
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// model is a database that executes one transaction after the other: plain maps
+// and sorting, nothing shared with the engine but the order of values.
+type model struct {
+	parts map[string]map[string]part // of a table
+	docs  map[string]map[value.ID]engine.Document
+}
+
+// part is an index or an aggregate.
+type part struct {
+	fields []string
+	groups int
+	byID   bool // ordered by nothing but the id
+}
+
+func newModel(s engine.Schema) *model {
+	m := &model{parts: map[string]map[string]part{}, docs: map[string]map[value.ID]engine.Document{}}
+	for _, t := range s.Tables {
+		m.docs[t.Name] = map[value.ID]engine.Document{}
+		m.parts[t.Name] = map[string]part{engine.IndexByCreationTime: {}, engine.IndexByID: {byID: true}}
+		for _, ix := range t.Indexes {
+			m.parts[t.Name][ix.Name] = part{fields: ix.Fields}
+		}
+		for _, a := range t.Aggregates {
+			m.parts[t.Name][a.Name] = part{fields: slices.Concat(a.GroupBy, a.OrderBy), groups: len(a.GroupBy)}
+		}
+	}
+	return m
+}
+
+// cursor is a scan in progress.
+type cursor struct {
+	op
+	last *engine.Document
+}
+
+// replay executes a transaction and compares what it got. Its writes stay only
+// if they count.
+func (m *model) replay(t transaction) error {
+	if !t.wrote {
+		before := map[string]map[value.ID]engine.Document{}
+		for name, docs := range m.docs {
+			before[name] = maps.Clone(docs)
+		}
+		defer func() { m.docs = before }()
+	}
+	cursors := map[int]*cursor{}
+	for i, o := range t.ops {
+		if err := m.step(o, cursors); err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func (m *model) step(o op, cursors map[int]*cursor) error {
+	docs := m.docs[o.table]
+	have, present := docs[o.id]
+	switch o.kind {
+	case opGet:
+		if present != o.ok || present && !sameDocument(have, o.doc) {
+			return fmt.Errorf("get %s %s gave %s, %v; serially %s, %v", o.table, o.id, show(o.doc), o.ok, show(have), present)
+		}
+	case opScanStart:
+		cursors[o.scan] = &cursor{op: o}
+	case opScanNext, opScanEnd:
+		c := cursors[o.scan]
+		want, ok := m.next(c)
+		if ok != (o.kind == opScanNext) || ok && !sameDocument(want, o.doc) {
+			return fmt.Errorf("scan of %s by %s %s, desc %v, after %s gave %s, %v; serially %s, %v",
+				c.table, c.part, showRange(c.rg), c.desc, showLast(c.last), show(o.doc), o.kind == opScanNext, show(want), ok)
+		}
+		c.last = &want
+	case opCount:
+		n := int64(0)
+		p := m.parts[o.table][o.part]
+		for _, d := range docs {
+			if p.contains(d, o.rg) {
+				n++
+			}
+		}
+		if n != o.n {
+			return fmt.Errorf("count of %s by %s %s gave %d; serially %d", o.table, o.part, showRange(o.rg), o.n, n)
+		}
+	case opGroups:
+		if want := m.groups(o.table, o.part); !slices.EqualFunc(o.groups, want, sameGroup) {
+			return fmt.Errorf("groups of %s by %s gave %s; serially %s", o.table, o.part, showGroups(o.groups), showGroups(want))
+		}
+	case opInsert:
+		if present || !o.ok || !value.Equal(o.doc.Fields, o.fields) || o.doc.ID != o.id {
+			return fmt.Errorf("insert of %s into %s gave %s; there before: %v", showValue(o.fields), o.table, show(o.doc), present)
+		}
+		docs[o.id] = o.doc
+	case opReplace, opPatch, opDelete:
+		if present != o.ok {
+			return fmt.Errorf("write to %s in %s found it: %v; serially %v", o.id, o.table, o.ok, present)
+		}
+		switch {
+		case !present:
+		case o.kind == opDelete:
+			delete(docs, o.id)
+		case o.kind == opReplace:
+			have.Fields = o.fields
+			docs[o.id] = have
+		default:
+			have.Fields = patched(have.Fields, o.fields, o.unset)
+			docs[o.id] = have
+		}
+	}
+	return nil
+}
+
+func patched(old, patch value.Value, unset []string) value.Value {
+	fields := map[string]value.Value{}
+	for _, from := range []value.Value{old, patch} {
+		for _, f := range from.Fields() {
+			fields[f.Name] = f.Value
+		}
+	}
+	for _, name := range unset {
+		delete(fields, name)
+	}
+	var out []value.Field
+	for name, v := range fields {
+		out = append(out, value.Field{Name: name, Value: v})
+	}
+	return value.Object(out...)
+}
+
+// next returns what a scan comes to now.
+func (m *model) next(c *cursor) (found engine.Document, ok bool) {
+	p := m.parts[c.table][c.part]
+	before := func(a, b engine.Document) bool {
+		if c.desc {
+			a, b = b, a
+		}
+		return p.compare(a, b) < 0
+	}
+	for _, d := range m.docs[c.table] {
+		if p.contains(d, c.rg) && (c.last == nil || before(*c.last, d)) && (!ok || before(d, found)) {
+			found, ok = d, true
+		}
+	}
+	return found, ok
+}
+
+// key returns the values a document is ordered by, before its id.
+func (p part) key(d engine.Document) []value.Value {
+	if p.byID {
+		return []value.Value{value.String(d.ID.String())}
+	}
+	out := make([]value.Value, 0, len(p.fields)+1)
+	for _, f := range p.fields {
+		out = append(out, d.Fields.Path(f))
+	}
+	return append(out, value.Float64(d.CreationTime))
+}
+
+func (p part) compare(a, b engine.Document) int {
+	if p.byID {
+		return bytes.Compare(a.ID.Key[:], b.ID.Key[:])
+	}
+	if c := slices.CompareFunc(p.key(a), p.key(b), value.Compare); c != 0 {
+		return c
+	}
+	return bytes.Compare(a.ID.Key[:], b.ID.Key[:])
+}
+
+func (p part) contains(d engine.Document, r engine.Range) bool {
+	key := p.key(d)
+	for i, v := range r.Eq {
+		if value.Compare(key[i], v) != 0 {
+			return false
+		}
+	}
+	if r.Lower == nil && r.Upper == nil {
+		return true
+	}
+	v := key[len(r.Eq)]
+	if b := r.Lower; b != nil {
+		if c := value.Compare(v, b.Value); c < 0 || c == 0 && !b.Inclusive {
+			return false
+		}
+	}
+	if b := r.Upper; b != nil {
+		if c := value.Compare(v, b.Value); c > 0 || c == 0 && !b.Inclusive {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *model) groups(table, aggregate string) (out []engine.GroupCount) {
+	p := m.parts[table][aggregate]
+	for _, d := range m.docs[table] {
+		g := engine.GroupCount{Group: p.key(d)[:p.groups], Count: 1}
+		i, found := slices.BinarySearchFunc(out, g, func(a, b engine.GroupCount) int {
+			return slices.CompareFunc(a.Group, b.Group, value.Compare)
+		})
+		if found {
+			out[i].Count++
+		} else {
+			out = slices.Insert(out, i, g)
+		}
+	}
+	return out
+}
+
+func sameDocument(a, b engine.Document) bool {
+	return a.ID == b.ID && a.CreationTime == b.CreationTime && value.Equal(a.Fields, b.Fields)
+}
+
+func sameGroup(a, b engine.GroupCount) bool {
+	return a.Count == b.Count && slices.EqualFunc(a.Group, b.Group, value.Equal)
+}
+
+func showValue(v value.Value) string { return string(value.AppendJSON(nil, v)) }
+
+func show(d engine.Document) string {
+	if d.ID.IsZero() {
+		return "nothing"
+	}
+	return d.ID.String() + " " + showValue(d.Fields)
+}
+
+func showLast(d *engine.Document) string {
+	if d == nil {
+		return "the start"
+	}
+	return show(*d)
+}
+
+func showRange(r engine.Range) string {
+	out := showValue(value.Array(slices.Clone(r.Eq)...))
+	if r.Lower != nil {
+		out += fmt.Sprintf(" from %s (inclusive %v)", showValue(r.Lower.Value), r.Lower.Inclusive)
+	}
+	if r.Upper != nil {
+		out += fmt.Sprintf(" to %s (inclusive %v)", showValue(r.Upper.Value), r.Upper.Inclusive)
+	}
+	return out
+}
+
+func showGroups(gs []engine.GroupCount) string {
+	var out []string
+	for _, g := range gs {
+		out = append(out, fmt.Sprintf("%s=%d", showValue(value.Array(slices.Clone(g.Group)...)), g.Count))
+	}
+	return fmt.Sprint(out)
+}
