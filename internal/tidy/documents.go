@@ -1,0 +1,147 @@
+package tidy
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// dependenciesFile has a line for every direct dependency.
+const dependenciesFile = "docs/dependencies.md"
+
+// documentedName is the first cell of a row of the tables in there.
+var documentedName = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|")
+
+// Dependencies compares the direct dependencies of all Go modules and npm
+// packages with the document that gives their reasons. Direct is what a go.mod
+// file or package.json says, and what is imported whatever go.mod says. A line
+// may stay as long as some go.mod file names its module in any way.
+func Dependencies(t *Tree) ([]Problem, error) {
+	type use struct {
+		file string
+		line int
+	}
+	used := map[string]use{}
+	named := map[string]bool{}
+	add := func(name, file string, line int) {
+		if _, known := used[name]; !known {
+			used[name] = use{file, line}
+		}
+	}
+	for _, name := range t.Names {
+		if path.Base(name) == "package.json" {
+			var p struct {
+				Dependencies    map[string]string
+				DevDependencies map[string]string
+			}
+			if err := json.Unmarshal(t.Files[name], &p); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			for _, list := range []map[string]string{p.Dependencies, p.DevDependencies} {
+				for dependency := range list {
+					add("npm "+dependency, name, 0)
+				}
+			}
+		}
+		if path.Base(name) != "go.mod" || generated(name) {
+			continue
+		}
+		mod, err := parseMod(t.Files[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		direct := func(importPath string) {
+			if _, ours := t.inside(importPath); ours || standard(importPath) {
+				return
+			}
+			if r, ok := mod.provider(importPath); ok {
+				add(r.path, name, r.line)
+			}
+		}
+		for _, r := range mod.requires {
+			named[r.path] = true
+			if _, ours := t.inside(r.path); !r.indirect && !ours {
+				add(r.path, name, r.line)
+			}
+		}
+		for _, tool := range mod.tools {
+			direct(tool)
+		}
+		for _, f := range t.Go {
+			if t.moduleOf(f.Dir) == path.Dir(name) {
+				for importPath := range f.imports {
+					direct(importPath)
+				}
+			}
+		}
+	}
+	documented := map[string]bool{}
+	for _, match := range documentedName.FindAllStringSubmatch(string(t.Files[dependenciesFile]), -1) {
+		documented[match[1]] = true
+	}
+	var out []Problem
+	for name, u := range used {
+		if !documented[name] {
+			out = append(out, Problem{u.file, u.line, fmt.Sprintf("%s has no line in %s. Say there why we have it, what it brings and how we would leave it.", name, dependenciesFile)})
+		}
+	}
+	for name := range documented {
+		if _, ok := used[name]; !ok && !named[name] {
+			out = append(out, Problem{dependenciesFile, 0, fmt.Sprintf("%s is used by nothing. Remove its line.", name)})
+		}
+	}
+	slices.SortFunc(out, func(a, b Problem) int { return strings.Compare(a.String(), b.String()) })
+	return out, nil
+}
+
+// moduleOf returns the folder of the Go module that a folder belongs to.
+func (t *Tree) moduleOf(dir string) string {
+	best := ""
+	for _, m := range t.mods {
+		if (m.dir == "." || below(dir, m.dir)) && len(m.dir) > len(best) {
+			best = m.dir
+		}
+	}
+	return best
+}
+
+// link is a link or an image of Markdown.
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// fence is a block of code in Markdown.
+var fence = regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]+`")
+
+// Links finds links in the documents that lead to no file. The site's content
+// is left out: its links are addresses of the site.
+func Links(t *Tree) []Problem {
+	exists := map[string]bool{".": true}
+	for _, name := range t.Names {
+		for at := name; at != "."; at = path.Dir(at) {
+			exists[at] = true
+		}
+	}
+	var out []Problem
+	for _, name := range t.Names {
+		if path.Ext(name) != ".md" || generated(name) || below(name, "content") {
+			continue
+		}
+		text := fence.ReplaceAllStringFunc(string(t.Files[name]), func(code string) string {
+			return strings.Repeat("\n", strings.Count(code, "\n"))
+		})
+		for i, line := range strings.Split(text, "\n") {
+			for _, match := range link.FindAllStringSubmatch(line, -1) {
+				to, _, _ := strings.Cut(match[1], "#")
+				if to == "" || strings.Contains(to, ":") {
+					continue
+				}
+				if !exists[path.Join(path.Dir(name), to)] {
+					out = append(out, Problem{name, i + 1, fmt.Sprintf("the link to %s leads nowhere. Write it from the folder of this file.", to)})
+				}
+			}
+		}
+	}
+	return out
+}
