@@ -49,23 +49,28 @@ func (c Codec) Meta(update []byte) (Meta, error) {
 	d.init(view(update), c.version(), c.Limits)
 	m := Meta{From: StateVector{}, To: StateVector{}, Deleted: &DeleteSet{}}
 	var b block
-	cur, end, open := uint64(0), uint64(0), false
-	for d.next(&b) {
-		m.Structs++
-		if b.kind == kindSkip {
-			m.Gaps++
-		}
-		if !open || b.client != cur {
-			if open {
-				m.To[cur] = end
+	for d.structs > 0 || d.nextClient() {
+		client := d.client
+		m.From[client] = d.clock
+		for d.structs > 0 {
+			before := d.structs
+			d.skim(clockMax)
+			m.Structs += int(before - d.structs)
+			if d.structs == 0 {
+				break
 			}
-			m.From[b.client] = b.clock
-			cur, open = b.client, true
+			if !d.next(&b) {
+				break
+			}
+			m.Structs++
+			if b.kind == kindSkip {
+				m.Gaps++
+			}
 		}
-		end = b.end()
-	}
-	if open {
-		m.To[cur] = end
+		m.To[client] = d.clock
+		if d.err != nil {
+			break
+		}
 	}
 	if _, _, err := d.finish(m.Deleted); err != nil {
 		return Meta{}, fmt.Errorf("read update: %w", err)
@@ -82,16 +87,26 @@ func (c Codec) StateVector(update []byte) (StateVector, error) {
 	d.keepBody = false
 	sv := StateVector{}
 	var b block
-	stopped := false
-	for client, first := uint64(0), true; d.next(&b); first = false {
-		if first || b.client != client {
-			client, stopped = b.client, b.clock != 0
+	for d.structs > 0 || d.nextClient() {
+		client, known := d.client, uint64(0)
+		for counting := d.clock == 0; d.structs > 0; {
+			d.skim(clockMax)
+			if counting {
+				known = d.clock
+			}
+			if d.structs == 0 || !d.next(&b) {
+				break
+			}
+			counting = counting && b.kind != kindSkip
+			if counting {
+				known = b.end()
+			}
 		}
-		if b.kind == kindSkip {
-			stopped = true
+		if known > 0 {
+			sv[client] = known
 		}
-		if !stopped {
-			sv[client] = b.end()
+		if d.err != nil {
+			break
 		}
 	}
 	if _, _, err := d.finish(&DeleteSet{}); err != nil {
@@ -121,19 +136,37 @@ func (c Codec) Diff(update []byte, sv StateVector) ([]byte, error) {
 
 func (e *encoder) diff(d *decoder, sv StateVector) {
 	var b block
-	for writing := false; d.next(&b); {
-		known := sv[b.client]
-		if writing && e.client == b.client {
-			e.write(&b, 0)
-			continue
+	for d.structs > 0 || d.nextClient() {
+		known := sv[d.client]
+		for writing := false; d.structs > 0; {
+			from, before := d.rest.Pos(), d.structs
+			if writing {
+				d.skim(clockMax)
+				e.copyRun(d.rest.Since(from), before-d.structs)
+			} else {
+				d.skim(known)
+			}
+			if d.structs == 0 {
+				break
+			}
+			if !d.next(&b) {
+				return
+			}
+			switch {
+			case writing:
+				e.write(&b, 0)
+			case b.kind != kindSkip && b.end() > known:
+				e.write(&b, max(known, b.clock)-b.clock)
+				writing = true
+			}
 		}
-		writing = false
-		if b.kind == kindSkip || b.end() <= known {
-			continue
-		}
-		e.write(&b, max(known, b.clock)-b.clock)
-		writing = true
 	}
+}
+
+// copyRun appends n structs of the open client as V1 has them.
+func (e *encoder) copyRun(raw string, n uint64) {
+	e.written += n
+	e.cur = append(e.cur, raw...)
 }
 
 // Convert returns an update in the other version's encoding.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -142,5 +143,104 @@ func TestDifferentialHistories(t *testing.T) {
 	}
 	if known > 0 {
 		t.Logf("npm yjs left changes pending in %d documents", known)
+	}
+}
+
+// updateRequest asks the oracle to do something with updates.
+type updateRequest struct {
+	Op string   `json:"op"`
+	V  Version  `json:"v"`
+	U  [][]byte `json:"u"`
+	SV []byte   `json:"sv,omitempty"`
+	GC bool     `json:"gc,omitempty"`
+}
+
+// TestDifferentialUpdates works on the updates of random histories without a
+// document, here and in npm yjs.
+func TestDifferentialUpdates(t *testing.T) {
+	o := startOracle(t)
+	for seed := range uint64(histories(t, 120)) {
+		_, r, err := generate(seed, 1+int(seed%4), 20+int(seed%40), func(g *generator) {
+			g.s.GC = seed%3 == 0
+			g.deliver = seed%2 == 0
+		})
+		must(t, err)
+		rnd := rand.New(rand.NewPCG(seed, 3))
+		updates := append([][]byte(nil), r.v1...)
+		for _, d := range r.docs {
+			updates = append(updates, d.EncodeState(nil))
+		}
+		rnd.Shuffle(len(updates), func(i, k int) { updates[i], updates[k] = updates[k], updates[i] })
+		updates = updates[:2+rnd.IntN(len(updates)-1)]
+		for _, v := range []Version{V1, V2} {
+			c := Codec{Version: v, FirstWins: true}
+			u := updates
+			if v == V2 {
+				u = convert(t, u)
+			}
+			check := func(req updateRequest, got []byte, err error) {
+				t.Helper()
+				req.V = v
+				var want []byte
+				if oracleErr := o.ask(t, req, &want); oracleErr != nil {
+					t.Fatalf("seed %d, %s V%d: %v", seed, req.Op, v, oracleErr)
+				}
+				if err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("seed %d, %s V%d: %v\n   of %x\n got %x\nwant %x", seed, req.Op, v, err, req.U, got, want)
+				}
+			}
+			merged, err := c.Merge(u...)
+			check(updateRequest{Op: "merge", U: u}, merged, err)
+			sv, err := c.StateVector(merged)
+			check(updateRequest{Op: "sv", U: [][]byte{merged}}, sv.Encode(), err)
+			for client, clock := range sv {
+				switch rnd.IntN(3) {
+				case 0:
+					delete(sv, client)
+				case 1:
+					sv[client] = rnd.Uint64N(clock + 2)
+				}
+			}
+			diff, err := c.Diff(merged, sv)
+			check(updateRequest{Op: "diff", U: [][]byte{merged}, SV: sv.Encode()}, diff, err)
+			other, err := c.Convert(merged, 3-v)
+			check(updateRequest{Op: "conv", U: [][]byte{merged}}, other, err)
+		}
+		compareApplied(t, o, seed, updates, rnd)
+	}
+}
+
+// compareApplied loads updates into npm yjs as they are and compacted, and
+// compares with what this package makes of them.
+func compareApplied(t *testing.T, o *oracle, seed uint64, updates [][]byte, rnd *rand.Rand) {
+	t.Helper()
+	merged, err := MergeUpdates(updates...)
+	must(t, err)
+	compacted, err := CompactUpdates(updates...)
+	must(t, err)
+	gc := rnd.IntN(2) == 0
+	var plain, squashed docState
+	must(t, o.ask(t, updateRequest{Op: "apply", V: V1, U: [][]byte{merged}, GC: gc}, &plain))
+	must(t, o.ask(t, updateRequest{Op: "apply", V: V1, U: [][]byte{compacted}, GC: gc}, &squashed))
+	if diff := cmp.Diff(plain.Roots, squashed.Roots); diff != "" || !bytes.Equal(plain.SV, squashed.SV) || !bytes.Equal(plain.Snap, squashed.Snap) {
+		t.Fatalf("seed %d: npm yjs reads another document from the compacted update:\n%s", seed, diff)
+	}
+	if !plain.Pending && !bytes.Equal(plain.V1, squashed.V1) {
+		t.Fatalf("seed %d: npm yjs writes another state after loading the compacted update\nmerged %x\ncompacted %x\n got %x\nwant %x", seed, merged, compacted, squashed.V1, plain.V1)
+	}
+	d := NewDoc(&Options{GC: gc, CleanFormats: true})
+	for _, name := range []string{"t", "a", "m", "x"} {
+		d.root(name, map[string]TypeKind{"t": KindText, "a": KindArray, "m": KindMap, "x": KindXMLFragment}[name])
+	}
+	must(t, d.Apply(merged, nil))
+	got := stateOf(d)
+	if plain.Pending && !got.Pending {
+		return
+	}
+	if diff := cmp.Diff(plain.Roots, got.Roots); diff != "" || got.Pending != plain.Pending {
+		t.Fatalf("seed %d: pending %v, want %v: -want +got\n%s", seed, got.Pending, plain.Pending, diff)
+	}
+	if !got.Pending && !bytes.Equal(got.V1, plain.V1) {
+		t.Fatalf("seed %d: state differs from npm yjs\n got %x\nwant %x", seed, got.V1, plain.V1)
 	}
 }

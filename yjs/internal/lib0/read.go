@@ -40,6 +40,9 @@ func (r *Reader) Seek(pos int) { r.pos = pos }
 // Len is the number of bytes left; zero after a failure.
 func (r *Reader) Len() int { return len(r.s) - r.pos }
 
+// Input is all of the input.
+func (r *Reader) Input() string { return r.s }
+
 // Since returns the input between an earlier Pos and the current one.
 func (r *Reader) Since(pos int) string {
 	if pos > r.pos {
@@ -178,6 +181,10 @@ func (r *Reader) Text() (s string, units uint64) {
 	}
 	return s, uint64(len(s))
 }
+
+// Measure returns the length of a string in UTF-16 code units; ok is false
+// where it is not valid UTF-8.
+func Measure(s string) (units uint64, ok bool) { return countUnits(s, 0) }
 
 // countUnits counts the UTF-16 code units of s, of which the first ascii bytes
 // are known to be ASCII.
