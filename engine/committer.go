@@ -241,6 +241,9 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) err
 			err = b.Set(key, w.Value)
 		}
 		record.add(key, w)
+		if key[0] == keys.PrefixRow {
+			c.db.rows.written(rowID(key), next.at)
+		}
 		return err == nil
 	})
 	if err != nil {

@@ -44,15 +44,9 @@ func decodeRow(id value.ID, b []byte) (Document, error) {
 	return Document{ID: id, CreationTime: created, Fields: fields}, nil
 }
 
-// field returns a document's value at a dotted path, system fields included.
-func (d Document) field(path string) value.Value {
-	switch path {
-	case creationField:
-		return value.Float64(d.CreationTime)
-	case "_id":
-		return value.String(d.ID.String())
-	}
-	return d.Fields.Path(path)
+// rowID returns the id inside the key of a row. REQUIRES: key is one.
+func rowID(key []byte) value.ID {
+	return value.ID{Table: binary.BigEndian.Uint32(key[1:]), Key: [keys.DocumentKeySize]byte(key[5:])}
 }
 
 // appendEntry appends what follows the prefix of every index entry and every

@@ -19,6 +19,7 @@ type DB struct {
 	store   *store.Store
 	catalog *catalog
 	blocks  *aggregate.Cache
+	rows    *rowCache
 	states  states
 	places  *places
 	seeds   atomic.Uint64 // number of executions, the seed of each one's randomness
@@ -65,6 +66,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 		return nil, err
 	}
 	db.blocks = aggregate.NewCache(db.o.AggregateCacheBytes)
+	db.rows = newRowCache(db.o.RowCacheBytes)
 	db.places = newPlaces(db.o.RunningMax, db.o.WaitingMax)
 	if err := db.start(schema); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), db.store.Close())

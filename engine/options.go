@@ -39,6 +39,9 @@ type Options struct {
 	Seed uint64
 	// CacheBytes bounds the block cache of the store. Default 64 MiB.
 	CacheBytes int64
+	// RowCacheBytes bounds the cache of decoded documents, by an estimate.
+	// Default 32 MiB.
+	RowCacheBytes int
 	// AggregateCacheBytes bounds the cache of aggregate blocks. Default 16 MiB.
 	AggregateCacheBytes int
 	// FunctionTimeMax is how long one execution of a function may take.
@@ -79,6 +82,7 @@ func (o *Options) withDefaults() Options {
 		d.Seed = binary.LittleEndian.Uint64(b[:])
 	}
 	setDefault(&d.CacheBytes, 64<<20)
+	setDefault(&d.RowCacheBytes, 32<<20)
 	setDefault(&d.AggregateCacheBytes, 16<<20)
 	setDefault(&d.FunctionTimeMax, time.Second)
 	setDefault(&d.RunningMax, 4*runtime.GOMAXPROCS(0))

@@ -45,10 +45,9 @@ const (
 	IndexByID           = "by_id"
 	IndexByCreationTime = "by_creation_time"
 
-	fieldsMax     = 16
-	indexesMax    = 32
-	tableNumber0  = 10_001 // the first table's number; smaller ones are kept free
-	creationField = "_creationTime"
+	fieldsMax    = 16
+	indexesMax   = 32
+	tableNumber0 = 10_001 // the first table's number; smaller ones are kept free
 )
 
 // Table is a table of an open database.

@@ -178,21 +178,47 @@ func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
 }
 
 // rowLocked reads a row without recording the read.
-func (tx *Tx) rowLocked(id value.ID, key []byte) (Document, bool, error) {
-	b, ok, err := tx.mu.view.Get(key)
+func (tx *Tx) rowLocked(id value.ID, key []byte) (d Document, ok bool, err error) {
+	if w, changed := tx.mu.view.Changed(key); changed {
+		if w.Deleted {
+			return Document{}, false, nil
+		}
+		if err := tx.readLocked(len(w.Value)); err != nil {
+			return Document{}, false, err
+		}
+		d, err = decodeRow(id, w.Value)
+		return d, err == nil, err
+	}
+	at := tx.state.at
+	if d, size, ok := tx.db.rows.get(id, at); ok {
+		err := tx.readLocked(size)
+		return d, err == nil, err
+	}
+	b, ok, err := tx.state.snap.Get(key)
 	if err != nil || !ok {
 		return Document{}, false, err
 	}
+	if err := tx.readLocked(len(b)); err != nil {
+		return Document{}, false, err
+	}
+	if d, err = decodeRow(id, b); err != nil {
+		return Document{}, false, err
+	}
+	tx.db.rows.put(d, b, at)
+	return d, true, nil
+}
+
+// readLocked counts a row of that size against the limits.
+func (tx *Tx) readLocked(size int) error {
 	tx.mu.readDocs++
-	tx.mu.readBytes += len(b)
+	tx.mu.readBytes += size
 	switch {
 	case tx.mu.readDocs > documentsReadMax:
-		return Document{}, false, tx.failLocked(&LimitError{Limit: "documents read", Max: documentsReadMax})
+		return tx.failLocked(&LimitError{Limit: "documents read", Max: documentsReadMax})
 	case tx.mu.readBytes > bytesReadMax:
-		return Document{}, false, tx.failLocked(&LimitError{Limit: "bytes read", Max: bytesReadMax})
+		return tx.failLocked(&LimitError{Limit: "bytes read", Max: bytesReadMax})
 	}
-	d, err := decodeRow(id, b)
-	return d, err == nil, err
+	return nil
 }
 
 func (tx *Tx) intervalsLocked() error {

@@ -18,12 +18,20 @@ type View struct {
 
 // Get returns the value under key. The slice must not be modified.
 func (v *View) Get(key []byte) (val []byte, ok bool, err error) {
-	for _, o := range v.Layers {
-		if w, changed := o.Get(key); changed {
-			return w.Value, !w.Deleted, nil
-		}
+	if w, changed := v.Changed(key); changed {
+		return w.Value, !w.Deleted, nil
 	}
 	return v.Base.Get(key)
+}
+
+// Changed returns the newest change to key that is not in the snapshot.
+func (v *View) Changed(key []byte) (Write, bool) {
+	for _, o := range v.Layers {
+		if w, changed := o.Get(key); changed {
+			return w, true
+		}
+	}
+	return Write{}, false
 }
 
 // Iterate returns an iterator over the keys of r in one direction, standing
