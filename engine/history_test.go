@@ -1,0 +1,336 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// long makes the random tests take minutes.
+var long = flag.Bool("engine.long", false, "run the random tests of the engine for longer")
+
+// seedFlag repeats the programs of a failed run; goroutines still interleave
+// as they like.
+var seedFlag = flag.Uint64("engine.seed", 0, "the seed of the random tests, 0 for a new one")
+
+func newSeed(t testing.TB) uint64 {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("repeat with -engine.seed=%d", seed)
+	return seed
+}
+
+// times scales the length of a random test.
+func times(n int) int {
+	if *long {
+		return 40 * n
+	}
+	return n
+}
+
+var historySchema = engine.Schema{Tables: []engine.TableDef{
+	{
+		Name:       "items",
+		Indexes:    []engine.IndexDef{{Name: "by_kind", Fields: []string{"kind", "n"}}, {Name: "by_tag", Fields: []string{"tag.name"}}},
+		Aggregates: []engine.AggregateDef{{Name: "kinds", GroupBy: []string{"kind"}, OrderBy: []string{"n"}}, {Name: "all"}},
+	},
+	{Name: "other", Indexes: []engine.IndexDef{{Name: "by_n", Fields: []string{"n"}}}},
+}}
+
+// program draws random transactions over few documents.
+type program struct {
+	db *engine.DB
+
+	mu  sync.Mutex
+	ids []value.ID // documents that may exist
+}
+
+func (p *program) kind(rng *rand.Rand) value.Value {
+	if rng.IntN(12) == 0 {
+		return value.Null()
+	}
+	return value.String(string(rune('a' + rng.IntN(3))))
+}
+
+func (p *program) fields(rng *rand.Rand) value.Value {
+	fs := []value.Field{{Name: "n", Value: value.Float64(float64(rng.IntN(8)))}, {Name: "kind", Value: p.kind(rng)}}
+	if rng.IntN(2) == 0 {
+		fs = append(fs, value.Field{Name: "tag", Value: value.Object(value.Field{Name: "name", Value: value.Int64(int64(rng.IntN(4)))})})
+	}
+	if rng.IntN(20) == 0 {
+		fs = append(fs, value.Field{Name: "text", Value: value.Bytes(make([]byte, rng.IntN(3000)))})
+	}
+	return value.Object(fs...)
+}
+
+func (p *program) table(rng *rand.Rand) *engine.Table {
+	if rng.IntN(5) == 0 {
+		return p.db.Table("other")
+	}
+	return p.db.Table("items")
+}
+
+func (p *program) anyID(rng *rand.Rand) (value.ID, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ids) == 0 {
+		return value.ID{}, false
+	}
+	return p.ids[rng.IntN(len(p.ids))], true
+}
+
+func (p *program) add(id value.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ids) < 24 {
+		p.ids = append(p.ids, id)
+		return
+	}
+	p.ids[int(id.Key[10])%len(p.ids)] = id
+}
+
+func (p *program) bounds(rng *rand.Rand) (r engine.Range) {
+	if rng.IntN(3) == 0 {
+		r.Lower = &engine.Bound{Value: value.Float64(float64(rng.IntN(8))), Inclusive: rng.IntN(2) == 0}
+	}
+	if rng.IntN(3) == 0 {
+		r.Upper = &engine.Bound{Value: value.Float64(float64(rng.IntN(8))), Inclusive: rng.IntN(2) == 0}
+	}
+	return r
+}
+
+func (p *program) byKind(rng *rand.Rand) engine.Range {
+	if rng.IntN(4) == 0 {
+		return engine.Range{}
+	}
+	r := p.bounds(rng)
+	r.Eq = []value.Value{p.kind(rng)}
+	return r
+}
+
+func (p *program) read(tx *enginetest.Tx, rng *rand.Rand, mayWrite bool) error {
+	items, other := p.db.Table("items"), p.db.Table("other")
+	scan := func(t *engine.Table, index string, r engine.Range) error {
+		stop := rng.IntN(6)
+		for d, err := range tx.Scan(t, index, r, rng.IntN(2) == 0) {
+			if err != nil {
+				return err
+			}
+			if mayWrite && rng.IntN(8) == 0 {
+				if err := p.writeTo(tx, rng, t, d.ID); err != nil {
+					return err
+				}
+			}
+			if stop--; stop < 0 {
+				break
+			}
+		}
+		return nil
+	}
+	switch rng.IntN(8) {
+	case 0, 1:
+		if id, ok := p.anyID(rng); ok {
+			t := items
+			if id.Table == other.Number {
+				t = other
+			}
+			_, _, err := tx.Get(t, id)
+			return err
+		}
+	case 2:
+		return scan(items, "by_kind", p.byKind(rng))
+	case 3:
+		return scan(items, "by_tag", engine.Range{Lower: &engine.Bound{Value: value.Int64(int64(rng.IntN(4)))}})
+	case 4:
+		return scan(other, []string{"by_n", engine.IndexByID, engine.IndexByCreationTime}[rng.IntN(3)], engine.Range{})
+	case 5:
+		_, err := tx.Count(items, "kinds", p.byKind(rng))
+		return err
+	case 6:
+		_, err := tx.Count(items, "all", engine.Range{})
+		return err
+	case 7:
+		_, err := tx.Groups(items, "kinds")
+		return err
+	}
+	return nil
+}
+
+func (p *program) write(tx *enginetest.Tx, rng *rand.Rand) error {
+	t := p.table(rng)
+	id, ok := p.anyID(rng)
+	if !ok || rng.IntN(3) == 0 || id.Table != t.Number {
+		// The set stays small: an insert takes the place of another document.
+		if rng.IntN(2) == 0 {
+			for d, err := range tx.Scan(t, engine.IndexByCreationTime, engine.Range{}, rng.IntN(2) == 0) {
+				if err != nil {
+					return err
+				}
+				if err := tx.Delete(t, d.ID); err != nil {
+					return err
+				}
+				break
+			}
+		}
+		id, err := tx.Insert(t, p.fields(rng))
+		if err == nil {
+			p.add(id)
+		}
+		return err
+	}
+	return p.writeTo(tx, rng, t, id)
+}
+
+func (p *program) writeTo(tx *enginetest.Tx, rng *rand.Rand, t *engine.Table, id value.ID) error {
+	var err error
+	switch rng.IntN(4) {
+	case 0:
+		err = tx.Delete(t, id)
+	case 1:
+		err = tx.Replace(t, id, p.fields(rng))
+	default:
+		patch := value.Object(value.Field{Name: "n", Value: value.Float64(float64(rng.IntN(8)))})
+		var unset []string
+		if rng.IntN(3) == 0 {
+			unset = []string{"tag"}
+		}
+		err = tx.Patch(t, id, patch, unset...)
+	}
+	if errors.Is(err, engine.ErrNoDocument) {
+		return nil
+	}
+	return err
+}
+
+var errChance = errors.New("failed by chance")
+
+// run executes n random transactions one after the other.
+func (p *program) run(h *enginetest.History, rng *rand.Rand, who, n int) error {
+	for i := range n {
+		name := fmt.Sprintf("%d/%d", who, i)
+		seed, steps := rng.Uint64(), 1+rng.IntN(5)
+		if rng.IntN(4) == 0 {
+			err := h.Query(context.Background(), name, func(tx *enginetest.Tx) error {
+				rng := rand.New(rand.NewPCG(seed, 1))
+				for range steps {
+					if err := p.read(tx, rng, false); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("query %s: %w", name, err)
+			}
+			continue
+		}
+		slow := rng.IntN(40) == 0
+		_, err := h.Mutate(context.Background(), engine.Call{Name: name}, func(tx *enginetest.Tx) ([]byte, error) {
+			rng := rand.New(rand.NewPCG(seed, 2))
+			for range steps {
+				var err error
+				if rng.IntN(2) == 0 {
+					err = p.write(tx, rng)
+				} else {
+					err = p.read(tx, rng, true)
+				}
+				if err != nil {
+					return nil, err
+				}
+				runtime.Gosched()
+			}
+			if slow { // too slow for a turn at the first conflict
+				for start := time.Now(); time.Since(start) < 1200*time.Microsecond; {
+					runtime.Gosched()
+				}
+			}
+			if rng.IntN(15) == 0 {
+				return nil, errChance
+			}
+			return nil, nil
+		})
+		if err != nil && !errors.Is(err, errChance) {
+			return fmt.Errorf("mutation %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// TestHistoriesAreSerializable runs random transactions on few documents from
+// many goroutines, and from one, and replays each history in the order of its
+// timestamps.
+func TestHistoriesAreSerializable(t *testing.T) {
+	seed := newSeed(t)
+	for _, c := range []struct {
+		name    string
+		workers int
+		rounds  int
+		each    int
+	}{
+		{"alone", 1, 3, 400},
+		{"few", 3, 4, 250},
+		{"many", 24, 4, 60},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var stats engine.Stats
+			for round := range times(c.rounds) {
+				rng := rand.New(rand.NewPCG(seed, uint64(c.workers)<<32|uint64(round)))
+				fs := vfs.NewMem()
+				db := enginetest.OpenWith(t, historySchema, engine.Options{FS: fs, AggregateCacheBytes: 1 + rng.IntN(2)<<20})
+				h := enginetest.NewHistory(db, historySchema)
+				p := &program{db: db}
+				half := func() {
+					var wg sync.WaitGroup
+					for who := range c.workers {
+						own := rand.New(rand.NewPCG(rng.Uint64(), 3))
+						wg.Go(func() {
+							if err := p.run(h, own, who, c.each/2); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					wg.Wait()
+					s := db.Stats()
+					stats.Commits, stats.Conflicts, stats.Turns = stats.Commits+s.Commits, stats.Conflicts+s.Conflicts, stats.Turns+s.Turns
+				}
+				half()
+				verify(t, db)
+				if err := db.Close(); err != nil {
+					t.Fatal(err)
+				}
+				db = enginetest.OpenWith(t, historySchema, engine.Options{FS: fs})
+				h.Rebase(db)
+				p.db = db
+				half()
+				verify(t, db)
+				if err := h.Check(); err != nil {
+					t.Fatalf("round %d: %v", round, err)
+				}
+				if err := db.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Logf("%d commits, %d conflicts, %d turns", stats.Commits, stats.Conflicts, stats.Turns)
+			if c.workers > 1 && (stats.Turns == 0 || stats.Conflicts == stats.Turns) {
+				t.Errorf("%d conflicts and %d turns: both kinds of repetition must happen", stats.Conflicts, stats.Turns)
+			}
+			if c.workers == 1 && stats.Conflicts != 0 {
+				t.Errorf("%d conflicts of one goroutine with itself", stats.Conflicts)
+			}
+		})
+	}
+}

@@ -1,0 +1,334 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/txn"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// faultsMax is how many faults a report lists; it counts all of them.
+const faultsMax = 100
+
+// Report is what Verify looked at and found.
+type Report struct {
+	At          Timestamp // the state that was checked
+	Documents   int64     // of the tables in the schema
+	Entries     int64     // of their indexes and aggregates
+	Records     int64     // change records
+	Faults      []Fault   // the first 100
+	FaultsTotal int64
+}
+
+// OK reports whether nothing was found.
+func (r *Report) OK() bool { return r.FaultsTotal == 0 }
+
+// Fault is one place where stored data contradicts itself.
+type Fault struct {
+	Table string // empty where none is concerned
+	Part  string // the index or aggregate, empty for the rows
+	ID    string // the document, empty where none is concerned
+	What  string
+}
+
+// String returns the fault on one line.
+func (f Fault) String() string {
+	var b bytes.Buffer
+	for _, s := range []string{f.Table, f.Part, f.ID} {
+		if s != "" {
+			b.WriteString(s + ": ")
+		}
+	}
+	return b.String() + f.What
+}
+
+// Verify reads all that is durable and checks that it agrees with itself: that
+// every row decodes, that each index and each aggregate has exactly the entries
+// that the rows call for, that the blocks of aggregates form their trees, that
+// nothing is stored that nobody owns, and that no row is older than its newest
+// change record says.
+//
+// It takes time in proportion to the data and hinders nobody. What is wrong is
+// in the report; an error means that it could not go on.
+func (db *DB) Verify(ctx context.Context) (Report, error) {
+	if err := db.enter(); err != nil {
+		return Report{}, err
+	}
+	defer db.exit()
+	s := db.states.acquireDurable()
+	defer db.states.release(s)
+	v := &verifier{db: db, ctx: ctx, s: s, blocks: &aggregate.Reader{Cache: db.blocks, Blocks: s}, report: Report{At: s.at}}
+	for _, name := range slices.Sorted(maps.Keys(db.catalog.tables)) {
+		if err := v.table(db.catalog.tables[name]); err != nil {
+			return v.report, fmt.Errorf("verify table %s: %w", name, err)
+		}
+	}
+	if err := v.owners(); err != nil {
+		return v.report, fmt.Errorf("verify the catalog: %w", err)
+	}
+	if err := v.records(); err != nil {
+		return v.report, fmt.Errorf("verify change records: %w", err)
+	}
+	return v.report, nil
+}
+
+// verifier is one run of Verify.
+type verifier struct {
+	db     *DB
+	ctx    context.Context // of the call
+	s      *state
+	blocks *aggregate.Reader
+	report Report
+}
+
+func (v *verifier) fault(f Fault, format string, args ...any) {
+	f.What = fmt.Sprintf(format, args...)
+	if v.report.FaultsTotal++; len(v.report.Faults) < faultsMax {
+		v.report.Faults = append(v.report.Faults, f)
+	}
+}
+
+// each calls f for every key of a range until it fails. Key and value are
+// valid for the call.
+func (v *verifier) each(r keys.Range, f func(key, val []byte) error) error {
+	it, err := v.s.snap.Iterate(r.Start, r.End)
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		if err = v.ctx.Err(); err == nil {
+			err = f(it.Key(), it.Value())
+		}
+	}
+	return errors.Join(err, it.Err(), it.Close())
+}
+
+// table checks the rows of a table and what is derived from them. Entries are
+// right when each row's are there and there are no more than rows.
+func (v *verifier) table(t *Table) error {
+	for _, a := range t.aggregates {
+		if err := v.s.trees[a.slot].Check(v.blocks); err != nil {
+			v.fault(Fault{Table: t.Name, Part: a.Name}, "%v", err)
+		}
+	}
+	rows := int64(0)
+	err := v.each(keys.Prefixed(keys.AppendRows(nil, t.Number)), func(key, val []byte) error {
+		rows++
+		doc, err := keys.Document(key)
+		if err != nil || len(key) != 5+keys.DocumentKeySize {
+			v.fault(Fault{Table: t.Name}, "key %x is not that of a row", key)
+			return nil
+		}
+		id := value.ID{Table: t.Number, Key: doc}
+		d, err := decodeRow(id, val)
+		if err != nil {
+			v.fault(Fault{Table: t.Name, ID: id.String()}, "%v", err)
+			return nil
+		}
+		if at := rowTimestamp(val); at == 0 || at > v.s.at {
+			v.fault(Fault{Table: t.Name, ID: id.String()}, "committed at %d, the newest state is %d", at, v.s.at)
+		}
+		return v.entries(t, d)
+	})
+	if err != nil {
+		return err
+	}
+	v.report.Documents += rows
+	for _, ix := range t.indexes {
+		if ix.id == 0 {
+			continue
+		}
+		n := int64(0)
+		all := keys.Prefixed(keys.AppendIndex(nil, ix.id))
+		if err := v.each(all, func(_, val []byte) error {
+			if n++; len(val) != 0 {
+				v.fault(Fault{Table: t.Name, Part: ix.Name}, "an entry has a value of %d bytes", len(val))
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		v.report.Entries += n
+		if n == rows {
+			continue
+		}
+		v.fault(Fault{Table: t.Name, Part: ix.Name}, "%d entries for %d rows", n, rows)
+		if err := v.each(all, func(key, _ []byte) error { return v.owned(ix, key) }); err != nil {
+			return err
+		}
+	}
+	for _, a := range t.aggregates {
+		n := v.s.trees[a.slot].Entries
+		v.report.Entries += n
+		if n != rows {
+			v.fault(Fault{Table: t.Name, Part: a.Name}, "counts %d documents, there are %d", n, rows)
+		}
+	}
+	return nil
+}
+
+// entries checks that everything derived from a document is there.
+func (v *verifier) entries(t *Table, d Document) error {
+	for _, ix := range t.indexes {
+		if ix.id == 0 {
+			continue
+		}
+		_, ok, err := v.s.snap.Get(ix.key(d))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			v.fault(Fault{Table: t.Name, Part: ix.Name, ID: d.ID.String()}, "the entry is missing")
+		}
+	}
+	for _, a := range t.aggregates {
+		k := a.key(d)[entryPrefix:]
+		n, err := v.s.trees[a.slot].Count(v.blocks, k, keys.Next(k))
+		if err != nil {
+			v.fault(Fault{Table: t.Name, Part: a.Name, ID: d.ID.String()}, "%v", err)
+		} else if n != 1 {
+			v.fault(Fault{Table: t.Name, Part: a.Name, ID: d.ID.String()}, "counted %d times", n)
+		}
+	}
+	return nil
+}
+
+// owned checks that the document an index entry points to calls for it.
+func (v *verifier) owned(ix *Index, key []byte) error {
+	f := Fault{Table: ix.table.Name, Part: ix.Name}
+	doc, err := keys.Document(key)
+	if err != nil {
+		v.fault(f, "key %x is not that of an entry", key)
+		return nil
+	}
+	id := value.ID{Table: ix.table.Number, Key: doc}
+	f.ID = id.String()
+	b, ok, err := v.s.snap.Get(keys.AppendRow(nil, id.Table, id.Key))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		v.fault(f, "an entry points to it and there is no such row")
+		return nil
+	}
+	// A row that does not decode has been reported.
+	if d, err := decodeRow(id, b); err == nil && !bytes.Equal(ix.key(d), key) {
+		v.fault(f, "has an entry %x that its fields do not call for", key)
+	}
+	return nil
+}
+
+// owners checks that the numbers under which rows, entries and blocks are
+// stored belong to something in the catalog, tables that the schema no longer
+// has included.
+func (v *verifier) owners() error {
+	known := map[byte]map[uint32]bool{keys.PrefixRow: {}, keys.PrefixIndex: {}, keys.PrefixAggregate: {}}
+	for prefix, kind := range map[string]byte{metaTable: keys.PrefixRow, metaIndex: keys.PrefixIndex, metaAgg: keys.PrefixAggregate} {
+		if err := v.each(keys.Prefixed(metaKey(prefix)), func(key, val []byte) error {
+			p, err := decodePart(val)
+			if err != nil || !p.ready {
+				v.fault(Fault{}, "catalog entry %q: ready %v, %v", key[1:], p.ready, err)
+				return nil
+			}
+			known[kind][p.id] = true
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	for _, kind := range []byte{keys.PrefixRow, keys.PrefixIndex, keys.PrefixAggregate} {
+		r := keys.Prefixed([]byte{kind})
+		it, err := v.s.snap.Iterate(r.Start, r.End)
+		if err != nil {
+			return err
+		}
+		for ok := it.First(); ok; {
+			if len(it.Key()) < 5 {
+				v.fault(Fault{}, "key %x is too short", it.Key())
+				ok = it.Next()
+				continue
+			}
+			id := binary.BigEndian.Uint32(it.Key()[1:])
+			if !known[kind][id] {
+				v.fault(Fault{}, "keys with prefix %c and number %d belong to nothing", kind, id)
+			}
+			next := keys.Successor(it.Key()[:5])
+			ok = next != nil && it.SeekGE(next)
+		}
+		if err := errors.Join(it.Err(), it.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// records checks that change records decode and that no row is older than they
+// say. It looks at rows alone: outcomes of requests may have been swept.
+func (v *verifier) records() error {
+	return v.each(keys.Prefixed([]byte{keys.PrefixLog}), func(key, val []byte) error {
+		v.report.Records++
+		group, err := keys.LogTimestamp(key)
+		if err != nil || Timestamp(group) > v.s.at {
+			v.fault(Fault{}, "change record %x is malformed or above the newest state %d", key, v.s.at)
+			return nil
+		}
+		err = decodeRecord(val, func(key, val []byte) error {
+			if len(key) == 0 || key[0] != keys.PrefixRow {
+				return nil
+			}
+			return v.effect(Timestamp(group), key, val)
+		})
+		if errors.Is(err, errRecord) {
+			v.fault(Fault{}, "change record at %d: %v", group, err)
+			return nil
+		}
+		return err
+	})
+}
+
+// effect compares the row under key with what a group did to it.
+func (v *verifier) effect(group Timestamp, key, val []byte) error {
+	f := Fault{}
+	doc, err := keys.Document(key)
+	if err != nil {
+		v.fault(f, "change record at %d has key %x", group, key)
+		return nil
+	}
+	number := binary.BigEndian.Uint32(key[1:])
+	if t := v.db.catalog.byNumber[number]; t != nil {
+		f.Table = t.Name
+	}
+	f.ID = value.ID{Table: number, Key: doc}.String()
+	row, ok, err := v.s.snap.Get(key)
+	if err != nil {
+		return err
+	}
+	switch at := rowTimestamp(row); {
+	case val == nil && ok && at <= group:
+		v.fault(f, "removed at %d and still there, from %d", group, at)
+	case val != nil && rowTimestamp(val) > group:
+		v.fault(f, "the change record at %d has it committed at %d", group, rowTimestamp(val))
+	case val != nil && ok && at < rowTimestamp(val):
+		v.fault(f, "changed at %d and still as it was at %d", rowTimestamp(val), at)
+	case val != nil && ok && at == rowTimestamp(val) && !bytes.Equal(row, val):
+		v.fault(f, "differs from the change record at %d", group)
+	}
+	return nil
+}
+
+// rowTimestamp returns when a stored row was committed, 0 for one that is too
+// short to say.
+func rowTimestamp(row []byte) Timestamp {
+	if len(row) < rowHeader {
+		return 0
+	}
+	return Timestamp(binary.BigEndian.Uint64(row[txn.StampOffset:]))
+}
