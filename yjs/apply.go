@@ -254,6 +254,10 @@ func (tx *Transaction) integrateAll(clients []incomingClient) []incomingClient {
 				u.byIndex[clients[i].client] = i
 			}
 		}
+		for i := range clients {
+			c := &s.clients[clients[i].client]
+			c.items = slices.Grow(c.items, len(clients[i].items)-clients[i].next)
+		}
 		u.run()
 		if !u.took {
 			return u.rest

@@ -52,7 +52,7 @@ type decoder struct {
 
 	client   uint64
 	clock    uint64
-	started  bool
+	blocks   int  // that are not empty
 	unsorted bool // whether clients are not in descending order
 	seen     []uint64
 	seenSet  map[uint64]struct{}
@@ -158,18 +158,22 @@ func (d *decoder) nextClient() bool {
 
 // admit checks that a client has one block only.
 func (d *decoder) admit(client uint64) bool {
-	if d.started && client >= d.client {
+	if d.blocks > 0 && client >= d.client {
 		d.unsorted = true
 	}
-	d.started = true
 	if d.unsorted && d.seenSet == nil {
 		d.seenSet = make(map[uint64]struct{}, len(d.seen))
 		for _, c := range d.seen {
 			d.seenSet[c] = struct{}{}
 		}
+		d.seenSet[d.client] = struct{}{}
 	}
 	if d.seenSet == nil {
-		d.seen = append(d.seen, client)
+		// One client is the common case, and the last one is at hand anyway.
+		if d.blocks > 0 {
+			d.seen = append(d.seen, d.client)
+		}
+		d.blocks++
 		return true
 	}
 	if _, dup := d.seenSet[client]; dup {

@@ -59,6 +59,7 @@ type Doc struct {
 	hooks    *hooks
 	settings *Options
 	subs     *subdocState
+	watched  bool // whether a type of the document has ever been observed
 	// markerClock orders the uses of position markers.
 	markerClock uint64
 }
@@ -222,6 +223,7 @@ func (d *Doc) transact(origin any, local bool, f func(tx *Transaction)) {
 		return
 	}
 	tx := &Transaction{doc: d, Origin: origin, Local: local}
+	tx.grown, tx.changed = tx.grownRoom[:0], tx.changeRoom[:0]
 	d.tx = tx
 	d.queue = append(d.queue, tx)
 	if d.hooks != nil {

@@ -14,12 +14,18 @@ func (b *branch) observe(f func(*Event)) (cancel func()) {
 	if b.observers == nil {
 		b.observers = &observers{}
 	}
+	if b.doc != nil {
+		b.doc.watched = true
+	}
 	return b.observers.shallow.add(f)
 }
 
 func (b *branch) observeDeep(f func([]*Event)) (cancel func()) {
 	if b.observers == nil {
 		b.observers = &observers{}
+	}
+	if b.doc != nil {
+		b.doc.watched = true
 	}
 	return b.observers.deep.add(f)
 }

@@ -157,6 +157,9 @@ func (tx *Transaction) integrateContent(it *item) {
 	case kindType:
 		b := it.branch()
 		b.item, b.doc = it, tx.doc
+		if b.observers != nil {
+			tx.doc.watched = true
+		}
 		if b.prelim != nil {
 			p := b.prelim
 			b.prelim = nil

@@ -1,5 +1,7 @@
 package yjs
 
+import "slices"
+
 // Transaction is a group of changes that are seen, sent and undone together.
 type Transaction struct {
 	doc *Doc
@@ -10,6 +12,8 @@ type Transaction struct {
 
 	deleted    DeleteSet
 	grown      []growth
+	grownRoom  [1]growth
+	changeRoom [1]change
 	grownBy    map[int]int // by client, once there are many
 	changed    []change
 	changedBy  map[*branch]int // once there are many
@@ -33,6 +37,7 @@ type change struct {
 	branch *branch // nil when the type has been deleted since
 	list   bool
 	keys   []string
+	seen   map[string]struct{} // the keys, once there are many
 }
 
 // Doc returns the document.
@@ -127,10 +132,22 @@ func (tx *Transaction) touch(b *branch, it *item) {
 		c.list = true
 		return
 	}
-	for _, k := range c.keys {
-		if k == it.sub {
+	if !tx.doc.watched {
+		return // nobody will ask
+	}
+	if c.seen == nil && len(c.keys) > manyKeys {
+		c.seen = make(map[string]struct{}, 2*len(c.keys))
+		for _, k := range c.keys {
+			c.seen[k] = struct{}{}
+		}
+	}
+	if c.seen != nil {
+		if _, dup := c.seen[it.sub]; dup {
 			return
 		}
+		c.seen[it.sub] = struct{}{}
+	} else if slices.Contains(c.keys, it.sub) {
+		return
 	}
 	c.keys = append(c.keys, it.sub)
 }
