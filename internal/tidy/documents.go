@@ -145,3 +145,36 @@ func Links(t *Tree) []Problem {
 	}
 	return out
 }
+
+// quote is a block of code in a document that says which file it is of.
+var quote = regexp.MustCompile("(?ms)^<!-- the whole of ([^ \n]+) -->\n+```[a-z]*\n(.*?)^```$")
+
+// Quotes finds code in documents that is no longer that of the file it names.
+// A leading comment of the file may be left out.
+func Quotes(t *Tree) []Problem {
+	var out []Problem
+	for _, name := range t.Names {
+		if path.Ext(name) != ".md" || generated(name) {
+			continue
+		}
+		text := string(t.Files[name])
+		for _, at := range quote.FindAllStringSubmatchIndex(text, -1) {
+			file, shown := text[at[2]:at[3]], text[at[4]:at[5]]
+			whole, ok := t.Files[file]
+			if !ok || !strings.HasSuffix("\n"+string(whole), "\n"+shown) || !commentsOnly(strings.TrimSuffix(string(whole), shown)) {
+				line := 1 + strings.Count(text[:at[0]], "\n")
+				out = append(out, Problem{name, line, fmt.Sprintf("the code below is not that of %s. Copy it from there again.", file)})
+			}
+		}
+	}
+	return out
+}
+
+func commentsOnly(text string) bool {
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "//") {
+			return false
+		}
+	}
+	return true
+}

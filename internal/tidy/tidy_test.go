@@ -83,6 +83,7 @@ var rules = []struct {
 	{"Places", Places},
 	{"Formatted", Formatted},
 	{"Links", Links},
+	{"Quotes", Quotes},
 }
 
 // module is the go.mod file of the trees below.
@@ -328,6 +329,15 @@ func TestLinksFindsBrokenOnes(t *testing.T) {
 		"docs/a.md", "![up](../README.md) [no](README.md)\n",
 		"content/a.md", "[about](/about)\n")),
 		"README.md:1", "docs/b.md leads nowhere", "docs/a.md:1", "README.md leads nowhere")
+}
+
+func TestQuotesFindsOldOnes(t *testing.T) {
+	document := func(code string) string { return "# A\n\n<!-- the whole of a.go -->\n```go\n" + code + "```\n" }
+	source := "// Command a is one.\npackage main\n\nfunc main() {}\n"
+	found(t, Quotes(tree(t, "a.go", source, "whole.md", document(source), "bare.md", document("package main\n\nfunc main() {}\n"),
+		"old.md", document("package main\n\nfunc main() { old() }\n"), "part.md", document("func main() {}\n"))),
+		"old.md:3", "not that of a.go", "part.md:3", "not that of a.go")
+	found(t, Quotes(tree(t, "gone.md", document("package main\n"))), "gone.md:3", "not that of a.go")
 }
 
 func TestLoadLeavesOutWhatGitDoes(t *testing.T) {
