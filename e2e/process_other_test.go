@@ -1,0 +1,8 @@
+//go:build !linux
+
+package e2e
+
+import "os/exec"
+
+// dieWithParent does nothing where a system has no such thing.
+func dieWithParent(*exec.Cmd) {}
