@@ -1,10 +1,9 @@
 package engine
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
@@ -83,10 +82,24 @@ func (ix *Index) bytes(r Range) (keys.Range, error) {
 // scan are seen where it has not come to yet.
 func (tx *Tx) Scan(ix *Index, r Range, desc bool) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
-		if err := tx.scan(ix, r, desc, func(d Document) bool { return yield(d, nil) }); err != nil {
+		stopped := false
+		err := tx.scan(ix, r, desc, func(d Document) bool {
+			stopped = !yield(d, nil)
+			return !stopped
+		})
+		if err != nil && !stopped {
 			yield(Document{}, err)
 		}
 	}
+}
+
+// cursor is a scan in progress. Its fields are guarded by the Tx's lock.
+type cursor struct {
+	it   *txn.Iterator // nil once it is closed
+	rg   keys.Range
+	desc bool
+	last []byte // the last key consumed
+	done bool   // the whole range was consumed
 }
 
 func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) (err error) {
@@ -94,68 +107,88 @@ func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) (er
 	if err != nil || rg.Empty() {
 		return err
 	}
-	if err := tx.enter(); err != nil {
-		return err
-	}
-	it, err := tx.mu.view.Iterate(rg, desc)
-	tx.leave()
+	c, err := tx.open(rg, desc)
 	if err != nil {
 		return err
 	}
-	var last []byte // the last key consumed
-	done := false   // the whole range was
 	defer func() {
-		// Under the lock: end must not return while the iterator is open.
 		tx.mu.Lock()
 		defer tx.mu.Unlock()
-		err = errors.Join(err, it.Close())
-		if done {
-			tx.mu.reads.AddRange(rg)
-		} else if last != nil && desc {
-			tx.mu.reads.AddRange(keys.Range{Start: last, End: rg.End})
-		} else if last != nil {
-			tx.mu.reads.AddRange(keys.Range{Start: rg.Start, End: keys.Next(last)})
-		}
-		if e := tx.intervalsLocked(); e != nil && err == nil {
+		if e := tx.closeLocked(c); err == nil {
 			err = e
 		}
 	}()
 	for {
-		d, ok, e := tx.scanNext(ix, it)
-		if e != nil {
-			return e
-		}
-		if !ok {
-			done = true
-			return nil
-		}
-		last = append(last[:0], it.Key()...)
-		if !yield(d) {
-			last = bytes.Clone(last)
-			return nil
+		d, ok, err := tx.scanNext(ix, c)
+		if err != nil || !ok || !yield(d) {
+			return err
 		}
 	}
 }
 
-// scanNext moves an index iterator and reads the row it points to.
-func (tx *Tx) scanNext(ix *Index, it *txn.Iterator) (Document, bool, error) {
+// open starts a scan. It ends with closeLocked, by end at the latest.
+func (tx *Tx) open(rg keys.Range, desc bool) (*cursor, error) {
+	if err := tx.enter(); err != nil {
+		return nil, err
+	}
+	defer tx.leave()
+	it, err := tx.mu.view.Iterate(rg, desc)
+	if err != nil {
+		return nil, tx.failLocked(err)
+	}
+	c := &cursor{it: it, rg: rg, desc: desc}
+	tx.mu.cursors = append(tx.mu.cursors, c)
+	return c, nil
+}
+
+// closeLocked ends a scan and records what it has read. It does nothing to one
+// that is closed.
+func (tx *Tx) closeLocked(c *cursor) error {
+	if c.it == nil {
+		return nil
+	}
+	err := c.it.Close()
+	c.it = nil
+	i := slices.Index(tx.mu.cursors, c)
+	tx.mu.cursors = slices.Delete(tx.mu.cursors, i, i+1)
+	if err != nil {
+		return tx.failLocked(err)
+	}
+	switch {
+	case c.done:
+		tx.mu.reads.AddRange(c.rg)
+	case c.last != nil && c.desc:
+		tx.mu.reads.AddRange(keys.Range{Start: c.last, End: c.rg.End})
+	case c.last != nil:
+		tx.mu.reads.AddRange(keys.Range{Start: c.rg.Start, End: keys.Next(c.last)})
+	}
+	return tx.intervalsLocked()
+}
+
+// scanNext moves a scan on and reads the row it comes to.
+func (tx *Tx) scanNext(ix *Index, c *cursor) (Document, bool, error) {
 	if err := tx.enter(); err != nil {
 		return Document{}, false, err
 	}
 	defer tx.leave()
-	if !it.Next() {
+	if !c.it.Next() {
+		c.done = true
 		return Document{}, false, nil
 	}
-	doc, err := keys.Document(it.Key())
+	c.last = append(c.last[:0], c.it.Key()...)
+	doc, err := keys.Document(c.last)
 	if err != nil {
-		return Document{}, false, fmt.Errorf("%w: index %s: %w", ErrCorrupt, ix.Name, err)
+		return Document{}, false, tx.failLocked(fmt.Errorf("%w: index %s: %w", ErrCorrupt, ix.Name, err))
 	}
 	id := value.ID{Table: ix.table.Number, Key: doc}
 	d, ok, err := tx.rowLocked(id, keys.AppendRow(make([]byte, 0, 32), id.Table, id.Key))
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: index %s of %s points to %s, which is missing", ErrCorrupt, ix.Name, ix.table.Name, id)
 	}
-	return d, ok, err
+	if err != nil {
+		return Document{}, false, tx.failLocked(err)
+	}
+	return d, true, nil
 }
 
 func (a *Aggregate) bytes(r Range) (keys.Range, error) {
@@ -201,7 +234,7 @@ func (tx *Tx) countLocked(a *Aggregate, rg keys.Range) (int64, error) {
 	from, to := treeRange(rg)
 	n, err := tx.state.trees[a.slot].Count(tx.reader(), from, to)
 	if err != nil {
-		return 0, fmt.Errorf("count %s of %s: %w", a.Name, a.table.Name, err)
+		return 0, tx.failLocked(fmt.Errorf("count %s of %s: %w", a.Name, a.table.Name, err))
 	}
 	for _, o := range tx.mu.view.Layers {
 		n += o.CountEntries(rg)
@@ -247,7 +280,7 @@ func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Ra
 	from, _ := treeRange(rg)
 	entry, ok, err := tx.state.trees[a.slot].Seek(tx.reader(), from)
 	if err != nil {
-		return g, rest, false, fmt.Errorf("list %s of %s: %w", a.Name, a.table.Name, err)
+		return g, rest, false, tx.failLocked(fmt.Errorf("list %s of %s: %w", a.Name, a.table.Name, err))
 	}
 	if ok {
 		entry = append(keys.AppendEntry(nil, a.id), entry...)
@@ -268,7 +301,7 @@ func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Ra
 	for range a.groups {
 		v, after, err := value.DecodeOrdered(tail)
 		if err != nil {
-			return g, rest, false, fmt.Errorf("%w: aggregate %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err)
+			return g, rest, false, tx.failLocked(fmt.Errorf("%w: aggregate %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err))
 		}
 		g.Group, tail = append(g.Group, v), after
 	}

@@ -28,20 +28,20 @@ type Tx struct {
 
 	mu struct {
 		sync.Mutex
-		err         error // set: every further call fails with it
-		view        txn.View
-		own         txn.Overlay
-		reads       txn.ReadSet
-		rand        *rand.Rand
-		seed        uint64
-		created     float64 // creation time of the last document inserted
-		readDocs    int
-		readBytes   int
-		wroteDocs   int
-		wroteBytes  int
-		looked      bool // at the time
-		wakeAt      time.Time
-		openCursors int
+		err        error // set: every further call fails with it
+		view       txn.View
+		own        txn.Overlay
+		reads      txn.ReadSet
+		rand       *rand.Rand
+		seed       uint64
+		created    float64 // creation time of the last document inserted
+		readDocs   int
+		readBytes  int
+		wroteDocs  int
+		wroteBytes int
+		looked     bool // at the time
+		wakeAt     time.Time
+		cursors    []*cursor // scans in progress
 	}
 }
 
@@ -63,9 +63,14 @@ func (db *DB) newTx(s *state, group *txn.Overlay, write bool, now time.Time) *Tx
 
 // end makes every later call fail with err, and returns what made the
 // execution fail earlier, if anything did. It returns when no call is running.
+// Scans that are still open end here: what they have consumed is read.
 func (tx *Tx) end(err error) error {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
+	for len(tx.mu.cursors) > 0 {
+		// An error makes the execution fail.
+		_ = tx.closeLocked(tx.mu.cursors[len(tx.mu.cursors)-1])
+	}
 	before := tx.mu.err
 	tx.mu.err = err
 	return before
@@ -93,10 +98,12 @@ func (tx *Tx) enterWrite() error {
 
 func (tx *Tx) leave() { tx.mu.Unlock() }
 
-// fail makes the whole execution fail: a function that ignores a broken limit
-// must not commit.
+// failLocked makes the whole execution fail: a function that ignores a broken
+// limit, or a read that did not work, must not commit. The first reason stays.
 func (tx *Tx) failLocked(err error) error {
-	tx.mu.err = err
+	if tx.mu.err == nil {
+		tx.mu.err = err
+	}
 	return err
 }
 
@@ -174,7 +181,11 @@ func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
 	if err := tx.intervalsLocked(); err != nil {
 		return Document{}, false, err
 	}
-	return tx.rowLocked(id, key)
+	d, ok, err := tx.rowLocked(id, key)
+	if err != nil {
+		return Document{}, false, tx.failLocked(err)
+	}
+	return d, ok, nil
 }
 
 // rowLocked reads a row without recording the read.
