@@ -16,6 +16,7 @@ type settings struct {
 	viewers int
 	dir     string
 	wait    time.Duration
+	profile string
 }
 
 func main() {
@@ -36,6 +37,7 @@ func run(args []string) error {
 	flags.IntVar(&s.viewers, "viewers", 1000, "connections that watch the query in viewers")
 	flags.StringVar(&s.dir, "dir", "", "folder for data (default: the system's temporary folder)")
 	flags.DurationVar(&s.wait, "wait", time.Minute, "how long idle waits")
+	flags.StringVar(&s.profile, "cpuprofile", "", "file for the processor profile of the server process, of the last run")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
