@@ -83,12 +83,17 @@ type Tree struct {
 	NextNode uint64
 	// Entries is the number of entries in the whole tree.
 	Entries int64
+	// Weighted says that entries carry numbers, of which the tree knows sums,
+	// minima and maxima. It is the same in all versions of a tree.
+	Weighted bool
 }
 
-// Change is the insertion (Delta +1) or removal (Delta -1) of one entry.
+// Change is the insertion (Delta +1) or removal (Delta -1) of one entry or, in
+// a weighted tree, another weight for one that stays (Delta 0).
 type Change struct {
-	Key   []byte
-	Delta int8
+	Key    []byte
+	Delta  int8
+	Weight Weight // of an entry that is inserted or stays
 }
 
 // Reader reads trees as of one snapshot. It may be used by many goroutines when
@@ -101,7 +106,8 @@ type Reader struct {
 
 // load returns the wanted version of a node and verifies what its parent says
 // about it.
-func (r *Reader) load(agg uint32, ref Ref, level int, entries int64) (*node, error) {
+func (r *Reader) load(t *Tree, ref Ref, level int, entries int64) (*node, error) {
+	agg := t.Agg
 	n := r.Cache.get(agg, ref)
 	if n == nil {
 		block, ok, err := r.Blocks.Block(agg, ref.Node)
@@ -123,6 +129,9 @@ func (r *Reader) load(agg uint32, ref Ref, level int, entries int64) (*node, err
 	if n.level != level {
 		return nil, corruptf(agg, ref, "node is of level %d, its parent says %d", n.level, level)
 	}
+	if n.weighted != t.Weighted {
+		return nil, corruptf(agg, ref, "node has weights: %v, its tree: %v", n.weighted, t.Weighted)
+	}
 	if n.total() != entries {
 		return nil, corruptf(agg, ref, "node holds %d entries, its parent says %d", n.total(), entries)
 	}
@@ -131,10 +140,10 @@ func (r *Reader) load(agg uint32, ref Ref, level int, entries int64) (*node, err
 
 // root loads the root of a tree that is not empty.
 func (t Tree) root(r *Reader) (*node, error) {
-	return r.load(t.Agg, t.Root, t.Height-1, t.Entries)
+	return r.load(&t, t.Root, t.Height-1, t.Entries)
 }
 
 // child loads child i of a branch of this tree.
 func (t Tree) child(r *Reader, n *node, i int) (*node, error) {
-	return r.load(t.Agg, n.kids[i].ref, n.level-1, n.kids[i].end-n.start(i))
+	return r.load(&t, n.kids[i].ref, n.level-1, n.kids[i].end-n.start(i))
 }

@@ -16,7 +16,7 @@ import (
 // and must not be used for another Apply, also if this one is given up after it
 // has returned. The caller stores the new root record with the blocks, in one batch.
 //
-// Removing a key that is absent, or inserting one that is present, means that
+// Removing a key that is absent or giving it another weight, or inserting one that is present, means that
 // rows and aggregate disagree, and is ErrCorrupt.
 func (t Tree) Apply(r *Reader, at Timestamp, changes []Change, put func(node uint64, block []byte), drop func(node uint64)) (Tree, error) {
 	if err := t.checkChanges(at, changes); err != nil {
@@ -38,7 +38,7 @@ func (t Tree) Apply(r *Reader, at Timestamp, changes []Change, put func(node uin
 	if err != nil {
 		return Tree{}, err
 	}
-	out := Tree{Agg: t.Agg}
+	out := Tree{Agg: t.Agg, Weighted: t.Weighted}
 	if len(slots) == 1 {
 		top := slots[0]
 		height := top.draft.level + 1
@@ -49,7 +49,8 @@ func (t Tree) Apply(r *Reader, at Timestamp, changes []Change, put func(node uin
 		}
 		out.Height = height
 		a.buf = make([]byte, 0, blockBytesTypical)
-		out.Root, out.Entries = a.write(&top)
+		written := a.write(&top)
+		out.Root, out.Entries = written.ref, written.count
 	}
 	out.NextNode = a.next
 	for _, ref := range a.replaced {
@@ -67,8 +68,11 @@ func (t Tree) checkChanges(at Timestamp, changes []Change) error {
 	}
 	size := 0
 	for i, c := range changes {
-		if c.Delta != 1 && c.Delta != -1 {
+		if c.Delta < -1 || c.Delta > 1 || c.Delta == 0 && !t.Weighted {
 			return fmt.Errorf("aggregate %d: change %d has delta %d: %w", t.Agg, i, c.Delta, ErrInvalidChanges)
+		}
+		if !t.Weighted && !c.Weight.None() {
+			return fmt.Errorf("aggregate %d: change %d has a weight, the tree has none: %w", t.Agg, i, ErrInvalidChanges)
 		}
 		if len(c.Key) > KeyBytesMax {
 			return fmt.Errorf("aggregate %d: key of %d bytes, at most %d are allowed: %w", t.Agg, len(c.Key), KeyBytesMax, ErrInvalidChanges)
@@ -105,8 +109,9 @@ type draft struct {
 	level int
 	// keys are the entries of a leaf, or the separators between kids. They may
 	// be shared with cached nodes and are never changed in place.
-	keys   keyList
-	weight int
+	keys    keyList
+	weights []Weight // of a leaf's entries in a weighted tree; treated as keys are
+	weight  int
 	// base and patches are a branch in which only the content of some children
 	// changed, which is the usual case. Any other branch lists its kids.
 	base    *node
@@ -129,6 +134,7 @@ type slot struct {
 	sep   []byte
 	ref   Ref
 	count int64
+	sum   summary // in a weighted tree
 	draft *draft
 }
 
@@ -142,7 +148,7 @@ func (s *slot) settled() bool   { return !s.empty() && !s.underfull() && !s.over
 // change drafts the root with all changes made.
 func (a *applier) change(changes []Change) (*draft, error) {
 	if a.tree.Height == 0 {
-		return a.changeLeaf(0, &keyList{}, changes)
+		return a.changeLeaf(0, &node{}, changes)
 	}
 	n, err := a.tree.root(a.reader)
 	if err != nil {
@@ -154,7 +160,7 @@ func (a *applier) change(changes []Change) (*draft, error) {
 func (a *applier) changeNode(ref Ref, n *node, changes []Change) (*draft, error) {
 	a.replaced = append(a.replaced, ref)
 	if n.leaf() {
-		return a.changeLeaf(ref.Node, &n.keys, changes)
+		return a.changeLeaf(ref.Node, n, changes)
 	}
 	d := &draft{id: ref.Node, level: n.level, keys: n.keys, base: n}
 	settled := true
@@ -211,10 +217,11 @@ func countBelow(changes []Change, keys *keyList, i int) int {
 }
 
 // changeLeaf merges the entries of a leaf with changes.
-func (a *applier) changeLeaf(id uint64, old *keyList, changes []Change) (*draft, error) {
+func (a *applier) changeLeaf(id uint64, n *node, changes []Change) (*draft, error) {
+	old := &n.keys
 	size, inserts, prefix := 0, 0, []byte(nil)
 	for _, c := range changes {
-		if c.Delta < 0 {
+		if c.Delta <= 0 {
 			continue
 		}
 		switch {
@@ -233,25 +240,41 @@ func (a *applier) changeLeaf(id uint64, old *keyList, changes []Change) (*draft,
 	}
 	d := &draft{id: id, keys: keyList{prefix: prefix}, appended: old.len() > 0}
 	d.keys.grow(old.len()+inserts, len(old.tails)+(len(old.prefix)-len(prefix))*old.len()+size-inserts*len(prefix))
+	if a.tree.Weighted {
+		d.weights = make([]Weight, 0, old.len()+inserts)
+	}
+	keep := func(from, to int) {
+		d.keys.pushRange(old, from, to)
+		if a.tree.Weighted {
+			d.weights = append(d.weights, n.weights[from:to]...)
+		}
+	}
 	from := 0
 	for _, c := range changes {
 		pos, found := old.search(c.Key, from)
-		d.keys.pushRange(old, from, pos)
+		keep(from, pos)
 		from = pos
 		switch {
 		case c.Delta > 0 && found:
 			return nil, corruptf(a.tree.Agg, Ref{Node: id, At: a.at}, "inserted entry %x is already there", clip(c.Key))
-		case c.Delta < 0 && !found:
-			return nil, corruptf(a.tree.Agg, Ref{Node: id, At: a.at}, "removed entry %x is not there", clip(c.Key))
+		case c.Delta <= 0 && !found:
+			return nil, corruptf(a.tree.Agg, Ref{Node: id, At: a.at}, "removed or changed entry %x is not there", clip(c.Key))
 		case c.Delta > 0:
 			d.appended = d.appended && pos == old.len()
 			d.keys.push(c.Key)
+			if a.tree.Weighted {
+				d.weights = append(d.weights, c.Weight)
+			}
 		default:
 			d.appended = false
+			if c.Delta == 0 {
+				keep(pos, pos+1)
+				d.weights[len(d.weights)-1] = c.Weight
+			}
 			from++
 		}
 	}
-	d.keys.pushRange(old, from, old.len())
+	keep(from, old.len())
 	d.weight = listWeight(0, &d.keys)
 	return d, nil
 }
@@ -266,7 +289,10 @@ func (d *draft) list() {
 	}
 	d.kids = make([]slot, len(d.base.kids))
 	for i := range d.kids {
-		d.kids[i].ref, d.kids[i].count = d.base.kids[i].ref, d.base.kids[i].end-d.base.start(i)
+		d.kids[i] = slot{ref: d.base.kids[i].ref, count: d.base.kids[i].end - d.base.start(i)}
+		if d.base.weighted {
+			d.kids[i].sum = d.base.sums[i]
+		}
 	}
 	for _, p := range d.patches {
 		d.kids[p.i] = p.slot
@@ -374,7 +400,7 @@ func (a *applier) join(level int, left, right slot) (slot, error) {
 		a.discard(r)
 	}
 	if d.level == 0 {
-		d.keys = joinKeys(&l.keys, &r.keys)
+		d.keys, d.weights = joinKeys(&l.keys, &r.keys), slices.Concat(l.weights, r.weights)
 		d.weight = listWeight(0, &d.keys)
 	} else {
 		kids := append(l.separated(nil), r.separated(right.sep)...)
@@ -391,12 +417,12 @@ func (a *applier) open(level int, s slot) (*draft, error) {
 	if s.draft != nil {
 		return s.draft, nil
 	}
-	n, err := a.reader.load(a.tree.Agg, s.ref, level, s.count)
+	n, err := a.reader.load(&a.tree, s.ref, level, s.count)
 	if err != nil {
 		return nil, err
 	}
 	a.replaced = append(a.replaced, s.ref)
-	d := &draft{id: s.ref.Node, level: level, keys: n.keys}
+	d := &draft{id: s.ref.Node, level: level, keys: n.keys, weights: n.weights}
 	if level > 0 {
 		d.base = n
 	}
@@ -465,6 +491,9 @@ func (s slot) piece(begin, end int) slot {
 	}
 	if d.level == 0 {
 		out.draft.keys = d.keys.slice(begin, end)
+		if d.weights != nil {
+			out.draft.weights = slices.Clone(d.weights[begin:end])
+		}
 		if begin > 0 {
 			// The shortest separator: as much of the first entry as tells it
 			// from the last one before it.
@@ -489,44 +518,53 @@ func (a *applier) discard(d *draft) {
 	}
 }
 
-// write stores a draft after its children and returns what its parent keeps.
-func (a *applier) write(s *slot) (Ref, int64) {
+// write stores a draft after its children and returns it as stored.
+func (a *applier) write(s *slot) slot {
 	d := s.draft
 	if d == nil {
-		return s.ref, s.count
+		return *s
 	}
 	if d.id == 0 {
 		d.id = a.next
 		a.next++
 	}
-	n := &node{at: a.at, level: d.level, keys: d.keys}
+	n := &node{at: a.at, level: d.level, keys: d.keys, weighted: a.tree.Weighted, weights: d.weights}
 	if d.base != nil {
-		n.kids = slices.Clone(d.base.kids)
+		n.kids, n.sums = slices.Clone(d.base.kids), slices.Clone(d.base.sums)
 		shift := int64(0)
 		for j := range d.patches {
 			p := &d.patches[j]
-			ref, count := a.write(&p.slot)
+			kid := a.write(&p.slot)
 			begin, end := p.i, len(n.kids)
 			if j+1 < len(d.patches) {
 				end = d.patches[j+1].i
 			}
-			shift += count - (d.base.kids[begin].end - d.base.start(begin))
-			n.kids[begin].ref = ref
+			shift += kid.count - (d.base.kids[begin].end - d.base.start(begin))
+			n.kids[begin].ref = kid.ref
+			if n.weighted {
+				n.sums[begin] = kid.sum
+			}
 			for k := begin; k < end; k++ {
 				n.kids[k].end += shift
 			}
 		}
 	} else if d.level > 0 {
 		n.kids = make([]child, len(d.kids))
+		if n.weighted {
+			n.sums = make([]summary, len(d.kids))
+		}
 		end := int64(0)
 		for i := range d.kids {
-			ref, count := a.write(&d.kids[i])
-			end += count
-			n.kids[i] = child{ref: ref, end: end}
+			kid := a.write(&d.kids[i])
+			end += kid.count
+			n.kids[i] = child{ref: kid.ref, end: end}
+			if n.weighted {
+				n.sums[i] = kid.sum
+			}
 		}
 	}
 	a.buf = appendBlock(a.buf[:0], a.tree.Agg, d.id, n)
 	a.put(d.id, a.buf)
 	a.reader.Cache.add(a.tree.Agg, d.id, n)
-	return Ref{Node: d.id, At: a.at}, n.total()
+	return slot{ref: Ref{Node: d.id, At: a.at}, count: n.total(), sum: n.summary()}
 }

@@ -16,7 +16,7 @@ func number(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n))
 func stretch(delta int8, from, to int, shape func(int) []byte) []Change {
 	var out []Change
 	for n := from; n < to; n++ {
-		out = append(out, Change{shape(n), delta})
+		out = append(out, Change{Key: shape(n), Delta: delta})
 	}
 	return out
 }
@@ -69,7 +69,7 @@ func TestOneChangeWritesOnePath(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	extra := 0
 	for i := range 500 {
-		_, written, err := apply(tree, v, nil, Timestamp(i+2), []Change{{number(2*rnd.IntN(100_000) + 1), 1}})
+		_, written, err := apply(tree, v, nil, Timestamp(i+2), []Change{{Key: number(2*rnd.IntN(100_000) + 1), Delta: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +114,7 @@ func TestRemoveStretches(t *testing.T) {
 		for from := 1; from+length < len(entries); from += 61 {
 			var removals []Change
 			for _, key := range entries[from : from+length] {
-				removals = append(removals, Change{key, -1})
+				removals = append(removals, Change{Key: key, Delta: -1})
 			}
 			blocks := v.at(10).all()
 			got, err := tree.Apply(&Reader{Blocks: v.at(10)}, 20, removals, blocks.put, blocks.drop)
@@ -138,7 +138,7 @@ func TestAppendRandomSizes(t *testing.T) {
 		for i := range 300 {
 			key := append(number(i), make([]byte, []int{0, 30, 200, 350, 490, 600}[rnd.IntN(6)])...)
 			var err error
-			if tree, err = tree.Apply(r, Timestamp(i+1), []Change{{key, 1}}, blocks.put, blocks.drop); err == nil {
+			if tree, err = tree.Apply(r, Timestamp(i+1), []Change{{Key: key, Delta: 1}}, blocks.put, blocks.drop); err == nil {
 				err = tree.Check(r)
 			}
 			if err != nil {
@@ -155,7 +155,7 @@ func TestApplyRejects(t *testing.T) {
 	var nested []Change
 	buf := bytes.Repeat([]byte{'n'}, KeyBytesMax)
 	for n, size := 1, 0; size <= ChangesBytesMax; n, size = n+1, size+n {
-		nested = append(nested, Change{buf[:n], 1})
+		nested = append(nested, Change{Key: buf[:n], Delta: 1})
 	}
 	tests := []struct {
 		name    string
@@ -163,18 +163,18 @@ func TestApplyRejects(t *testing.T) {
 		changes []Change
 		want    error
 	}{
-		{"same timestamp", 10, []Change{{number(1), 1}}, ErrInvalidChanges},
+		{"same timestamp", 10, []Change{{Key: number(1), Delta: 1}}, ErrInvalidChanges},
 		{"older timestamp", 9, nil, ErrInvalidChanges},
-		{"no delta", 11, []Change{{number(1), 0}}, ErrInvalidChanges},
-		{"delta of two", 11, []Change{{number(1), 2}}, ErrInvalidChanges},
-		{"not sorted", 11, []Change{{number(3), 1}, {number(1), 1}}, ErrInvalidChanges},
-		{"not unique", 11, []Change{{number(1), 1}, {number(1), -1}}, ErrInvalidChanges},
-		{"key too long", 11, []Change{{bytes.Repeat([]byte{1}, KeyBytesMax+1), 1}}, ErrInvalidChanges},
+		{"no delta", 11, []Change{{Key: number(1), Delta: 0}}, ErrInvalidChanges},
+		{"delta of two", 11, []Change{{Key: number(1), Delta: 2}}, ErrInvalidChanges},
+		{"not sorted", 11, []Change{{Key: number(3), Delta: 1}, {Key: number(1), Delta: 1}}, ErrInvalidChanges},
+		{"not unique", 11, []Change{{Key: number(1), Delta: 1}, {Key: number(1), Delta: -1}}, ErrInvalidChanges},
+		{"key too long", 11, []Change{{Key: bytes.Repeat([]byte{1}, KeyBytesMax+1), Delta: 1}}, ErrInvalidChanges},
 		{"too much at once", 11, nested, ErrInvalidChanges},
-		{"insert of a present key", 11, []Change{{number(1), 1}, {number(1000), 1}}, ErrCorrupt},
-		{"removal of an absent key", 11, []Change{{number(1), 1}, {number(1001), -1}}, ErrCorrupt},
-		{"removal below all", 11, []Change{{nil, -1}}, ErrCorrupt},
-		{"removal above all", 11, []Change{{number(5000), -1}}, ErrCorrupt},
+		{"insert of a present key", 11, []Change{{Key: number(1), Delta: 1}, {Key: number(1000), Delta: 1}}, ErrCorrupt},
+		{"removal of an absent key", 11, []Change{{Key: number(1), Delta: 1}, {Key: number(1001), Delta: -1}}, ErrCorrupt},
+		{"removal below all", 11, []Change{{Key: nil, Delta: -1}}, ErrCorrupt},
+		{"removal above all", 11, []Change{{Key: number(5000), Delta: -1}}, ErrCorrupt},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -186,10 +186,10 @@ func TestApplyRejects(t *testing.T) {
 			}
 		})
 	}
-	if _, err := (Tree{Agg: 1}).Apply(&Reader{Blocks: v.at(0)}, 1, []Change{{number(1), -1}}, nil, nil); !errors.Is(err, ErrCorrupt) {
+	if _, err := (Tree{Agg: 1}).Apply(&Reader{Blocks: v.at(0)}, 1, []Change{{Key: number(1), Delta: -1}}, nil, nil); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("removal from an empty tree: got %v, want ErrCorrupt", err)
 	}
-	atLimit := []Change{{bytes.Repeat([]byte{0}, KeyBytesMax), 1}}
+	atLimit := []Change{{Key: bytes.Repeat([]byte{0}, KeyBytesMax), Delta: 1}}
 	if _, _, err := apply(tree, v, nil, 11, atLimit); err != nil {
 		t.Errorf("key of %d bytes: %v", KeyBytesMax, err)
 	}
@@ -356,7 +356,7 @@ func TestFaultsInSiblings(t *testing.T) {
 	for _, cut := range []struct{ from, to int }{{0, 600}, {30, 90}, {1200, 2500}, {3300, 4000}} {
 		var removals []Change
 		for _, key := range entries[cut.from:cut.to] {
-			removals = append(removals, Change{key, -1})
+			removals = append(removals, Change{Key: key, Delta: -1})
 		}
 		failed := 0
 		for id := range nodes {

@@ -32,7 +32,7 @@ func benchTree(b *testing.B, n int, cacheBytes int) (Tree, *Reader) {
 	for from := 0; from < n; from += batch {
 		var changes []Change
 		for i := from; i < min(n, from+batch); i++ {
-			changes = append(changes, Change{benchKey(uint64(i)), 1})
+			changes = append(changes, Change{Key: benchKey(uint64(i)), Delta: 1})
 		}
 		sortChanges(changes)
 		var err error
@@ -112,7 +112,7 @@ func BenchmarkApply(b *testing.B) {
 			for i := range batches {
 				batches[i] = make([]Change, n)
 				for j := range batches[i] {
-					batches[i][j] = Change{benchKey(next), 1}
+					batches[i][j] = Change{Key: benchKey(next), Delta: 1}
 					next += 7919 // another group each time
 				}
 				sortChanges(batches[i])
@@ -138,4 +138,37 @@ func BenchmarkApply(b *testing.B) {
 
 func sortChanges(changes []Change) {
 	slices.SortFunc(changes, func(a, b Change) int { return bytes.Compare(a.Key, b.Key) })
+}
+
+// BenchmarkTotal adds up random ranges of a weighted tree.
+func BenchmarkTotal(b *testing.B) {
+	const entries = 1_000_000
+	weights := map[string]func(n uint64) Weight{
+		"int64":  func(n uint64) Weight { return IntWeight(int64(n % 1000)) },
+		"prices": func(n uint64) Weight { return FloatWeight(float64(n%100_000) / 100) },
+	}
+	for name, weight := range weights {
+		b.Run(name, func(b *testing.B) {
+			blocks := mapBlocks{}
+			r := &Reader{Cache: NewCache(1 << 30), Blocks: blocks}
+			changes := make([]Change, entries)
+			for i := range changes {
+				changes[i] = Change{Key: benchKey(uint64(i)), Delta: 1, Weight: weight(uint64(i))}
+			}
+			sortChanges(changes)
+			t, err := Tree{Agg: 1, Weighted: true}.Apply(r, 1, changes, blocks.put, blocks.drop)
+			if err != nil {
+				b.Fatal(err)
+			}
+			rnd := rand.New(rand.NewPCG(1, 2))
+			b.ReportAllocs()
+			for b.Loop() {
+				i, j := rnd.IntN(entries), rnd.IntN(entries)
+				var total Total
+				if err := t.Total(r, changes[min(i, j)].Key, changes[max(i, j)].Key, &total); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -10,11 +10,17 @@ import (
 
 // The layout is described byte by byte in docs/format/aggregates.md.
 const (
-	formatVersion = 1
+	// formatVersion is the newest version. Trees without weights are written
+	// in the first one.
+	formatVersion  = 2
+	formatCounts   = 1
+	formatWeighted = 2
 
-	// columnCount is the summary column with the number of entries of each
-	// child. Sums, minima and maxima will be further bits.
-	columnCount = 1 << 0
+	// columnCount is the column with the number of entries of each child,
+	// columnWeight that with the number each entry carries or, in a branch, with
+	// what is known about those below each child.
+	columnCount  = 1 << 0
+	columnWeight = 1 << 1
 
 	checksumBytes    = 4
 	blockHeaderBytes = 1 + 1 + 1 + 8 // version, level, columns, timestamp
@@ -37,14 +43,23 @@ func blockSeed(agg uint32, id uint64) uint32 {
 	return crc32.Checksum(place[:], castagnoli)
 }
 
+// format returns the version and the columns of what is written for trees with
+// or without weights.
+func format(weighted bool) (version, columns byte) {
+	if weighted {
+		return formatWeighted, columnCount | columnWeight
+	}
+	return formatCounts, columnCount
+}
+
 // appendBlock appends the encoded node.
 func appendBlock(dst []byte, agg uint32, id uint64, n *node) []byte {
 	begin := len(dst)
-	columns := byte(0)
-	if !n.leaf() {
-		columns = columnCount
+	version, columns := format(n.weighted)
+	if n.leaf() {
+		columns &^= columnCount
 	}
-	dst = append(dst, formatVersion, byte(n.level), columns)
+	dst = append(dst, version, byte(n.level), columns)
 	dst = binary.BigEndian.AppendUint64(dst, n.at)
 	if n.leaf() {
 		dst = binary.AppendUvarint(dst, uint64(n.keys.len()))
@@ -74,6 +89,12 @@ func appendBlock(dst []byte, agg uint32, id uint64, n *node) []byte {
 		dst = binary.AppendUvarint(dst, uint64(n.kids[i].end-before))
 		before = n.kids[i].end
 	}
+	for _, w := range n.weights {
+		dst = w.append(dst)
+	}
+	for i := range n.sums {
+		dst = n.sums[i].append(dst)
+	}
 	return binary.LittleEndian.AppendUint32(dst, crc32.Update(blockSeed(agg, id), castagnoli, dst[begin:]))
 }
 
@@ -91,16 +112,16 @@ func decodeBlock(agg uint32, id uint64, block []byte) (*node, error) {
 	if got := crc32.Update(blockSeed(agg, id), castagnoli, body); got != sum {
 		return fail("checksum is %08x, block says %08x", got, sum)
 	}
-	if body[0] != formatVersion {
+	if body[0] != formatCounts && body[0] != formatWeighted {
 		return nil, versionError(agg, id, body[0])
 	}
-	n := &node{level: int(body[1]), at: binary.BigEndian.Uint64(body[3:])}
+	n := &node{level: int(body[1]), at: binary.BigEndian.Uint64(body[3:]), weighted: body[0] == formatWeighted}
 	if n.level > levelMax {
 		return fail("level %d is out of range", n.level)
 	}
-	columns := byte(0)
-	if n.level > 0 {
-		columns = columnCount
+	_, columns := format(n.weighted)
+	if n.leaf() {
+		columns &^= columnCount
 	}
 	if body[2] != columns {
 		return fail("summary columns are %#x, want %#x", body[2], columns)
@@ -137,6 +158,9 @@ func decodeBlock(agg uint32, id uint64, block []byte) (*node, error) {
 		if s.bad {
 			return fail("children are malformed")
 		}
+	}
+	if n.weighted && !s.weights(n) {
+		return fail("weights are malformed")
 	}
 	if len(s.rest) > 0 {
 		return fail("%d bytes follow the block", len(s.rest))
@@ -222,7 +246,34 @@ func (s *scanner) keys(n int, l *keyList) bool {
 	return !s.bad
 }
 
+// weights reads the weights of a leaf or the summaries of a branch.
+func (s *scanner) weights(n *node) bool {
+	if n.leaf() {
+		n.weights = make([]Weight, n.keys.len())
+		for i := range n.weights {
+			n.weights[i] = s.weight()
+		}
+		return !s.bad
+	}
+	n.sums = make([]summary, len(n.kids))
+	size := 0
+	for i := range n.sums {
+		n.sums[i] = s.summary(n.kids[i].end - n.start(i))
+		size += len(n.sums[i].sum)
+	}
+	if s.bad {
+		return false
+	}
+	arena := make([]byte, 0, size) // the block is the caller's
+	for i := range n.sums {
+		begin := len(arena)
+		arena = append(arena, n.sums[i].sum...)
+		n.sums[i].sum = arena[begin:len(arena):len(arena)]
+	}
+	return true
+}
+
 func versionError(agg uint32, id uint64, version byte) error {
-	return fmt.Errorf("aggregate %d, node %d: format version %d, this program reads %d: %w",
+	return fmt.Errorf("aggregate %d, node %d: format version %d, this program reads 1 to %d: %w",
 		agg, id, version, formatVersion, ErrNewerFormat)
 }

@@ -52,7 +52,24 @@ func sampleNodes() []struct {
 			{Ref{math.MaxUint64, 0}, 1},
 			{Ref{1, math.MaxUint64}, math.MaxInt64},
 		}}},
+		{"weighted leaf", 7, 4, &node{at: 4, keys: keys("a", "b", "c", "d", "e", "f"), weighted: true, weights: []Weight{
+			{}, IntWeight(-5), FloatWeight(19.99), FloatWeight(1e6), FloatWeight(math.Copysign(0, -1)), IntWeight(math.MaxInt64)}}},
+		{"weighted branch", 7, 5, &node{at: 6, level: 1, keys: keys("m", "t", "x"), kids: []child{
+			{Ref{1, 6}, 100}, {Ref{2, 5}, 102}, {Ref{3, 4}, 150}, {Ref{4, 4}, 151},
+		}, weighted: true, sums: []summary{
+			{}, sumOf(IntWeight(-5), IntWeight(300)), sumOf(FloatWeight(19.99), FloatWeight(1e6), FloatWeight(math.Inf(1))),
+			sumOf(FloatWeight(math.NaN())),
+		}}},
 	}
+}
+
+// sumOf returns the summary of entries.
+func sumOf(weights ...Weight) summary {
+	var t Total
+	for _, w := range weights {
+		t.Add(w)
+	}
+	return t.summary()
 }
 
 // TestGoldenBlocks pins the format: what an earlier version wrote must be read
@@ -64,7 +81,8 @@ func TestGoldenBlocks(t *testing.T) {
 		fmt.Fprintf(&got, "# %s: aggregate %d, node %d\n%s", s.name, s.agg, s.id, dump(appendBlock(nil, s.agg, s.id, s.node)))
 	}
 	for _, tree := range sampleTrees() {
-		fmt.Fprintf(&got, "# root record %+v\n%s", tree, dump(tree.AppendBinary(nil)))
+		fmt.Fprintf(&got, "# root record %+v, height %d, %d entries, next %d, weighted %v\n%s",
+			tree.Root, tree.Height, tree.Entries, tree.NextNode, tree.Weighted, dump(tree.AppendBinary(nil)))
 	}
 	if *rewrite {
 		if err := os.WriteFile(path, []byte(got.String()), 0o600); err != nil {
@@ -86,6 +104,7 @@ func sampleTrees() []Tree {
 		{Agg: 7, NextNode: 12},
 		{Agg: 7, Root: Ref{301, 1_763_800_000_000_000}, Height: 2, NextNode: 302, Entries: 238},
 		{Agg: math.MaxUint32, Root: Ref{math.MaxUint64 - 1, math.MaxUint64}, Height: levelMax + 1, NextNode: math.MaxUint64, Entries: math.MaxInt64},
+		{Agg: 7, Root: Ref{301, 1_763_800_000_000_000}, Height: 2, NextNode: 302, Entries: 238, Weighted: true},
 	}
 }
 
@@ -99,7 +118,7 @@ func TestBlockRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(s.node, got, cmp.AllowUnexported(node{}, keyList{}, child{}), ignoreNil); diff != "" {
+			if diff := cmp.Diff(s.node, got, cmp.AllowUnexported(node{}, keyList{}, child{}, summary{}, Weight{}), ignoreNil); diff != "" {
 				t.Errorf("decoded node differs (-want +got):\n%s", diff)
 			}
 			for i := range block {
@@ -137,7 +156,16 @@ func sign(body []byte) []byte {
 // whose content is not.
 func TestDecodeBlockRejects(t *testing.T) {
 	header := func(level, columns byte) []byte {
-		return []byte{formatVersion, level, columns, 0, 0, 0, 0, 0, 0, 0, 9}
+		version := byte(formatCounts)
+		if columns&columnWeight != 0 {
+			version = formatWeighted
+		}
+		return []byte{version, level, columns, 0, 0, 0, 0, 0, 0, 0, 9}
+	}
+	weighted := func(rest string) []byte { return append(append(header(0, columnWeight), "\x01\x01a"...), rest...) }
+	// sums are of two children with five and six entries.
+	sums := func(rest string) []byte {
+		return append(append(header(1, columnCount|columnWeight), "\x02\x01m\x01\x00\x02\x09\x05\x06"...), rest...)
 	}
 	leaf := func(rest string) []byte { return append(header(0, 0), rest...) }
 	branch := func(rest string) []byte { return append(header(1, columnCount), rest...) }
@@ -150,7 +178,7 @@ func TestDecodeBlockRejects(t *testing.T) {
 		{"good leaf", leaf("\x02\x01a\x00\x01b"), nil},
 		{"good branch", branch("\x02\x01m\x01\x00\x02\x09\x05\x06"), nil},
 		{"longest key", leaf("\x01\x80\x80\x01" + long), nil},
-		{"newer version", []byte{2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 1, 0}, ErrNewerFormat},
+		{"newer version", []byte{3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 1, 0}, ErrNewerFormat},
 		{"version 0", []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 1, 0}, ErrNewerFormat},
 		{"level too high", append(header(levelMax+1, columnCount), "\x02\x01m\x01\x00\x02\x09\x05\x06"...), ErrCorrupt},
 		{"unknown column", append(header(0, 2), "\x01\x01a"...), ErrCorrupt},
@@ -175,6 +203,32 @@ func TestDecodeBlockRejects(t *testing.T) {
 		{"child with no entries", branch("\x02\x01m\x01\x00\x02\x09\x05\x00"), ErrCorrupt},
 		{"entries overflow", branch("\x02\x01m\x01\x00\x02\x09\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x01"), ErrCorrupt},
 		{"counts cut off", branch("\x02\x01m\x01\x00\x02\x09\x05"), ErrCorrupt},
+		{"leaf of version 2 without weights", []byte{2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 1, 1, 'a'}, ErrCorrupt},
+		{"leaf of version 1 with weights", []byte{1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9, 1, 1, 'a', 0}, ErrCorrupt},
+		{"no number", weighted("\x00"), nil},
+		{"int64", weighted("\x01\x09"), nil},
+		{"float64", weighted("\x02\x3f\xe0\x00\x00\x00\x00\x00\x00"), nil},
+		{"whole float64", weighted("\x03\x09"), nil},
+		{"whole float64 in the long form", weighted("\x02\x3f\xf0\x00\x00\x00\x00\x00\x00"), ErrCorrupt},
+		{"whole float64 beyond 2^53", weighted("\x03\x82\x80\x80\x80\x80\x80\x80\x20"), ErrCorrupt},
+		{"float64 cut off", weighted("\x02\x3f\xe0"), ErrCorrupt},
+		{"unknown kind of number", weighted("\x04"), ErrCorrupt},
+		{"no weight", weighted(""), ErrCorrupt},
+		{"two weights of one entry", weighted("\x00\x00"), ErrCorrupt},
+		{"summaries", sums("\x00\x01\x00\x02\x86\x01\x04\x01\x02\x01\x02"), nil},
+		{"more numbers than entries", sums("\x00\x07\x00\x02\x86\x01\x04\x01\x02\x01\x02"), ErrCorrupt},
+		{"sum with a zero byte below", sums("\x00\x01\x00\x04\x85\x01\x00\x04\x01\x02\x01\x02"), ErrCorrupt},
+		{"sum with a zero byte above", sums("\x00\x01\x00\x04\x86\x01\x04\x00\x01\x02\x01\x02"), ErrCorrupt},
+		{"sum too large", sums("\x00\x01\x00\x02\x8f\x02\x04\x01\x02\x01\x02"), ErrCorrupt},
+		{"largest sum", sums("\x00\x01\x00\x02\x8e\x02\x04\x01\x02\x01\x02"), nil},
+		{"negative zero as a sum", sums("\x00\x01\x00\x01\x01\x02\x01\x02"), ErrCorrupt},
+		{"sum cut off", sums("\x00\x01\x00\x04\x86\x01\x04"), ErrCorrupt},
+		{"least above the greatest", sums("\x00\x01\x00\x02\x86\x01\x04\x01\x04\x01\x02"), ErrCorrupt},
+		{"no least", sums("\x00\x01\x00\x02\x86\x01\x04\x00\x01\x02"), ErrCorrupt},
+		{"float64 among int64s", sums("\x00\x01\x00\x02\x86\x01\x04\x01\x02\x03\x02"), ErrCorrupt},
+		{"NaN among int64s", sums("\x00\x01\x02\x02\x86\x01\x04\x01\x02\x01\x02"), ErrCorrupt},
+		{"unknown property", sums("\x00\x01\x11\x02\x86\x01\x04\x03\x02\x03\x02"), ErrCorrupt},
+		{"no summary of the second child", sums("\x00"), ErrCorrupt},
 		{"bytes after the leaf", leaf("\x01\x01ab"), ErrCorrupt},
 		{"bytes after the branch", branch("\x02\x01m\x01\x00\x02\x09\x05\x06\x00"), ErrCorrupt},
 	}
@@ -221,7 +275,10 @@ func TestDecodeTreeRejects(t *testing.T) {
 		want       error
 	}{
 		{"good", "\x01\x01\x07\x01\x02\x09\x03\x05", nil},
-		{"newer version", "\x02\x01\x07\x01\x02\x09\x03\x05", ErrNewerFormat},
+		{"good with weights", "\x02\x03\x07\x01\x02\x09\x03\x05", nil},
+		{"weights in version 1", "\x01\x03\x07\x01\x02\x09\x03\x05", ErrCorrupt},
+		{"no weights in version 2", "\x02\x01\x07\x01\x02\x09\x03\x05", ErrCorrupt},
+		{"newer version", "\x03\x01\x07\x01\x02\x09\x03\x05", ErrNewerFormat},
 		{"unknown column", "\x01\x03\x07\x01\x02\x09\x03\x05", ErrCorrupt},
 		{"bytes after it", "\x01\x01\x07\x01\x02\x09\x03\x05\x00", ErrCorrupt},
 		{"too few numbers", "\x01\x01\x07\x01\x02\x09\x03", ErrCorrupt},

@@ -164,10 +164,10 @@ func TestConcurrentReaders(t *testing.T) {
 		for i, key := range last.keys {
 			switch rnd.IntN(20) {
 			case 0:
-				changes = append(changes, Change{key, -1})
+				changes = append(changes, Change{Key: key, Delta: -1})
 			case 1:
 				if next := append(bytes.Clone(key), byte(step)); i+1 == len(last.keys) || bytes.Compare(next, last.keys[i+1]) < 0 {
-					changes = append(changes, Change{next, 1})
+					changes = append(changes, Change{Key: next, Delta: 1})
 				}
 			}
 		}

@@ -4,7 +4,7 @@ import "bytes"
 
 // Check reads the whole tree from its blocks, past the cache, and verifies
 // everything that makes it one: each block, the order of keys and their place
-// between the separators, counts, levels, versions, weights, and that no node is
+// between the separators, counts, sums, levels, versions, weights, and that no node is
 // used twice. The first fault is returned as ErrCorrupt. It costs the size of
 // the tree.
 func (t Tree) Check(r *Reader) error {
@@ -65,6 +65,11 @@ func (c *checker) node(ref Ref, n *node, from, to []byte, root bool) error {
 		sub, err := c.tree.child(c.reader, n, i)
 		if err != nil {
 			return err
+		}
+		if n.weighted {
+			if sum := sub.summary(); !sum.equal(&n.sums[i]) {
+				return corruptf(c.tree.Agg, kid.ref, "numbers add up to %+v, the node's parent says %+v", sum, n.sums[i])
+			}
 		}
 		lo, hi := from, to
 		if i > 0 {

@@ -3,7 +3,8 @@
 // It is what a declared aggregate of a table stands on: the committer turns the
 // rows of a group of commits into changes of entry keys, and queries ask how
 // many entries lie in a range, which entry is the n-th, or where a key ranks,
-// each in O(log n) at any snapshot that is still open.
+// each in O(log n) at any snapshot that is still open. Where entries carry
+// numbers, the same goes for their sum, least and greatest.
 //
 // # Types
 //
@@ -24,6 +25,13 @@
 //
 // The cache is keyed by (aggregate, node, timestamp). Nodes in it never change,
 // so old and new versions share it without copying.
+//
+// # Sums
+//
+// A [Total] adds up without rounding, and so do branches, so that a sum of
+// float64s is the one nearest to the truth and does not change when a tree is
+// cut in other places: a query whose entries did not change reads the same bits.
+// A sum of int64s has no range either until it is asked for.
 //
 // # Caveats
 //

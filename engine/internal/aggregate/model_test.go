@@ -130,7 +130,7 @@ func drawChanges(rt *rapid.T, keys [][]byte, universe uint32, shape func(uint32)
 		if has[string(key)] {
 			delta = -1
 		}
-		changes = append(changes, Change{key, delta})
+		changes = append(changes, Change{Key: key, Delta: delta})
 	}
 	switch rapid.IntRange(0, 5).Draw(rt, "kind") {
 	case 0: // a few anywhere

@@ -43,6 +43,11 @@ type node struct {
 	// entry of child i+1.
 	keys keyList
 	kids []child
+	// weighted says that entries carry numbers. Then weights are those of a
+	// leaf's entries, and sums what a branch knows about those below each child.
+	weighted bool
+	weights  []Weight
+	sums     []summary
 }
 
 // child is a branch's knowledge of one child.
@@ -59,6 +64,39 @@ func (n *node) total() int64 {
 		return int64(n.keys.len())
 	}
 	return n.kids[len(n.kids)-1].end
+}
+
+// addTo adds all entries at and below the node.
+func (n *node) addTo(t *Total) {
+	if n.leaf() {
+		n.addEntries(t, 0, n.keys.len())
+	} else {
+		n.addKids(t, 0, len(n.kids))
+	}
+}
+
+// addEntries adds entries lo to hi of a leaf.
+func (n *node) addEntries(t *Total, lo, hi int) {
+	for _, w := range n.weights[lo:hi] {
+		t.Add(w)
+	}
+}
+
+// addKids adds all entries below children lo to hi.
+func (n *node) addKids(t *Total, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		t.merge(n.kids[i].end-n.start(i), &n.sums[i])
+	}
+}
+
+// summary returns what the node's parent keeps about it.
+func (n *node) summary() summary {
+	if !n.weighted {
+		return summary{}
+	}
+	var t Total
+	n.addTo(&t)
+	return t.summary()
 }
 
 // start returns the number of entries before child i.
@@ -83,7 +121,12 @@ func (n *node) weight() int { return listWeight(n.level, &n.keys) }
 // size returns the memory the node occupies, for the cache.
 func (n *node) size() int {
 	const fixed = 256 // the struct, allocation slack and the cache's own records
-	return fixed + len(n.keys.prefix) + cap(n.keys.tails) + 4*cap(n.keys.ends) + 2*cap(n.keys.shared) + 24*cap(n.kids)
+	size := fixed + len(n.keys.prefix) + cap(n.keys.tails) + 4*cap(n.keys.ends) + 2*cap(n.keys.shared) + 24*cap(n.kids)
+	size += 16*cap(n.weights) + 72*cap(n.sums)
+	for i := range n.sums {
+		size += len(n.sums[i].sum)
+	}
+	return size
 }
 
 // listWeight returns the weight of a leaf with these entries or of a branch with

@@ -1,6 +1,9 @@
 package aggregate
 
-import "bytes"
+import (
+	"bytes"
+	"fmt"
+)
 
 // Count returns the number of entries k with from <= k < to. A nil bound is
 // open: nothing lies below a nil from or above a nil to. It reads at most two
@@ -77,6 +80,68 @@ func (t Tree) below(r *Reader, n *node, i int, key []byte) (int64, error) {
 		i = n.route(key, 0)
 		rank += n.start(i)
 	}
+}
+
+// Total adds the entries k with from <= k < to to a total, in the order of the
+// tree; bounds are as in Count. The tree is weighted. It reads at most two
+// nodes a level.
+func (t Tree) Total(r *Reader, from, to []byte, into *Total) error {
+	if !t.Weighted {
+		return fmt.Errorf("aggregate %d: the tree has no weights to add up: %w", t.Agg, ErrInvalidChanges)
+	}
+	if t.Height == 0 || from != nil && to != nil && bytes.Compare(from, to) >= 0 {
+		return nil
+	}
+	n, err := t.root(r)
+	if err != nil {
+		return err
+	}
+	return t.addRange(r, n, from, to, into)
+}
+
+func (t Tree) addRange(r *Reader, n *node, from, to []byte, into *Total) error {
+	if n.leaf() {
+		lo, hi := 0, n.keys.len()
+		if from != nil {
+			lo, _ = n.keys.search(from, 0)
+		}
+		if to != nil {
+			hi, _ = n.keys.search(to, lo)
+		}
+		n.addEntries(into, lo, hi)
+		return nil
+	}
+	// Children lo to hi lie wholly in the range, but for those at its ends.
+	lo, hi := 0, len(n.kids)
+	if from != nil {
+		lo = n.route(from, 0)
+	}
+	if to != nil {
+		hi = n.route(to, lo)
+	}
+	if from != nil {
+		end := to
+		if hi > lo {
+			end = nil
+		}
+		if err := t.addChild(r, n, lo, from, end, into); err != nil || hi == lo {
+			return err
+		}
+		lo++
+	}
+	n.addKids(into, lo, hi)
+	if to == nil {
+		return nil
+	}
+	return t.addChild(r, n, hi, nil, to, into)
+}
+
+func (t Tree) addChild(r *Reader, n *node, i int, from, to []byte, into *Total) error {
+	kid, err := t.child(r, n, i)
+	if err != nil {
+		return err
+	}
+	return t.addRange(r, kid, from, to, into)
 }
 
 // Rank returns the number of entries less than key.

@@ -13,7 +13,8 @@ const rootLabel = "halcyon aggregate root"
 // store to find the tree again. It is under 60 bytes.
 func (t Tree) AppendBinary(dst []byte) []byte {
 	begin := len(dst)
-	dst = append(dst, formatVersion, columnCount)
+	version, columns := format(t.Weighted)
+	dst = append(dst, version, columns)
 	for _, v := range []uint64{uint64(t.Agg), uint64(t.Height), t.Root.Node, t.Root.At, t.NextNode, uint64(t.Entries)} {
 		dst = binary.AppendUvarint(dst, v)
 	}
@@ -32,11 +33,12 @@ func DecodeTree(b []byte) (Tree, error) {
 	if got := rootChecksum(body); got != sum {
 		return fail("checksum is %08x, record says %08x", got, sum)
 	}
-	if body[0] != formatVersion {
+	if body[0] != formatCounts && body[0] != formatWeighted {
 		return Tree{}, versionError(0, 0, body[0])
 	}
-	if body[1] != columnCount {
-		return fail("summary columns are %#x, want %#x", body[1], columnCount)
+	weighted := body[0] == formatWeighted
+	if _, columns := format(weighted); body[1] != columns {
+		return fail("summary columns are %#x, want %#x", body[1], columns)
 	}
 	s := scanner{rest: body[2:]}
 	t := Tree{
@@ -45,6 +47,7 @@ func DecodeTree(b []byte) (Tree, error) {
 		Root:     Ref{Node: s.uvarint(math.MaxUint64), At: s.uvarint(math.MaxUint64)},
 		NextNode: s.uvarint(math.MaxUint64),
 		Entries:  int64(s.uvarint(math.MaxInt64)),
+		Weighted: weighted,
 	}
 	switch {
 	case s.bad || len(s.rest) > 0:
