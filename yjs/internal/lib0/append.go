@@ -27,7 +27,7 @@ func AppendInt(dst []byte, neg bool, magnitude uint64) []byte {
 }
 
 // AppendString appends the length of s in bytes and s itself.
-func AppendString[T string | []byte](dst []byte, s T) []byte {
+func AppendString[T ~string | ~[]byte](dst []byte, s T) []byte {
 	dst = AppendUint(dst, uint64(len(s)))
 	return append(dst, s...)
 }
