@@ -60,7 +60,7 @@ func (c *conn) queueMutation(m mutation) bool {
 	if !q.running {
 		q.running = true
 		c.server.runners.begin()
-		c.server.goroutines.Go(c.runMutations)
+		go c.runMutations() // Shutdown waits for it by the gauge
 	}
 	return true
 }

@@ -24,7 +24,6 @@ type route struct {
 func (s *Server) plan() []route {
 	return []route{
 		{"/api/sync", true, s.serveSync},
-		{"/api/{version}/sync", true, s.serveSync},
 		{"/api/query", true, s.serveQuery},
 		{"/api/mutation", true, s.serveMutation},
 		{"/api/action", true, s.serveAction},
@@ -60,12 +59,20 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(r.pattern, handler)
 		taken = append(taken, r.pattern)
 	}
-	// What is left of /api/ is nothing, save what the app has there: that must
-	// not get the answer to a preflight from here.
+	// What is left of /api/ is the sync address of npm clients, which have their
+	// version in it, and what the app has there: this must not get the answer to
+	// a preflight from here. A pattern with a wildcard for the version would be
+	// in conflict with every prefix of the app.
 	ofApp := http.NewServeMux()
 	known := map[string]bool{}
 	nothing := withCORS(http.HandlerFunc(s.serveNothing))
+	versioned := withCORS(http.HandlerFunc(s.serveSync))
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		if version, ok := strings.CutSuffix(r.URL.Path[len("/api/"):], "/sync"); ok && !strings.Contains(version, "/") {
+			r.SetPathValue("version", version)
+			versioned.ServeHTTP(w, r)
+			return
+		}
 		if _, pattern := ofApp.Handler(r); pattern != "" {
 			writeError(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "This address does not have this method.")
 			return
@@ -95,7 +102,7 @@ func (s *Server) routes() http.Handler {
 }
 
 // belongs reports whether a path of the app's own is in the place of a pattern
-// of the server. The pattern of versioned sync is left to http.ServeMux.
+// of the server.
 func belongs(pattern, path string) bool {
 	if strings.HasSuffix(pattern, "/") {
 		return strings.HasPrefix(path, pattern)

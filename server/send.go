@@ -54,10 +54,11 @@ import (
 
 // composer is the memory of one worker for composing messages.
 type composer struct {
-	items  []outgoing
-	text   []byte   // envelopes
-	pieces [][]byte // of a Transition: parts of text and shared bodies
-	single []byte   // one other message
+	items   []outgoing
+	text    []byte   // envelopes
+	pieces  [][]byte // of a Transition: parts of text and shared bodies
+	single  []byte   // one other message
+	closing *closing // set when the connection is to be closed after all that
 }
 
 // Upper bounds of the parts of a Transition that are not bodies.
@@ -100,7 +101,7 @@ func (c *conn) step(w *composer) (later bool) {
 		clear(w.pieces)
 		sent = true
 	}
-	sent = c.sendControl(sent) || sent
+	sent = c.sendControl(w, sent) || sent
 	if sent {
 		c.sentAt.Store(c.server.o.Clock.Now().UnixNano())
 	}
@@ -112,16 +113,16 @@ func (c *conn) step(w *composer) (later bool) {
 
 // sendControl sends what does not depend on order, and closes the connection if
 // that is due. It reports whether it sent a message.
-func (c *conn) sendControl(sent bool) bool {
+func (c *conn) sendControl(w *composer, sent bool) bool {
 	c.out.Lock()
-	ping, probe, pong, closing := c.out.ping, c.out.probe, c.out.pong, c.out.closing
+	ping, probe, pong := c.out.ping, c.out.probe, c.out.pong
 	c.out.ping, c.out.probe, c.out.pong = false, false, nil
 	c.out.Unlock()
 	if pong != nil {
 		_ = c.ws.WritePong(pong)
 	}
-	if closing != nil {
-		c.closeNow(closing.code, closing.reason)
+	if w.closing != nil {
+		c.closeNow(w.closing.code, w.closing.reason)
 		return false
 	}
 	if probe {
@@ -139,7 +140,7 @@ func (c *conn) sendControl(sent bool) bool {
 // at most one Transition. It reports false when the connection has nothing to be
 // served with.
 func (c *conn) compose(w *composer) (later, ok bool) {
-	w.items, w.pieces, w.text = w.items[:0], w.pieces[:0], w.text[:0]
+	w.items, w.pieces, w.text, w.closing = w.items[:0], w.pieces[:0], w.text[:0], nil
 	// Who holds the lock changes what there is to send, and wakes the connection
 	// when done. A worker has others to serve meanwhile.
 	if !c.mu.TryLock() {
@@ -181,10 +182,11 @@ func (c *conn) dueLocked() (due, later bool) {
 	return true, false
 }
 
-// takeLocked moves the messages that wait into w.
+// takeLocked moves the messages that wait into w, and what is to follow them.
 func (c *conn) takeLocked(w *composer) {
 	c.out.Lock()
 	defer c.out.Unlock()
+	w.closing = c.out.closing
 	if len(c.out.items) == 0 {
 		return
 	}

@@ -35,11 +35,12 @@ type Server struct {
 	draining   atomic.Bool
 	behindOnce sync.Once
 
-	// goroutines are those of connections. Only goroutines that are counted
-	// here, or workers of the fanout, start more, save enter, which counts
-	// before it lets go of mu. So none is started once Shutdown waits.
+	// goroutines are those that read and write connections. Only goroutines that
+	// are counted here, or workers of the fanout, start more, save enter, which
+	// counts before it lets go of mu. So none is started once Shutdown waits.
 	goroutines sync.WaitGroup
-	runners    gauge
+	// runners counts the goroutines that run mutations.
+	runners gauge
 	sweeper    sweeper
 
 	mu struct {
@@ -124,7 +125,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 // Shutdown ends the server. Messages that have been read are answered; later
 // ones are left to the client's next connection, as is what ctx does not leave
 // time for. Shutdown returns when no goroutine of the server is left, and the
-// app may be closed. It may be called once.
+// app may be closed; only a function that does not return although its time is
+// over makes it return an error and leave that goroutine behind. It may be
+// called once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
@@ -152,13 +155,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			c.drop()
 		}
 	}
-	// From here on calls of the app are given up.
-	stop := context.AfterFunc(ctx, s.cancel)
-	defer stop()
 	s.goroutines.Wait()
 	s.fanout.end()
 	s.goroutines.Wait() // the last steps may have begun a write
-	s.cancel()
+	s.cancel()          // calls of the app that have not begun are given up
+	if !s.runners.wait(ctx) {
+		return errors.New("shut down: a mutation is still running")
+	}
 	return nil
 }
 

@@ -1,0 +1,275 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/halcyon-db/halcyon/protocol"
+)
+
+// eventually waits for a condition that nothing announces.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for start := time.Now(); !holds(); runtime.Gosched() {
+		if time.Since(start) > waitMax {
+			t.Fatalf("waited %v until %s", waitMax, what)
+		}
+	}
+}
+
+// barrier returns when the server has handled what the client sent before.
+func (c *client) barrier() {
+	c.t.Helper()
+	id := c.requests
+	c.requests++
+	c.send(&protocol.Action{RequestID: id, Path: "test:barrier", Args: json.RawMessage(`[{}]`)})
+	answered := false
+	for !answered {
+		m, err := c.read()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		a, ok := m.(*protocol.ActionResponse)
+		answered = ok && a.RequestID == id
+	}
+}
+
+// count returns the value of a counter, read without the server.
+func (f *fixture) count(t testing.TB, channel string) (n int64) {
+	t.Helper()
+	f.call(t, "t:count", map[string]any{"channel": channel}, &n)
+	return n
+}
+
+// A mutation whose connection dies while it runs is sent again on the next one,
+// and happens once.
+func TestReplayHappensOnce(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{})
+	c := connect(t, s)
+	c.add(0, "t:count", `{"channel":"a"}`)
+	next[*protocol.Transition](c)
+	id := c.mutate("t:held", `{"channel":"a"}`)
+	<-f.entered
+	_ = c.ws.CloseNow()
+
+	c2 := c.again(s)
+	c2.add(0, "t:count", `{"channel":"a"}`)
+	c2.requests = id
+	c2.mutate("t:held", `{"channel":"a"}`)
+	c2.mutate("t:increment", `{"channel":"a"}`)
+	c2.barrier() // answered although the older mutation still runs
+	select {
+	case name := <-f.entered:
+		t.Fatalf("the mutation was begun again (%s) while it ran", name)
+	default:
+	}
+	close(f.release)
+	r := next[*protocol.MutationResponse](c2)
+	if !r.Success || r.RequestID != id || string(r.Value) != `{"$integer":"AQAAAAAAAAA="}` {
+		t.Errorf("replayed response: %s", r.Append(nil))
+	}
+	r2 := next[*protocol.MutationResponse](c2)
+	if !r2.Success || r2.TS <= r.TS || string(r2.Value) != `{"$integer":"AgAAAAAAAAA="}` {
+		t.Errorf("second response: %s", r2.Append(nil))
+	}
+	c2.until("both show", func() bool { return c2.results[0] == `{"$integer":"AgAAAAAAAAA="}` && c2.version.TS >= r2.TS })
+	if n := f.count(t, "a"); n != 2 {
+		t.Errorf("count = %d, want 2", n)
+	}
+
+	// Once more, with everything answered: the first answers come again, with
+	// the timestamps of then, and a Transition follows each.
+	c3 := c2.again(s)
+	c3.add(0, "t:count", `{"channel":"a"}`)
+	c3.requests = id
+	c3.mutate("t:held", `{"channel":"a"}`)
+	again := next[*protocol.MutationResponse](c3)
+	if !again.Success || again.TS != r.TS || string(again.Value) != string(r.Value) {
+		t.Errorf("replay: %s, want %s", again.Append(nil), r.Append(nil))
+	}
+	if tr := next[*protocol.Transition](c3); tr.End.TS < again.TS || c3.results[0] != `{"$integer":"AgAAAAAAAAA="}` {
+		t.Errorf("Transition after the replay: %s", tr.Append(nil))
+	}
+	c3.requests = id
+	c3.mutate("t:held", `{"channel":"a"}`)
+	next[*protocol.MutationResponse](c3)
+	if tr := next[*protocol.Transition](c3); tr.End.TS < again.TS || len(tr.Modifications) != 0 {
+		t.Errorf("a replay that is long shown is not followed by a Transition without changes: %s", tr.Append(nil))
+	}
+	if n := f.count(t, "a"); n != 2 {
+		t.Errorf("count = %d after all replays, want 2", n)
+	}
+}
+
+// A client that connects again has its older connection closed, what that had
+// waiting is dropped, and what it was running ends first.
+func TestFencing(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{})
+	c := connect(t, s)
+	c.mutate("t:held", `{"channel":"a"}`)
+	<-f.entered
+	for range 3 {
+		c.mutate("t:increment", `{"channel":"b"}`)
+	}
+	c.barrier()
+
+	c2 := c.again(s)
+	c2.mutate("t:increment", `{"channel":"c"}`)
+	c2.barrier()
+	if closed := c.closed(); closed.Code != closeGoingAway || closed.Reason != reasonReplaced {
+		t.Errorf("the older connection was closed with %d %q", closed.Code, closed.Reason)
+	}
+	// A third one, while the first one's mutation still runs: it waits too.
+	c3 := c2.again(s)
+	c3.mutate("t:increment", `{"channel":"d"}`)
+	c3.barrier()
+	c2.closed()
+	if n := f.count(t, "c") + f.count(t, "d"); n != 0 {
+		t.Errorf("%d mutations of newer connections were run before the older one's ended", n)
+	}
+	close(f.release)
+	if r := next[*protocol.MutationResponse](c3); !r.Success {
+		t.Errorf("response: %s", r.Append(nil))
+	}
+	for channel, want := range map[string]int64{"a": 1, "b": 0, "c": 0, "d": 1} {
+		if n := f.count(t, channel); n != want {
+			t.Errorf("count of %s = %d, want %d", channel, n, want)
+		}
+	}
+	// Sessions are forgotten when their last connection is gone.
+	_ = c3.ws.CloseNow()
+	eventually(t, "no session is left", func() bool {
+		s.sweepLeaving()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.mu.sessions) == 0 && len(s.mu.leaving) == 0
+	})
+}
+
+// Clients with a new session on every connection, as those in Rust, are not
+// kept from anything: their mutations happen as often as they are sent.
+func TestNewSessionEachTime(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{})
+	for i := range 3 {
+		c := dial(t, s, nil)
+		c.send(&protocol.Connect{SessionID: fmt.Sprintf("220faa75-0ee8-4ccb-ae77-d9778875540%d", i), ConnectionCount: uint32(i)})
+		c.modify()
+		c.mutate("t:increment", `{"channel":"a"}`)
+		answered := c.response().TS
+		c.until("it is settled", func() bool { return c.version.TS >= answered })
+	}
+	if n := f.count(t, "a"); n != 3 {
+		t.Errorf("count = %d, want 3", n)
+	}
+}
+
+// The first Transition of a client that came back waits for the answers to what
+// it sent again: its effects are in the first results already.
+func TestReplayIsAnsweredBeforeFirstTransition(t *testing.T) {
+	f := newFixture(t)
+	clock := newFakeClock()
+	s := serve(t, f.app, Options{Clock: clock})
+	c := connect(t, s)
+	c.modify()
+	next[*protocol.Transition](c)
+	c.mutate("t:held", `{"channel":"a"}`)
+	<-f.entered
+	_ = c.ws.CloseNow()
+
+	c2 := c.again(s)
+	c2.add(0, "t:count", `{"channel":"a"}`)
+	c2.requests = 0
+	c2.mutate("t:held", `{"channel":"a"}`)
+	c2.barrier()
+	clock.advance(time.Second) // many ticks
+	c2.barrier()               // would have read a Transition before this answer
+	if c2.version.QuerySet != 0 {
+		t.Fatalf("a Transition to %+v came while a mutation that was sent again had no answer", c2.version)
+	}
+	close(f.release)
+	next[*protocol.MutationResponse](c2)
+	if tr := next[*protocol.Transition](c2); c2.results[0] != `{"$integer":"AQAAAAAAAAA="}` {
+		t.Errorf("first Transition: %s", tr.Append(nil))
+	}
+}
+
+// The wait for what was sent again has an end.
+func TestReplayHoldEnds(t *testing.T) {
+	f := newFixture(t)
+	clock := newFakeClock()
+	s := serve(t, f.app, Options{Clock: clock})
+	c := connect(t, s)
+	c.mutate("t:held", `{"channel":"a"}`)
+	<-f.entered
+	c2 := c.again(s)
+	c2.add(0, "t:count", `{"channel":"a"}`)
+	c2.mutate("t:increment", `{"channel":"a"}`)
+	c2.barrier()
+	clock.advance(replayHoldMax + time.Second)
+	next[*protocol.Transition](c2)
+	close(f.release)
+	next[*protocol.MutationResponse](c2)
+}
+
+func TestPings(t *testing.T) {
+	f := newFixture(t)
+	clock := newFakeClock()
+	s := serve(t, f.app, Options{Clock: clock})
+	c := connect(t, s)
+	c.keepPings = true
+	c.modify()
+	next[*protocol.Transition](c)
+	for i := range 20 { // five minutes, in which the client only answers WebSocket pings
+		clock.advance(15 * time.Second)
+		next[*protocol.Ping](c)
+		if i%2 == 1 {
+			at := clock.Now().UnixNano()
+			eventually(t, "the client's pong has come", func() bool { return at-s.connections()[0].seenAt.Load() <= int64(2*time.Second) })
+		}
+	}
+	// A message puts the ping off.
+	clock.advance(10 * time.Second)
+	c.modify()
+	next[*protocol.Transition](c)
+	clock.advance(10 * time.Second)
+	c.modify()
+	next[*protocol.Transition](c) // and no Ping in front of it
+
+	// A client that answers nothing is dropped. This one does not read.
+	for range 9 {
+		clock.advance(15 * time.Second)
+	}
+	if closed := c.closed(); closed.Reason != reasonSilent {
+		t.Errorf("closed with %d %q", closed.Code, closed.Reason)
+	}
+}
+
+// Within a tick a connection gets at most one Transition, and the next one has
+// everything that came since.
+func TestOneTransitionATick(t *testing.T) {
+	f := newFixture(t)
+	clock := newFakeClock()
+	s := serve(t, f.app, Options{Clock: clock})
+	c := connect(t, s)
+	c.add(0, "t:count", `{"channel":"a"}`)
+	next[*protocol.Transition](c)
+	for range 5 {
+		c.mutate("t:increment", `{"channel":"a"}`)
+		next[*protocol.MutationResponse](c) // and no Transition in front of it
+	}
+	transitions := 0
+	for c.results[0] != `{"$integer":"BQAAAAAAAAA="}` {
+		clock.advance(10 * time.Millisecond)
+		next[*protocol.Transition](c)
+		transitions++
+	}
+	if transitions > 2 { // two if the query was still running at the first tick
+		t.Errorf("five increments in one tick came in %d Transitions", transitions)
+	}
+}

@@ -1,0 +1,101 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/halcyon-db/halcyon/protocol"
+)
+
+// What was accepted is answered, clients are told to come back, and Serve
+// returns.
+func TestShutdownFinishes(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{})
+	c := connect(t, s)
+	c.add(0, "t:count", `{"channel":"a"}`)
+	next[*protocol.Transition](c)
+	c.mutate("t:held", `{"channel":"a"}`)
+	c.mutate("t:increment", `{"channel":"a"}`)
+	<-f.entered
+	c.barrier()
+	idle := dial(t, s, nil)
+
+	s.stop()
+	eventually(t, "the server refuses new connections", func() bool { return s.draining.Load() })
+	if _, _, err := websocket.Dial(c.ctx, "ws://"+s.address+"/api/sync", nil); err == nil {
+		t.Error("a connection was accepted during the shutdown")
+	}
+	c.mutate("t:increment", `{"channel":"late"}`)
+	close(f.release)
+	for i := range 2 {
+		if r := c.response(); !r.Success || r.RequestID != uint32(i) {
+			t.Errorf("response %d: %s", i, r.Append(nil))
+		}
+	}
+	for _, c := range []*client{c, idle} {
+		if closed := c.closed(); closed.Code != closeRestart || closed.Reason != reasonRestart {
+			t.Errorf("closed with %d %q", closed.Code, closed.Reason)
+		}
+	}
+	if err := <-s.stopped; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	s.stopped <- nil
+	if n := f.count(t, "late"); n != 0 {
+		t.Errorf("a mutation that came during the shutdown was run")
+	}
+}
+
+// A function that does not end, and a client that does not read, do not keep the
+// server from ending.
+func TestShutdownIsBounded(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{ShutdownTimeout: 600 * time.Millisecond, CloseTimeout: time.Minute, WriteTimeout: time.Minute})
+	c := connect(t, s)
+	c.mutate("t:held", `{"channel":"a"}`)
+	<-f.entered
+	stalled := dialStalled(t, s, "220faa75-0ee8-4ccb-ae77-d97788755400", 4<<10)
+	for id := range uint32(40) {
+		stalled.add(id, "t:big", `{"channel":"a"}`)
+	}
+	eventually(t, "the stalled client is behind", func() bool {
+		for _, c := range s.connections() {
+			if c.socket.backlogged() {
+				return true
+			}
+		}
+		return false
+	})
+	s.stop()
+	start := time.Now()
+	if err := <-s.stopped; err == nil || !strings.Contains(err.Error(), "still running") {
+		t.Errorf("Serve: %v, want that a mutation is still running", err)
+	}
+	s.stopped <- nil
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("the shutdown took %v", took)
+	}
+	// The app waits for its function, and the test for what was left behind.
+	close(f.release)
+	eventually(t, "the mutation has ended", func() bool { return s.runners.wait(c.ctx) })
+}
+
+// Handler can be used without Serve.
+func TestShutdownOfHandler(t *testing.T) {
+	f := newFixture(t)
+	s := New(f.app, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if s.Handler() == http.Handler(nil) {
+		t.Error("no handler")
+	}
+}

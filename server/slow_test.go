@@ -1,0 +1,125 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/halcyon-db/halcyon/protocol"
+)
+
+// dialStalled opens a connection whose client takes little more than buffer bytes,
+// and does not read.
+func dialStalled(t testing.TB, s *testServer, session string, buffer int) *client {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return c, c.(*net.TCPConn).SetReadBuffer(buffer)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	c := dial(t, s, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	c.session = session
+	c.send(&protocol.Connect{SessionID: session})
+	return c
+}
+
+// A client that does not read holds up nobody, and is dropped in the end.
+func TestStalledReaders(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{Workers: 2, WriteTimeout: 2 * time.Second})
+	for _, session := range []string{"220faa75-0ee8-4ccb-ae77-d97788755400", "220faa75-0ee8-4ccb-ae77-d97788755401", "220faa75-0ee8-4ccb-ae77-d97788755402"} {
+		stalled := dialStalled(t, s, session, 4<<10)
+		stalled.add(0, "t:big", `{"channel":"a"}`)
+	}
+	c := connect(t, s)
+	c.add(0, "t:count", `{"channel":"a"}`)
+	next[*protocol.Transition](c)
+	start := time.Now()
+	for i := range 60 { // 60 results of 256 KiB are more than the system buffers
+		c.mutate("t:increment", `{"channel":"a"}`)
+		r := c.response()
+		c.until("the increment is settled", func() bool { return c.version.TS >= r.TS })
+		if i == 0 {
+			start = time.Now()
+		}
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("59 mutations beside stalled clients took %v", took)
+	}
+	eventually(t, "the stalled clients are dropped", func() bool { return len(s.connections()) == 1 })
+	c.mutate("t:increment", `{"channel":"a"}`)
+	if r := c.response(); !r.Success {
+		t.Errorf("after the drop: %s", r.Append(nil))
+	}
+}
+
+// A client that stops reading for a while is brought to the newest result, and is
+// spared those in between.
+func TestSlowReaderSkips(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{})
+	slow := dialStalled(t, s, "220faa75-0ee8-4ccb-ae77-d97788755400", 256<<10)
+	slow.add(0, "t:big", `{"channel":"a"}`)
+	next[*protocol.Transition](slow)
+	c := connect(t, s)
+	c.add(0, "t:big", `{"channel":"a"}`)
+	next[*protocol.Transition](c)
+	const increments = 65
+	for range increments {
+		c.mutate("t:increment", `{"channel":"a"}`)
+		r := c.response()
+		c.until("the increment shows", func() bool { return c.version.TS >= r.TS })
+	}
+	transitions := 0
+	want := `"` + strings.Repeat("5", 256<<10) + `"`
+	for slow.results[0] != want || slow.version.TS < c.version.TS {
+		next[*protocol.Transition](slow)
+		transitions++
+	}
+	if transitions >= increments {
+		t.Errorf("a client that did not read was sent %d Transitions for %d increments", transitions, increments)
+	}
+	t.Logf("%d Transitions for %d increments", transitions, increments)
+}
+
+// A client that sends mutations and does not read what comes of them is not let
+// to fill the memory with responses.
+func TestUnreadResponses(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{MutationsQueuedMax: 50})
+	c := dialStalled(t, s, sessionA, 4<<10)
+	c.modify()
+	args := `{"a":"` + strings.Repeat("x", 200_000) + `"}`
+	waiting := 0
+	go func() {
+		for range 400 {
+			m := &protocol.Mutation{RequestID: c.requests, Path: "t:nothing", Args: []byte("[" + args + "]")}
+			c.requests++
+			if c.ws.Write(c.ctx, websocket.MessageText, m.Append(nil)) != nil {
+				return
+			}
+		}
+	}()
+	eventually(t, "the client is closed", func() bool {
+		for _, c := range s.connections() {
+			c.out.Lock()
+			waiting = max(waiting, len(c.out.items))
+			c.out.Unlock()
+			if !c.stopped.Load() {
+				return false
+			}
+		}
+		return true
+	})
+	if waiting > unsentMax {
+		t.Errorf("%d responses waited, want at most %d", waiting, unsentMax)
+	}
+}
