@@ -14,7 +14,7 @@
 // Without node, npm or Chromium the tests that need them say so and are
 // skipped, unless HALCYON_E2E=required is in the environment.
 //
-// testdata/counter is a program made for the crash tests, testdata/shortstay is
-// Halcyon's with visitors who leave after seconds, and testdata/clients holds
-// the npm clients and the script by which the tests steer them.
+// testdata/fixture is Halcyon's program with a module for the crash tests and
+// visitors who leave after seconds. testdata/clients holds the npm clients and
+// the script by which the tests steer them.
 package e2e

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +64,9 @@ func (p program) path(t testing.TB) string {
 // in another module.
 func newProgram(dir string) program {
 	return program{sync.OnceValues(func() (string, error) {
+		if err := openSources(); err != nil {
+			return "", err
+		}
 		path := filepath.Join(binaries, filepath.Base(dir))
 		cmd := exec.Command("go", "build", "-o", path, ".")
 		cmd.Dir = dir
@@ -72,11 +77,37 @@ func newProgram(dir string) program {
 	})}
 }
 
+// openSources opens every folder of the repository that may hold sources. What
+// a test opens is what go test looks at when it decides whether an earlier
+// result still stands, and it can't see what the programs are made of that the
+// tests build.
+var openSources = sync.OnceValue(func() error {
+	return filepath.WalkDir(repository, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !entry.IsDir() {
+			return nil // folders of other tests come and go
+		}
+		if err != nil {
+			return err
+		}
+		switch name := entry.Name(); {
+		case name == "node_modules", name == "halcyon-data", strings.HasPrefix(name, ".") && path != repository:
+			return fs.SkipDir
+		}
+		folder, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return folder.Close()
+	})
+})
+
 var (
 	halcyon   = newProgram("../cmd/halcyon")
 	guestbook = newProgram("../examples/guestbook")
-	counter   = newProgram("testdata/counter")
-	shortstay = newProgram("testdata/shortstay")
+	fixture   = newProgram("testdata/fixture")
 )
 
 // lacking skips the test because something is missing on this machine, or fails

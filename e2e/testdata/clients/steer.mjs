@@ -15,6 +15,9 @@ import { makeFunctionReference } from "convex/server";
 import { convexToJson, jsonToConvex, ConvexError } from "convex/values";
 import { createInterface } from "node:readline";
 
+// Standard output is for answers: what the clients log goes the other way.
+console.log = console.error;
+
 const url = process.argv[2];
 const clients = new Map();
 const subscriptions = new Map();
