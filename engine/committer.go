@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -193,6 +194,10 @@ func (c *committer) seal() {
 	g := c.m.Seal(c.now())
 	stats := c.m.Stats()
 	c.db.stats.Store(&stats)
+	if err := c.db.failure(); err != nil {
+		c.fail(g, err)
+		return
+	}
 	base := c.db.states.newestApplied()
 	next := &state{at: Timestamp(g.At), trees: base.trees}
 	var pending *store.Pending
@@ -217,7 +222,9 @@ func (c *committer) seal() {
 
 // fail refuses a group that could not be written, and everything after it.
 func (c *committer) fail(g commit.Group, err error) {
-	c.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	if c.failed = err; !errors.Is(err, ErrFailed) {
+		c.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	}
 	for _, a := range g.Attempts {
 		a.Owner.(*mutation).verdict <- verdict{err: c.failed}
 	}
@@ -310,19 +317,24 @@ func (db *DB) applyTree(b *store.Batch, base *state, t aggregate.Tree, at uint64
 
 // publish waits for each group to be durable and shows it to the outside, in
 // order: first the state, then the answers to its callers, then the live
-// queries. DB.Open starts it; it ends when the committer has.
+// queries. After a group that could not be made durable it shows nothing more,
+// also what needed no writing: the durable state stays where it is, for ever.
+// DB.Open starts it; it ends when the committer has.
 func (c *committer) publish() {
+	failed := false
 	for s := range c.sealed {
 		if s.pending != nil {
 			if err := s.pending.Wait(); err != nil {
-				// The durable state stays where it is, for ever.
+				failed = true
 				c.db.fail(fmt.Errorf("%w: %w", ErrFailed, err))
-				for _, a := range s.group.Attempts {
-					a.Owner.(*mutation).verdict <- verdict{err: ErrFailed}
-				}
-				c.durable <- s.state.at
-				continue
 			}
+		}
+		if failed {
+			for _, a := range s.group.Attempts {
+				a.Owner.(*mutation).verdict <- verdict{err: ErrFailed}
+			}
+			c.durable <- s.state.at
+			continue
 		}
 		c.db.states.publish(s.state)
 		for _, a := range s.group.Attempts {

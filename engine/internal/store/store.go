@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -47,6 +48,8 @@ type Store struct {
 	db    *pebble.DB
 	lock  *pebble.Lock
 	cache *pebble.Cache
+
+	broken atomic.Bool // Pebble is in no state to be closed
 }
 
 // Open opens or creates the store in dir.
@@ -147,6 +150,9 @@ func (s *Store) checkFormat(dir string) error {
 
 // Close closes the store. Every snapshot must have been released.
 func (s *Store) Close() error {
+	if s.broken.Load() {
+		return errors.New("close the store: its log has failed, it stays as it is until the process ends")
+	}
 	var errs []error
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
@@ -289,7 +295,21 @@ type Pending struct{ b *pebble.Batch }
 
 // Apply makes the batch visible to every later snapshot and starts writing it
 // to disk. The caller must call Wait exactly once on the result.
-func (s *Store) Apply(b *Batch) (*Pending, error) {
+func (s *Store) Apply(b *Batch) (p *Pending, err error) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		cause, ok := r.(error)
+		if _, bug := cause.(runtime.Error); !ok || bug {
+			panic(r)
+		}
+		// A log that failed while nobody waited for it makes Pebble panic with the
+		// error, and keep its locks.
+		s.broken.Store(true)
+		p, err = nil, fmt.Errorf("apply a batch: %w", cause)
+	}()
 	if err := s.db.ApplyNoSyncWait(b.b, pebble.Sync); err != nil {
 		return nil, fmt.Errorf("apply a batch: %w", err)
 	}

@@ -1,0 +1,127 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
+)
+
+// TestLogErrorEndsAcknowledgements: once the write-ahead log fails, Fatal is
+// called, nothing is acknowledged any more and nothing undurable is shown, also
+// when the disk seems well again. The folder opens with all that was
+// acknowledged.
+func TestLogErrorEndsAcknowledgements(t *testing.T) {
+	for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData} {
+		t.Run(fmt.Sprint("op=", int(kind)), func(t *testing.T) {
+			fs := vfs.NewCrashableMem()
+			var armed atomic.Bool
+			broken := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				logOp := op.Kind == kind || kind == errorfs.OpFileSyncData && op.Kind == errorfs.OpFileSyncTo
+				if armed.Load() && logOp && strings.HasSuffix(op.Path, ".log") {
+					armed.Store(false) // one error is enough
+					return errorfs.ErrInjected
+				}
+				return nil
+			}))
+			failed := make(chan error, 1)
+			clock := enginetest.NewClock(time.Unix(1_800_000_000, 0))
+			db, err := engine.Open("db", schema, &engine.Options{FS: broken, Clock: clock, Fatal: func(err error) {
+				select {
+				case failed <- err:
+				default:
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const workers = 8
+			var acked [workers]atomic.Int64
+			var after atomic.Int64 // acknowledged by calls that began after Fatal
+			var stopped atomic.Bool
+			// A query that has time move on, without any commit, after the failure.
+			ran := make(chan struct{}, 1000)
+			set := db.NewQuerySet(func() {})
+			set.Add(1, engine.LiveQuery{Key: "clock", Run: func(tx *engine.Tx) []byte {
+				tx.WakeAt(tx.Now().Add(time.Second))
+				ran <- struct{}{}
+				return nil
+			}})
+			set.Poll(0)
+			<-ran
+			var wg sync.WaitGroup
+			for w := range workers {
+				wg.Go(func() {
+					name := fmt.Sprint("c", w)
+					for i := 1; ; i++ {
+						late := stopped.Load()
+						_, err := db.Mutate(context.Background(), engine.Call{Name: "increment"}, increment(db, name))
+						if err == nil && late {
+							after.Add(1)
+						}
+						if err != nil {
+							if !errors.Is(err, engine.ErrFailed) {
+								t.Errorf("mutation on a broken log: %v", err)
+							}
+							return
+						}
+						acked[w].Store(int64(i))
+						if w == 0 && i == 50 {
+							armed.Store(true)
+						}
+					}
+				})
+			}
+			if err := <-failed; !errors.Is(err, engine.ErrFailed) {
+				t.Errorf("Fatal got %v", err)
+			}
+			stopped.Store(true)
+			wg.Wait()
+			if n := after.Load(); n > 0 {
+				t.Errorf("%d mutations were acknowledged after the failure", n)
+			}
+			// Nothing new is shown, nothing that was shown is gone.
+			shown := db.Durable()
+			for range 100 {
+				clock.Advance(time.Second)
+				if _, err := db.Mutate(context.Background(), engine.Call{Name: "late"}, increment(db, "late")); !errors.Is(err, engine.ErrFailed) {
+					t.Errorf("a mutation after the failure gives %v", err)
+				}
+			}
+			if at := db.Durable(); at != shown {
+				t.Errorf("the durable state moved from %d to %d after the failure", shown, at)
+			}
+			for w := range workers {
+				if n := counter(t, db, fmt.Sprint("c", w)); n < float64(acked[w].Load()) {
+					t.Errorf("a query sees %v, %d were acknowledged", n, acked[w].Load())
+				}
+			}
+			if n := counter(t, db, "late"); n != 0 {
+				t.Errorf("a query sees what was never acknowledged: %v", n)
+			}
+			if err := db.Close(); err == nil {
+				t.Log("Close says nothing of the failure")
+			}
+
+			db = enginetest.OpenWith(t, schema, engine.Options{FS: fs.CrashClone(vfs.CrashCloneCfg{})})
+			verify(t, db)
+			for w := range workers {
+				// One more than acknowledged may have reached the disk.
+				n, want := counter(t, db, fmt.Sprint("c", w)), float64(acked[w].Load())
+				if n != want && n != want+1 {
+					t.Errorf("after the failure c%d is %v, %v were acknowledged", w, n, want)
+				}
+			}
+		})
+	}
+}
