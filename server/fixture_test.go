@@ -166,6 +166,10 @@ func serve(t testing.TB, app *halcyon.App, opts Options) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, app, opts, listener)
+}
+
+func serveOn(t testing.TB, app *halcyon.App, opts Options, listener net.Listener) *testServer {
 	log := &logBuffer{}
 	opts.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, cancel := context.WithCancel(context.Background())

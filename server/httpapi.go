@@ -150,8 +150,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 		return nil, 0, errBodyTooLarge
 	}
 	// Not every ResponseWriter has deadlines; then the server around it sets its own.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.o.BodyTimeout))
-	defer func() { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }()
+	// After an error the deadline stays: net/http reads on to the end of the body.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(s.o.BodyTimeout))
 	limited := http.MaxBytesReader(w, r.Body, int64(s.o.RequestBytesMax))
 	body = make([]byte, 0, 1024)
 	for {
@@ -172,6 +173,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
+			_ = control.SetReadDeadline(time.Time{})
 			return body, claim, nil
 		case errors.As(err, &tooLarge):
 			return nil, claim, errBodyTooLarge

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+// nodeClients installs the official npm clients if they are not there. Without
+// node or without its packages the test is skipped, unless HALCYON_E2E is
+// "required".
+func nodeClients(t *testing.T) string {
+	t.Helper()
+	missing := func(format string, args ...any) {
+		t.Helper()
+		if os.Getenv("HALCYON_E2E") == "required" {
+			t.Fatalf(format, args...)
+		}
+		t.Skipf(format, args...)
+	}
+	dir, err := filepath.Abs("testdata/node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("node"); err != nil {
+		missing("the npm clients are not tested: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "convex", "package.json")); err == nil {
+		return dir
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund")
+	npm.Dir = dir
+	if out, err := npm.CombinedOutput(); err != nil {
+		missing("the npm clients are not tested: npm ci: %v: %s", err, lastLine(out))
+	}
+	return dir
+}
+
+func lastLine(out []byte) []byte {
+	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+	return lines[len(lines)-1]
+}
+
+// scenario runs one scenario of clients.mjs. said receives the lines it prints.
+func scenario(t *testing.T, dir, address, name string, said func(line string)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	node := exec.CommandContext(ctx, "node", "clients.mjs", "http://"+address, name)
+	node.Dir = dir
+	var errors bytes.Buffer
+	node.Stderr = &errors
+	out, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if said != nil {
+			said(lines.Text())
+		}
+	}
+	if err := node.Wait(); err != nil {
+		t.Errorf("%s: %v\n%s", name, err, errors.String())
+	}
+}
+
+// The official Convex clients, unmodified.
+func TestNPMClients(t *testing.T) {
+	dir := nodeClients(t)
+	for _, name := range []string{"live", "optimistic", "errors", "values", "oneOff", "http", "auth", "burst"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			s := serve(t, f.app, Options{})
+			scenario(t, dir, s.address, name, nil)
+		})
+	}
+	t.Run("compressed", func(t *testing.T) {
+		f := newFixture(t)
+		s := serve(t, f.app, Options{Compression: true})
+		scenario(t, dir, s.address, "values", nil)
+	})
+	t.Run("reconnect", func(t *testing.T) {
+		f := newFixture(t)
+		s := serve(t, f.app, Options{})
+		var work sync.WaitGroup
+		work.Go(func() {
+			select {
+			case <-f.entered:
+			case <-t.Context().Done():
+				return
+			}
+			for _, c := range s.connections() {
+				c.drop()
+			}
+			close(f.release)
+		})
+		scenario(t, dir, s.address, "reconnect", nil)
+		work.Wait()
+		select {
+		case <-f.entered:
+			t.Error("the mutation was run twice")
+		default:
+		}
+		if n := f.count(t, "a"); n != 2 {
+			t.Errorf("count = %d, want 2", n)
+		}
+	})
+	t.Run("restart", func(t *testing.T) {
+		f := newFixture(t)
+		s := serve(t, f.app, Options{})
+		var work sync.WaitGroup
+		scenario(t, dir, s.address, "restart", func(line string) {
+			if !strings.Contains(line, "ready") {
+				return
+			}
+			work.Go(func() {
+				s.stop()
+				if err := <-s.stopped; err != nil {
+					t.Errorf("Serve: %v", err)
+				}
+				s.stopped <- nil
+				serveAt(t, f.app, Options{}, s.address)
+			})
+		})
+		work.Wait()
+	})
+}
+
+// serveAt is serve at a given address.
+func serveAt(t testing.TB, app *halcyon.App, opts Options, address string) *testServer {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	return serveOn(t, app, opts, listener)
+}
