@@ -244,3 +244,49 @@ func compareApplied(t *testing.T, o *oracle, seed uint64, updates [][]byte, rnd 
 		t.Fatalf("seed %d: state differs from npm yjs\n got %x\nwant %x", seed, got.V1, plain.V1)
 	}
 }
+
+// TestDifferentialEvents compares what observers are told. Formats are left
+// out: asked about a change of formatted text, npm yjs deletes marks.
+func TestDifferentialEvents(t *testing.T) {
+	o := startOracle(t)
+	total := 0
+	for seed := range uint64(histories(t, 80)) {
+		s, r, err := generate(seed, 1+int(seed%3), 20+int(seed%40), func(g *generator) {
+			g.s.Events = true
+			g.s.GC = seed%2 == 0
+			g.formats = false
+			g.undo = seed%5 != 0
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := r.outcome()
+		var want outcome
+		if err := o.ask(t, s, &want); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if err := compareOutcome(s, got, &want); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		total += len(want.Events)
+		raw, err := json.Marshal(got.Events)
+		must(t, err)
+		var events []any
+		must(t, json.Unmarshal(raw, &events))
+		for i := range want.Events {
+			if i >= len(events) || !cmp.Equal(want.Events[i], events[i]) {
+				var have any
+				if i < len(events) {
+					have = events[i]
+				}
+				t.Fatalf("seed %d, event %d of %d: -want +got\n%s", seed, i, len(want.Events), cmp.Diff(want.Events[i], have))
+			}
+		}
+		if len(events) != len(want.Events) {
+			t.Fatalf("seed %d: %d events, want %d", seed, len(events), len(want.Events))
+		}
+	}
+	if total == 0 {
+		t.Error("no events")
+	}
+}

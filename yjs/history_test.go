@@ -80,7 +80,11 @@ func (r *runner) record(doc int, root string, es []*Event) {
 	for _, e := range es {
 		keys := map[string]any{}
 		for k, c := range e.Keys() {
-			keys[k] = map[string]any{"action": string(c.Action), "old": plainValue(c.Old)}
+			old := c.Old
+			if _, ok := old.(Undefined); ok {
+				old = nil // which JavaScript can't tell from no old value
+			}
+			keys[k] = map[string]any{"action": string(c.Action), "old": plainValue(old)}
 		}
 		path := []any{}
 		for _, p := range e.Path() {

@@ -74,6 +74,17 @@ func (b *branch) appendListJSON(dst []byte) []byte {
 		if !it.visible() {
 			continue
 		}
+		if it.kind == kindString {
+			eachUnit(it.text, func(s string) bool {
+				if !first {
+					dst = append(dst, ',')
+				}
+				first = false
+				dst = lib0.AppendJSONString(dst, s)
+				return true
+			})
+			continue
+		}
 		if it.kind == kindAny {
 			r := lib0.NewReader(view(it.text))
 			for range it.length {

@@ -212,10 +212,8 @@ func (b *branch) each(f func(any) bool) {
 			continue
 		}
 		if it.kind == kindString {
-			for i := range it.length {
-				if !f(it.valueAt(uint64(i))) {
-					return
-				}
+			if !eachUnit(it.text, func(s string) bool { return f(s) }) {
+				return
 			}
 			continue
 		}
@@ -225,6 +223,24 @@ func (b *branch) each(f func(any) bool) {
 			}
 		}
 	}
+}
+
+// eachUnit calls f for the UTF-16 code units of a text until it returns false;
+// for each half of a surrogate pair with U+FFFD.
+func eachUnit(text []byte, f func(string) bool) bool {
+	for _, r := range string(text) {
+		s := string(r)
+		if r > 0xffff {
+			s = lib0.Replacement
+			if !f(s) {
+				return false
+			}
+		}
+		if !f(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // setKey sets a map key.
