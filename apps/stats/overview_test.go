@@ -162,18 +162,26 @@ func (w *world) importRows(n int, row func(i int) (visitor, path string, at time
 // TestFaultA: the original reads every view, and dies at the 32,000 documents
 // that one query may read.
 func TestFaultA_StatsReadNoViews(t *testing.T) {
-	const views, paths = 33_000, 20
-	w := newWorld(t, stats.Options{})
-	w.importRows(views, func(i int) (string, string, time.Time) {
-		return fmt.Sprintf("v%d", i/paths), fmt.Sprintf("/%d", i%paths), noon.Add(time.Duration(i-views) * time.Second)
-	})
-	got := w.stats()
-	if got.TotalPageViews != views || got.UniqueVisitors != views/paths || got.TotalPaths != paths {
-		t.Errorf("%d views, %d visitors, %d paths; want %d, %d, %d", got.TotalPageViews, got.UniqueVisitors, got.TotalPaths,
-			views, views/paths, paths)
+	const calls, views, paths = 33, 1000, 20
+	w := newWorld(t, stats.Options{}, probe())
+	for i := range calls {
+		w.do("probe:addViews", object{"count": views, "paths": paths, "from": noon.Add(time.Duration(i-calls) * time.Hour)})
 	}
-	if want := float64(noon.Add(-views * time.Second).UnixMilli()); got.TrackingSince == nil || *got.TrackingSince != want {
+	got := w.stats()
+	if got.TotalPageViews != calls*views || got.TotalPaths != paths {
+		t.Errorf("%d views, %d paths; want %d, %d", got.TotalPageViews, got.TotalPaths, calls*views, paths)
+	}
+	for _, page := range got.PageStats {
+		if page.Views != calls*views/paths {
+			t.Errorf("%d views of %s, want %d", page.Views, page.Path, calls*views/paths)
+		}
+	}
+	if want := float64(noon.Add(-calls * time.Hour).UnixMilli()); got.TrackingSince == nil || *got.TrackingSince != want {
 		t.Errorf("tracking since %v, want %v", got.TrackingSince, want)
+	}
+	w.view("ada", "/0")
+	if got := w.stats().TotalPageViews; got != calls*views+1 {
+		t.Errorf("%d views after one more, want %d", got, calls*views+1)
 	}
 }
 

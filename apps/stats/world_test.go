@@ -184,6 +184,19 @@ func probe() *halcyon.Module {
 		})
 		return err
 	})
+	m.Mutation("addViews", func(tx *halcyon.Tx, args struct {
+		Count int       `json:"count"`
+		Paths int       `json:"paths"`
+		From  time.Time `json:"from"`
+	}) error {
+		for i := range args.Count {
+			view := stats.PageView{Path: fmt.Sprintf("/%d", i%args.Paths), PageType: "page", SessionID: "v", Timestamp: args.From}
+			if _, err := stats.PageViews.Insert(tx, view); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	return m
 }
 
