@@ -248,8 +248,13 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) err
 			err = b.Set(key, w.Value)
 		}
 		record.add(key, w)
-		if key[0] == keys.PrefixRow {
+		switch key[0] {
+		case keys.PrefixRow:
 			c.db.rows.written(rowID(key), next.at)
+		case keys.PrefixRequest:
+			if client, request, e := keys.RequestOf(key); e == nil && !w.Deleted {
+				c.db.clients.committed(client, request, next.at)
+			}
 		}
 		return err == nil
 	})
@@ -276,8 +281,8 @@ func (db *DB) applyAggregates(b *store.Batch, base *state, g *commit.Group) ([]a
 	trees := base.trees
 	for _, a := range db.catalog.aggregates {
 		var changes []aggregate.Change
-		g.Writes.EachEntry(keys.Prefixed(keys.AppendEntry(nil, a.id)), func(k string, d int8) bool {
-			changes = append(changes, aggregate.Change{Key: []byte(k[entryPrefix:]), Delta: d})
+		g.Writes.EachEntry(keys.Prefixed(keys.AppendEntry(nil, a.id)), func(k string, e txn.Entry) bool {
+			changes = append(changes, aggregate.Change{Key: []byte(k[entryPrefix:]), Delta: e.Delta, Weight: e.Is})
 			return true
 		})
 		if len(changes) == 0 {

@@ -20,6 +20,7 @@ type DB struct {
 	catalog *catalog
 	blocks  *aggregate.Cache
 	rows    *rowCache
+	clients *clientCache
 	states  states
 	places  *places
 	seeds   atomic.Uint64 // number of executions, the seed of each one's randomness
@@ -67,6 +68,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 	}
 	db.blocks = aggregate.NewCache(db.o.AggregateCacheBytes)
 	db.rows = newRowCache(db.o.RowCacheBytes)
+	db.clients = newClientCache()
 	db.places = newPlaces(db.o.RunningMax, db.o.WaitingMax)
 	if err := db.start(schema); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), db.store.Close())
@@ -137,10 +139,13 @@ func (db *DB) readTrees(s *store.Snapshot) ([]aggregate.Tree, error) {
 		if err != nil {
 			return nil, err
 		}
-		trees[i] = aggregate.Tree{Agg: a.id}
+		trees[i] = a.empty()
 		if ok {
 			if trees[i], err = aggregate.DecodeTree(b); err != nil {
 				return nil, fmt.Errorf("%w: aggregate %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err)
+			}
+			if trees[i].Weighted != a.empty().Weighted {
+				return nil, fmt.Errorf("%w: aggregate %s of %s was built with another sum", ErrCorrupt, a.Name, a.table.Name)
 			}
 		}
 	}

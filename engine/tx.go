@@ -25,6 +25,7 @@ type Tx struct {
 	now      time.Time
 	deadline time.Time // of the clock
 	write    bool
+	inTurn   bool // it runs in the committer's turn
 
 	mu struct {
 		sync.Mutex
@@ -55,6 +56,7 @@ func (db *DB) newTx(s *state, group *txn.Overlay, write bool, now time.Time) *Tx
 		m.view.Layers = append(m.view.Layers, &m.own)
 	}
 	if group != nil {
+		tx.inTurn = true
 		m.view.Layers = append(m.view.Layers, group)
 	}
 	m.seed = db.seeds.Add(1)
