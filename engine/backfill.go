@@ -21,7 +21,7 @@ const backfillRows = 5000
 func (db *DB) backfill(b building) error {
 	tree := aggregate.Tree{}
 	if b.agg != nil {
-		tree.Agg = b.agg.id
+		tree = b.agg.empty()
 	}
 	rows := keys.Prefixed(keys.AppendRows(nil, b.table.Number))
 	var at uint64
@@ -61,7 +61,7 @@ func (db *DB) backfill(b building) error {
 func (db *DB) backfillTree(b *store.Batch, base *state, t aggregate.Tree, at uint64, a *Aggregate, docs []Document) (aggregate.Tree, error) {
 	changes := make([]aggregate.Change, 0, len(docs))
 	for _, d := range docs {
-		changes = append(changes, aggregate.Change{Key: a.key(d)[entryPrefix:], Delta: 1})
+		changes = append(changes, aggregate.Change{Key: a.key(d)[entryPrefix:], Delta: 1, Weight: a.weight(d)})
 	}
 	slices.SortFunc(changes, func(x, y aggregate.Change) int { return bytes.Compare(x.Key, y.Key) })
 	if len(changes) == 0 {

@@ -112,14 +112,24 @@ func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error 
 				return fmt.Errorf("table %s: %w", t.Name, &LimitError{Limit: "bytes in a key of aggregate " + a.Name, Max: indexKeySizeMax})
 			}
 		}
+		e := txn.Entry{}
+		if old != nil {
+			e.Was = a.weight(*old)
+		}
+		if fresh != nil {
+			e.Is = a.weight(*fresh)
+		}
 		if was != nil && is != nil && string(was) == string(is) {
+			if e.Was != e.Is {
+				o.Entry(is, e)
+			}
 			continue
 		}
 		if was != nil {
-			o.Entry(was, -1)
+			o.Entry(was, txn.Entry{Delta: -1, Was: e.Was})
 		}
 		if is != nil {
-			o.Entry(is, +1)
+			o.Entry(is, txn.Entry{Delta: +1, Is: e.Is})
 		}
 	}
 	return nil

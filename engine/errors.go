@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/store"
 )
 
@@ -18,6 +19,8 @@ var (
 	ErrFunctionStuck = errors.New("the function is refused: several runs of it never returned")
 	ErrNoDocument    = errors.New("no such document")
 	ErrReadOnly      = errors.New("a query cannot write")
+	ErrNoSum         = errors.New("the aggregate is declared without a sum")
+	ErrSumRange      = aggregate.ErrSumRange
 	ErrTxDone        = errors.New("the transaction is over: a Tx must not be kept")
 	ErrCorrupt       = store.ErrCorrupt
 	ErrLocked        = store.ErrLocked

@@ -286,7 +286,7 @@ func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Ra
 		entry = append(keys.AppendEntry(nil, a.id), entry...)
 	}
 	for _, o := range tx.mu.view.Layers {
-		o.EachEntry(rg, func(k string, _ int8) bool {
+		o.EachEntry(rg, func(k string, _ txn.Entry) bool {
 			if !ok || k < string(entry) {
 				entry, ok = []byte(k), true
 			}

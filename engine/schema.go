@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
 	"github.com/halcyon-db/halcyon/engine/internal/store"
 	"github.com/halcyon-db/halcyon/engine/value"
@@ -38,6 +39,10 @@ type AggregateDef struct {
 	Name    string
 	GroupBy []string
 	OrderBy []string
+	// Sum is a field, a dotted path, whose numbers are added up and of which the
+	// least and the greatest are known, as Tx.Total returns them. A document in
+	// which it is missing or not a number is counted and has no part in these.
+	Sum string
 }
 
 // The names and limits of indexes.
@@ -74,6 +79,27 @@ type Aggregate struct {
 	slot   int // its place in a state's trees
 	groups int // how many of fields are the group
 	fields []string
+	sum    string // the summed field, or empty
+}
+
+// empty returns the aggregate's tree with no entries.
+func (a *Aggregate) empty() aggregate.Tree {
+	return aggregate.Tree{Agg: a.id, Weighted: a.sum != ""}
+}
+
+// weight returns the number that a document's entry carries.
+func (a *Aggregate) weight(d Document) aggregate.Weight {
+	if a.sum == "" {
+		return aggregate.Weight{}
+	}
+	v := d.Fields.Path(a.sum)
+	if i, ok := v.AsInt64(); ok {
+		return aggregate.IntWeight(i)
+	}
+	if f, ok := v.AsFloat64(); ok {
+		return aggregate.FloatWeight(f)
+	}
+	return aggregate.Weight{}
 }
 
 // Index returns the index with that name, or nil.
@@ -121,6 +147,9 @@ func (s Schema) check() error {
 		for _, a := range t.Aggregates {
 			if err := checkFields(names, a.Name, slices.Concat(a.GroupBy, a.OrderBy)); err != nil {
 				return fmt.Errorf("schema: table %s: %w", t.Name, err)
+			}
+			if a.Sum != "" && a.Sum[0] == '_' {
+				return fmt.Errorf("schema: table %s: %s: field %q is reserved", t.Name, a.Name, a.Sum)
 			}
 		}
 	}
@@ -287,7 +316,7 @@ func (l *loader) table(def TableDef) error {
 	l.catalog.tables[t.Name], l.catalog.byNumber[t.Number] = t, t
 	for _, d := range append([]IndexDef{{Name: IndexByCreationTime}}, def.Indexes...) {
 		ix := &Index{Name: d.Name, table: t, fields: d.Fields}
-		id, err := l.part(metaIndex+t.Name+"\x00"+d.Name, definition(0, d.Fields), building{table: t, index: ix})
+		id, err := l.part(metaIndex+t.Name+"\x00"+d.Name, definition(0, d.Fields, ""), building{table: t, index: ix})
 		if err != nil {
 			return err
 		}
@@ -295,8 +324,8 @@ func (l *loader) table(def TableDef) error {
 		t.indexes = append(t.indexes, ix)
 	}
 	for _, d := range def.Aggregates {
-		a := &Aggregate{Name: d.Name, table: t, groups: len(d.GroupBy), fields: slices.Concat(d.GroupBy, d.OrderBy), slot: len(l.catalog.aggregates)}
-		id, err := l.part(metaAgg+t.Name+"\x00"+d.Name, definition(a.groups, a.fields), building{table: t, agg: a})
+		a := &Aggregate{Name: d.Name, table: t, groups: len(d.GroupBy), fields: slices.Concat(d.GroupBy, d.OrderBy), sum: d.Sum, slot: len(l.catalog.aggregates)}
+		id, err := l.part(metaAgg+t.Name+"\x00"+d.Name, definition(a.groups, a.fields, a.sum), building{table: t, agg: a})
 		if err != nil {
 			return err
 		}
@@ -308,11 +337,14 @@ func (l *loader) table(def TableDef) error {
 }
 
 // definition is what has to be equal for stored entries to be usable.
-func definition(groups int, fields []string) string {
-	vals := make([]value.Value, 0, len(fields)+1)
+func definition(groups int, fields []string, sum string) string {
+	vals := make([]value.Value, 0, len(fields)+3)
 	vals = append(vals, value.Int64(int64(groups)))
 	for _, f := range fields {
 		vals = append(vals, value.String(f))
+	}
+	if sum != "" {
+		vals = append(vals, value.Null(), value.String(sum))
 	}
 	return string(value.AppendBinary(nil, value.Array(vals...)))
 }

@@ -54,11 +54,14 @@ func (s *exactSum) carry(negative bool, w int, c uint64) {
 }
 
 func (s *exactSum) addInt(v int64) {
-	m := uint64(v)
+	s.addBits(v < 0, magnitude(v), sumOne)
+}
+
+func magnitude(v int64) uint64 {
 	if v < 0 {
-		m = -m
+		return -uint64(v)
 	}
-	s.addBits(v < 0, m, sumOne)
+	return uint64(v)
 }
 
 // addFloat adds a finite number.
@@ -73,8 +76,8 @@ func (s *exactSum) addFloat(f float64) {
 	s.addBits(b>>63 != 0, m, e-1)
 }
 
-// magnitude returns the absolute value and whether the sum is negative.
-func (s *exactSum) magnitude() (m [sumWords]uint64, negative bool) {
+// absolute returns the absolute value and whether the sum is negative.
+func (s *exactSum) absolute() (m [sumWords]uint64, negative bool) {
 	if s.words[sumWords-1]>>63 == 0 {
 		return s.words, false
 	}
@@ -88,7 +91,7 @@ func (s *exactSum) magnitude() (m [sumWords]uint64, negative bool) {
 // float returns the float64 nearest to the sum, the even one of two, and an
 // infinity when it is out of range. A zero is positive.
 func (s *exactSum) float() float64 {
-	m, negative := s.magnitude()
+	m, negative := s.absolute()
 	top := sumWords - 1
 	for top >= 0 && m[top] == 0 {
 		top--
@@ -149,7 +152,7 @@ func (s *exactSum) int() (v int64, ok bool) {
 
 // pack appends the packed sum.
 func (s *exactSum) pack(dst []byte) []byte {
-	m, negative := s.magnitude()
+	m, negative := s.absolute()
 	lo, hi := 0, sumWords-1
 	for lo < sumWords && m[lo] == 0 {
 		lo++

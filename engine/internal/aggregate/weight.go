@@ -179,6 +179,32 @@ func (t *Total) extend(lo, hi Weight) {
 	}
 }
 
+// Remove takes off an entry that was added, exactly, and reports whether it
+// could: not when the entry may be the least or the greatest, or when its number
+// is not finite. Then the total is as it was.
+func (t *Total) Remove(w Weight) bool {
+	if w.None() {
+		t.Count--
+		return true
+	}
+	// Strictly between the two it is also not the only float64: those are above
+	// all int64s.
+	if w.Compare(t.min) <= 0 || w.Compare(t.max) >= 0 {
+		return false
+	}
+	switch f := math.Float64frombits(w.bits); {
+	case w.kind == weightInt:
+		t.sum.addBits(int64(w.bits) >= 0, magnitude(int64(w.bits)), sumOne)
+	case math.IsInf(f, 0) || f != f:
+		return false
+	default:
+		t.sum.addFloat(-f)
+	}
+	t.Count--
+	t.Numbers--
+	return true
+}
+
 // Min returns the least number, and Max the greatest, in the order of Compare;
 // none when there is no number.
 func (t *Total) Min() Weight { return t.min }

@@ -344,3 +344,32 @@ func TestCheckFindsSums(t *testing.T) {
 		})
 	}
 }
+
+// TestTotalRemove takes entries off a total, those that it lets go.
+func TestTotalRemove(t *testing.T) {
+	removed := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		rest := rapid.SliceOfN(someWeight(), 1, 20).Draw(rt, "weights")
+		var total Total
+		for _, w := range rest {
+			total.Add(w)
+		}
+		for range rapid.IntRange(1, 10).Draw(rt, "removals") {
+			if len(rest) == 0 {
+				break
+			}
+			i := rapid.IntRange(0, len(rest)-1).Draw(rt, "entry")
+			if total.Remove(rest[i]) {
+				removed++
+				rest = slices.Delete(rest, i, i+1)
+			}
+			if want := totalOf(rest); !want.equal(&total) {
+				sum, err := total.Sum()
+				rt.Fatalf("%v are left: got %+v, %v, %v, want %+v", rest, sum, err, total, want)
+			}
+		}
+	})
+	if removed == 0 {
+		t.Error("nothing was ever removed")
+	}
+}

@@ -82,7 +82,7 @@ func (g *Group) Touched() [][]byte {
 		out = append(out, []byte(k))
 		return true
 	})
-	g.Writes.EachEntry(keys.Range{}, func(k string, _ int8) bool {
+	g.Writes.EachEntry(keys.Range{}, func(k string, _ txn.Entry) bool {
 		out = append(out, []byte(k))
 		return true
 	})
@@ -156,7 +156,7 @@ func (m *Machine) Accept(a *Attempt, now uint64) uint64 {
 		m.window.add(k, at)
 		return true
 	})
-	a.Writes.EachEntry(keys.Range{}, func(k string, _ int8) bool {
+	a.Writes.EachEntry(keys.Range{}, func(k string, _ txn.Entry) bool {
 		m.bytes += len(k)
 		m.window.add(k, at)
 		return true

@@ -129,9 +129,9 @@ func attempt(t *testing.T, d *datadriven.TestData) *commit.Attempt {
 		case "touch":
 			a.Writes.Touch(k)
 		case "add":
-			a.Writes.Entry(k, +1)
+			a.Writes.Entry(k, txn.Entry{Delta: +1})
 		case "remove":
-			a.Writes.Entry(k, -1)
+			a.Writes.Entry(k, txn.Entry{Delta: -1})
 		default:
 			d.Fatalf(t, "unknown line %s", line)
 		}
@@ -173,8 +173,8 @@ func show(g commit.Group) string {
 		}
 		return true
 	})
-	g.Writes.EachEntry(keys.Range{}, func(k string, d int8) bool {
-		fmt.Fprintf(&out, "\n  entry %s %+d", k, d)
+	g.Writes.EachEntry(keys.Range{}, func(k string, e txn.Entry) bool {
+		fmt.Fprintf(&out, "\n  entry %s %+d", k, e.Delta)
 		return true
 	})
 	fmt.Fprint(&out, "\n  touched:")

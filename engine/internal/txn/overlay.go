@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
 )
 
@@ -18,6 +19,31 @@ type Write struct {
 	Stamped bool
 }
 
+// Entry is the change to one entry of an aggregate: it comes (Delta +1), goes
+// (-1), or stays with another weight (0).
+type Entry struct {
+	Delta int8
+	// Was is the weight of an entry that was there, Is of one that is there
+	// now. Both are none in an aggregate without weights.
+	Was, Is aggregate.Weight
+}
+
+// then returns the change of e and then of next. ok is false when that is none.
+func (e Entry) then(key string, next Entry) (both Entry, ok bool) {
+	both = Entry{Delta: e.Delta + next.Delta, Was: e.Was, Is: next.Is}
+	present := e.Delta >= 0
+	if present == (next.Delta > 0) {
+		panic(fmt.Sprintf("broken invariant: aggregate entry %x is present: %v, and changes by %d", key, present, next.Delta))
+	}
+	switch {
+	case both.Delta != 0:
+		return both, true
+	case e.Delta > 0:
+		return both, false // it came and went
+	}
+	return both, both.Was != both.Is
+}
+
 // StampOffset and StampSize say where a stamped value carries its commit
 // timestamp, big-endian.
 const (
@@ -29,7 +55,7 @@ const (
 // empty and usable. It is not safe for concurrent use.
 type Overlay struct {
 	writes  btree.Map[string, Write]
-	entries btree.Map[string, int8]
+	entries btree.Map[string, Entry]
 	gen     uint64 // changes with every modification, so that iterators notice
 }
 
@@ -53,21 +79,21 @@ func (o *Overlay) Touch(key []byte) {
 // Get returns the change to key, if there is one.
 func (o *Overlay) Get(key []byte) (Write, bool) { return o.writes.Get(string(key)) }
 
-// Entry adds delta (+1 or -1) to the presence of an aggregate's entry. An
-// entry removed and put back, or put and removed, leaves no change. It panics
-// when an entry would be present or absent twice: the caller derives entries
-// from documents, so that is a broken invariant.
-func (o *Overlay) Entry(key []byte, delta int8) {
+// Entry puts a change of an aggregate's entry on top of what was changed before.
+// An entry removed and put back as it was, or put and removed, leaves no change.
+// It panics when an entry would be present or absent twice: the caller derives
+// entries from documents, so that is a broken invariant.
+func (o *Overlay) Entry(key []byte, e Entry) {
 	k := string(key)
-	have, _ := o.entries.Get(k)
-	switch sum := have + delta; sum {
-	case 0:
-		o.entries.Delete(k)
-	case 1, -1:
-		o.entries.Set(k, sum)
-	default:
-		panic(fmt.Sprintf("broken invariant: aggregate entry %x counted %d times", key, sum))
+	if have, changed := o.entries.Get(k); changed {
+		both, ok := have.then(k, e)
+		if e = both; !ok {
+			o.entries.Delete(k)
+			o.gen++
+			return
+		}
 	}
+	o.entries.Set(k, e)
 	o.gen++
 }
 
@@ -82,23 +108,61 @@ func (o *Overlay) EachWrite(f func(key string, w Write) bool) { o.writes.Scan(f)
 
 // EachEntry calls f for every changed aggregate entry in r, in order, until f
 // returns false.
-func (o *Overlay) EachEntry(r keys.Range, f func(key string, delta int8) bool) {
+func (o *Overlay) EachEntry(r keys.Range, f func(key string, e Entry) bool) {
 	end := string(r.End)
-	o.entries.Ascend(string(r.Start), func(k string, d int8) bool {
+	o.entries.Ascend(string(r.Start), func(k string, e Entry) bool {
 		if r.End != nil && k >= end {
 			return false
 		}
-		return f(k, d)
+		return f(k, e)
 	})
 }
 
 // CountEntries returns the sum of the deltas of the entries in r.
 func (o *Overlay) CountEntries(r keys.Range) (n int64) {
-	o.EachEntry(r, func(_ string, d int8) bool {
-		n += int64(d)
+	o.EachEntry(r, func(_ string, e Entry) bool {
+		n += int64(e.Delta)
 		return true
 	})
 	return n
+}
+
+// KeyedEntry is the change to the entry under a key.
+type KeyedEntry struct {
+	Key string
+	Entry
+}
+
+// Entries returns the changes that all layers together make to the entries of
+// r, in order.
+func (v *View) Entries(r keys.Range) []KeyedEntry {
+	var all *Overlay // the lower layers merged
+	for i := len(v.Layers) - 1; i >= 0; i-- {
+		o := v.Layers[i]
+		if o.entries.Len() == 0 {
+			continue
+		}
+		if all == nil {
+			all = o
+			continue
+		}
+		merged := new(Overlay)
+		for _, part := range []*Overlay{all, o} {
+			part.EachEntry(r, func(k string, e Entry) bool {
+				merged.Entry([]byte(k), e)
+				return true
+			})
+		}
+		all = merged
+	}
+	var out []KeyedEntry
+	if all != nil {
+		all.EachEntry(r, func(k string, e Entry) bool {
+			out = append(out, KeyedEntry{k, e})
+			return true
+		})
+	}
+	return out
 }
 
 // Merge puts the changes of top over those of o. Both may share slices then.
@@ -112,8 +176,8 @@ func (o *Overlay) Merge(top *Overlay) {
 		o.writes.Set(k, w)
 		return true
 	})
-	top.entries.Scan(func(k string, d int8) bool {
-		o.Entry([]byte(k), d)
+	top.entries.Scan(func(k string, e Entry) bool {
+		o.Entry([]byte(k), e)
 		return true
 	})
 	o.gen++

@@ -204,9 +204,9 @@ func TestMergeIsReadingThrough(t *testing.T) {
 					o.Touch([]byte(k))
 				case 3:
 					if present[k] {
-						o.Entry([]byte(k), -1)
+						o.Entry([]byte(k), txn.Entry{Delta: -1})
 					} else {
-						o.Entry([]byte(k), +1)
+						o.Entry([]byte(k), txn.Entry{Delta: +1})
 					}
 					present[k] = !present[k]
 				}
@@ -238,10 +238,10 @@ func TestMergeIsReadingThrough(t *testing.T) {
 			t.Fatalf("merged counts %d entries from %q on, the two counted %d", n, rg.Start, count)
 		}
 		entries := 0
-		lower.EachEntry(keys.Range{}, func(k string, d int8) bool {
+		lower.EachEntry(keys.Range{}, func(k string, e txn.Entry) bool {
 			entries++
-			if want := map[bool]int8{true: 1, false: -1}[present[k]]; d != want {
-				t.Fatalf("entry %q has delta %d, want %d", k, d, want)
+			if want := map[bool]int8{true: 1, false: -1}[present[k]]; e.Delta != want {
+				t.Fatalf("entry %q has delta %d, want %d", k, e.Delta, want)
 			}
 			return true
 		})
@@ -296,16 +296,16 @@ func TestTouchKeepsChanges(t *testing.T) {
 }
 
 func TestEntryCountedTwicePanics(t *testing.T) {
-	for _, delta := range []int8{+1, -1} {
+	for _, e := range []txn.Entry{{Delta: +1}, {Delta: -1}} {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("adding %d twice to an entry does not panic", delta)
+					t.Errorf("adding %d twice to an entry does not panic", e.Delta)
 				}
 			}()
 			var o txn.Overlay
-			o.Entry([]byte("e"), delta)
-			o.Entry([]byte("e"), delta)
+			o.Entry([]byte("e"), e)
+			o.Entry([]byte("e"), e)
 		}()
 	}
 }
