@@ -184,8 +184,8 @@ func (d *Doc) Destroy() {
 
 func (d *Doc) replaceWithin(parent *Doc, it *item) {
 	c, ok := it.ext.(*subdoc)
-	if !ok {
-		return // collected
+	if !ok || it.deleted() {
+		return
 	}
 	fresh := newSubdoc(d.GUID(), c.options)
 	fresh.doc.change(func(o *Options) { o.ShouldLoad = false })
@@ -193,9 +193,7 @@ func (d *Doc) replaceWithin(parent *Doc, it *item) {
 	s.item, s.parent = it, parent
 	c.doc = fresh.doc
 	parent.edit(func(tx *Transaction) {
-		if !it.deleted() {
-			tx.subdocsAdded = append(tx.subdocsAdded, fresh.doc)
-		}
+		tx.subdocsAdded = append(tx.subdocsAdded, fresh.doc)
 		if !slices.Contains(tx.subdocsRemoved, d) {
 			tx.subdocsRemoved = append(tx.subdocsRemoved, d)
 		}

@@ -36,21 +36,32 @@ func (x XMLFragment) Len() int { return x.b.length() }
 
 // Insert inserts nodes at an index.
 func (x XMLFragment) Insert(index int, nodes ...Type) error {
-	values := make([]any, len(nodes))
-	for i, n := range nodes {
-		values[i] = n
+	values, err := nodeValues(nodes)
+	if err == nil {
+		err = x.b.insert(index, values)
 	}
-	if err := x.b.insert(index, values); err != nil {
+	if err != nil {
 		return fmt.Errorf("insert XML: %w", err)
 	}
 	return nil
 }
 
-// InsertAfter inserts nodes after a child, or first when the child is nil.
-func (x XMLFragment) InsertAfter(child Type, nodes ...Type) error {
+func nodeValues(nodes []Type) ([]any, error) {
 	values := make([]any, len(nodes))
 	for i, n := range nodes {
+		if n == nil {
+			return nil, fmt.Errorf("no node: %w", ErrDetached)
+		}
 		values[i] = n
+	}
+	return values, nil
+}
+
+// InsertAfter inserts nodes after a child, or first when the child is nil.
+func (x XMLFragment) InsertAfter(child Type, nodes ...Type) error {
+	values, err := nodeValues(nodes)
+	if err != nil {
+		return fmt.Errorf("insert XML: %w", err)
 	}
 	if child != nil && (x.b.detached() || child.base().parent() != x.b) {
 		return fmt.Errorf("insert XML after a node: %w", ErrDetached)
