@@ -176,19 +176,19 @@ func (u *decodedUpdate) fill(in *incoming, b *block) {
 	}
 	switch b.kind {
 	case kindString:
-		it.text = frozen(b.text)
+		it.data = bytesPayload(frozen(b.text))
 	case kindAny, kindJSON, kindBinary:
-		it.text = frozen(b.value)
+		it.data = bytesPayload(frozen(b.value))
 	case kindEmbed:
 		raw, _ := b.anyValue() // checked by the decoder
-		it.text = frozen(raw)
+		it.data = bytesPayload(frozen(raw))
 	case kindFormat:
 		raw, _ := b.anyValue()
-		it.ext = &format{key: b.text, value: newAttr(raw)}
+		it.data = formatPayload(&format{key: b.text, value: newAttr(raw)})
 	case kindType:
-		it.ext = newBranch(b.typeRef, b.text)
+		it.data = branchPayload(newBranch(b.typeRef, b.text))
 	case kindDoc:
-		it.ext = newSubdoc(b.text, b.value)
+		it.data = subdocPayload(newSubdoc(b.text, b.value))
 	}
 }
 

@@ -110,7 +110,7 @@ func (m attrMap) canonical() attrMap {
 }
 
 func formatContent(key string, v *attr) content {
-	return content{kind: kindFormat, ext: &format{key, v}, length: 1}
+	return content{kind: kindFormat, data: formatPayload(&format{key, v}), length: 1}
 }
 
 func embedContent(v any) (content, error) {
@@ -118,5 +118,5 @@ func embedContent(v any) (content, error) {
 	if err != nil {
 		return content{}, err
 	}
-	return content{kind: kindEmbed, text: raw, length: 1}, nil
+	return content{kind: kindEmbed, data: bytesPayload(raw), length: 1}, nil
 }

@@ -111,7 +111,7 @@ func (b *branch) delta(at *Snapshot) Delta {
 		}
 		switch it.kind {
 		case kindString:
-			d.text = append(d.text, it.text...)
+			d.text = append(d.text, it.text()...)
 		case kindType, kindEmbed, kindDoc:
 			d.flush()
 			v, _ := it.single()

@@ -236,7 +236,7 @@ func (tx *Transaction) textDelta(b *branch) Delta {
 		case added && gone, !added && !gone && it.deleted():
 		case added && it.kind == kindString:
 			c.begin('i')
-			c.text = append(c.text, it.text...)
+			c.text = append(c.text, it.text()...)
 		case added:
 			c.flush()
 			v, _ := it.single()

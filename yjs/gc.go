@@ -25,7 +25,7 @@ func (it *item) collect() {
 	if it.kind == kindType {
 		it.branch().collectContents()
 	}
-	it.text, it.ext, it.kind = nil, nil, kindDeleted
+	it.data, it.kind = payload{}, kindDeleted
 }
 
 // collectContents turns everything in a type, however deep, into runs of

@@ -414,7 +414,7 @@ func cutsPair(b *branch, index int) bool {
 			if it.kind != kindString {
 				return false
 			}
-			_, pair := lib0.Offset(it.text, uint64(it.length), uint64(index))
+			_, pair := lib0.Offset(it.text(), uint64(it.length), uint64(index))
 			return pair
 		}
 		index -= int(it.length)

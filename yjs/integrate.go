@@ -7,7 +7,7 @@ package yjs
 func (tx *Transaction) integrate(it *item, offset uint64) {
 	s := &tx.doc.store
 	if offset > 0 {
-		it.text = it.splitContent(offset)
+		it.data = it.splitContent(offset)
 		it.id += ref(offset)
 		it.length -= uint32(offset)
 		if !it.isGC() {

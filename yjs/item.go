@@ -42,12 +42,10 @@ type item struct {
 	left, right *item
 	parent      *branch
 	sub         string // the map key, with flagSub
-	// text is the content: UTF-8 of a String; values in the any format of Any
-	// and Embed; V1 strings of JSON; the bytes of Binary. Where its capacity is
-	// larger than its length, the item owns what lies beyond.
-	text []byte
-	// ext is a *branch for Type, a *format for Format, a *subdoc for Doc.
-	ext    any
+	// data is the content: UTF-8 of a String; values in the any format of Any
+	// and Embed; V1 strings of JSON; the bytes of Binary; a *branch for Type, a
+	// *format for Format, a *subdoc for Doc.
+	data   payload
 	length uint32
 	kind   kind
 	flags  itemFlags
@@ -64,13 +62,6 @@ func (it *item) countable() bool { return it.kind != kindDeleted && it.kind != k
 
 // visible reports whether the item counts for the length of its type.
 func (it *item) visible() bool { return !it.deleted() && it.countable() }
-
-func (it *item) branch() *branch {
-	b, _ := it.ext.(*branch)
-	return b
-}
-
-func (it *item) format() *format { return it.ext.(*format) }
 
 func lastIDOf(it *item) ref {
 	if it == nil {
@@ -195,25 +186,27 @@ func (a *attr) equal(b *attr) bool {
 }
 
 // splitContent cuts the content at a unit and returns the right part.
-func (it *item) splitContent(at uint64) (right []byte) {
+func (it *item) splitContent(at uint64) payload {
+	text := it.text()
+	var left, right []byte
 	switch it.kind {
 	case kindString:
-		i, pair := lib0.Offset(it.text, uint64(it.length), at)
-		right = it.text[i:]
-		left := it.text[:i:i]
+		i, pair := lib0.Offset(text, uint64(it.length), at)
+		left, right = text[:i:i], text[i:]
 		if pair {
 			right = append([]byte(lib0.Replacement), right[4:]...)
 			left = append(left, lib0.Replacement...)
 		}
-		it.text = left
 	case kindAny, kindJSON:
-		r := lib0.NewReader(view(it.text))
+		r := lib0.NewReader(view(text))
 		skipValues(&r, it.kind, at)
 		i := r.Pos()
-		right = it.text[i:]
-		it.text = it.text[:i:i]
+		left, right = text[:i:i], text[i:]
+	default:
+		return payload{}
 	}
-	return right
+	it.data = bytesPayload(left)
+	return bytesPayload(right)
 }
 
 // mergeable reports whether the content of two items of this kind can become
@@ -225,7 +218,8 @@ func (k kind) mergeable() bool {
 // mergeWith appends the item that follows r in its client's sequence, when both
 // are what one item was split into, or might have been.
 func (it *item) mergeWith(r *item) bool {
-	if it.kind != r.kind || uint64(it.length)+uint64(r.length) > math.MaxUint32 {
+	if it.kind != r.kind || uint64(it.length)+uint64(r.length) > math.MaxUint32 ||
+		uint64(it.data.size)+uint64(r.data.size) > math.MaxUint32 {
 		return false
 	}
 	if it.kind == kindGC {
@@ -245,7 +239,9 @@ func (it *item) mergeWith(r *item) bool {
 		}
 	}
 	it.flags |= r.flags & flagKeep
-	it.text = append(it.text, r.text...)
+	if r.data.size > 0 {
+		it.data = bytesPayload(append(it.text(), r.text()...))
+	}
 	it.right = r.right
 	if it.right != nil {
 		it.right.left = it
@@ -259,12 +255,12 @@ func (it *item) mergeWith(r *item) bool {
 func (it *item) values() []any {
 	switch it.kind {
 	case kindString:
-		return []any{string(it.text)}
+		return []any{string(it.text())}
 	case kindBinary:
-		return []any{append([]byte(nil), it.text...)}
+		return []any{append([]byte(nil), it.text()...)}
 	case kindAny, kindJSON:
-		out := make([]any, 0, min(int(it.length), len(it.text)))
-		r := lib0.NewReader(view(it.text))
+		out := make([]any, 0, min(int(it.length), len(it.text())))
+		r := lib0.NewReader(view(it.text()))
 		for range it.length {
 			out = append(out, readValue(&r, it.kind))
 		}
@@ -280,14 +276,14 @@ func (it *item) values() []any {
 func (it *item) single() (any, bool) {
 	switch it.kind {
 	case kindBinary:
-		return append([]byte(nil), it.text...), true
+		return append([]byte(nil), it.text()...), true
 	case kindEmbed:
-		r := lib0.NewReader(string(it.text))
+		r := lib0.NewReader(string(it.text()))
 		return r.ReadAny(), true
 	case kindType:
 		return it.branch().handle(), true
 	case kindDoc:
-		return it.ext.(*subdoc).doc, true
+		return it.subdoc().doc, true
 	}
 	return nil, false
 }
@@ -296,16 +292,16 @@ func (it *item) single() (any, bool) {
 func (it *item) valueAt(at uint64) any {
 	switch it.kind {
 	case kindAny, kindJSON:
-		r := lib0.NewReader(view(it.text))
+		r := lib0.NewReader(view(it.text()))
 		skipValues(&r, it.kind, at)
 		return readValue(&r, it.kind)
 	case kindString:
-		i, pair := lib0.Offset(it.text, uint64(it.length), at)
-		if pair || it.text[i] >= 0xf0 {
+		i, pair := lib0.Offset(it.text(), uint64(it.length), at)
+		if pair || it.text()[i] >= 0xf0 {
 			return lib0.Replacement
 		}
-		j, _ := lib0.Offset(it.text, uint64(it.length), at+1)
-		return string(it.text[i:j])
+		j, _ := lib0.Offset(it.text(), uint64(it.length), at+1)
+		return string(it.text()[i:j])
 	}
 	v, _ := it.single()
 	return v

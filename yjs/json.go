@@ -75,7 +75,7 @@ func (b *branch) appendListJSON(dst []byte) []byte {
 			continue
 		}
 		if it.kind == kindString {
-			eachUnit(it.text, func(s string) bool {
+			eachUnit(it.text(), func(s string) bool {
 				if !first {
 					dst = append(dst, ',')
 				}
@@ -86,7 +86,7 @@ func (b *branch) appendListJSON(dst []byte) []byte {
 			continue
 		}
 		if it.kind == kindAny {
-			r := lib0.NewReader(view(it.text))
+			r := lib0.NewReader(view(it.text()))
 			for range it.length {
 				if !first {
 					dst = append(dst, ',')

@@ -8,23 +8,24 @@ import (
 
 // content is what a new item is made of.
 type content struct {
-	text   []byte
-	ext    any
+	data   payload
 	length uint32
 	kind   kind
 }
 
 func stringContent(s string) content {
-	return content{kind: kindString, text: frozen(s), length: uint32(lib0.Units(s))}
+	return content{kind: kindString, data: bytesPayload(frozen(s)), length: uint32(lib0.Units(s))}
 }
 
-func typeContent(b *branch) content { return content{kind: kindType, ext: b, length: 1} }
+func typeContent(b *branch) content {
+	return content{kind: kindType, data: branchPayload(b), length: 1}
+}
 
 // makeContent turns a value into content. Shared types have been claimed.
 func makeContent(v any) (content, error) {
 	switch v := v.(type) {
 	case []byte:
-		return content{kind: kindBinary, text: append([]byte(nil), v...), length: 1}, nil
+		return content{kind: kindBinary, data: bytesPayload(append([]byte(nil), v...)), length: 1}, nil
 	case Type:
 		return typeContent(v.base()), nil
 	case *Doc:
@@ -32,13 +33,13 @@ func makeContent(v any) (content, error) {
 		if err != nil {
 			return content{}, err
 		}
-		return content{kind: kindDoc, ext: sub, length: 1}, nil
+		return content{kind: kindDoc, data: subdocPayload(sub), length: 1}, nil
 	}
 	raw, err := lib0.AppendAny(nil, v)
 	if err != nil {
 		return content{}, err
 	}
-	return content{kind: kindAny, text: raw, length: 1}, nil
+	return content{kind: kindAny, data: bytesPayload(raw), length: 1}, nil
 }
 
 // makeContents turns values into content, plain ones that follow each other
@@ -51,7 +52,7 @@ func makeContents(values []any) ([]content, error) {
 			return nil, err
 		}
 		if n := len(out); c.kind == kindAny && n > 0 && out[n-1].kind == kindAny {
-			out[n-1].text = append(out[n-1].text, c.text...)
+			out[n-1].data = bytesPayload(append(out[n-1].data.bytes(), c.data.bytes()...))
 			out[n-1].length++
 			continue
 		}
@@ -212,7 +213,7 @@ func (b *branch) each(f func(any) bool) {
 			continue
 		}
 		if it.kind == kindString {
-			if !eachUnit(it.text, func(s string) bool { return f(s) }) {
+			if !eachUnit(it.text(), func(s string) bool { return f(s) }) {
 				return
 			}
 			continue

@@ -160,7 +160,7 @@ loop:
 		for i := range newlines {
 			newlines[i] = '\n'
 		}
-		p.put(tx, b, content{kind: kindString, text: newlines, length: uint32(n)})
+		p.put(tx, b, content{kind: kindString, data: bytesPayload(newlines), length: uint32(n)})
 	}
 	p.closeFormats(tx, b, restore)
 }

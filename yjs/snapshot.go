@@ -191,7 +191,7 @@ func (t Text) DeltaBetween(from, to *Snapshot) Delta {
 						d.attrs.set("ychange", want)
 					}
 				}
-				d.text = append(d.text, it.text...)
+				d.text = append(d.text, it.text()...)
 			case kindType, kindEmbed, kindDoc:
 				d.flush()
 				v, _ := it.single()

@@ -90,9 +90,9 @@ func (d *Doc) block(it *item, b *block) {
 func (it *item) content(b *block) {
 	switch it.kind {
 	case kindString:
-		b.text = view(it.text)
+		b.text = view(it.text())
 	case kindAny, kindJSON, kindBinary, kindEmbed:
-		b.value = view(it.text)
+		b.value = view(it.text())
 	case kindFormat:
 		f := it.format()
 		b.text, b.value = f.key, f.value.bytes()
@@ -101,7 +101,7 @@ func (it *item) content(b *block) {
 		b.typeRef = t.kind
 		b.text = t.name
 	case kindDoc:
-		sub := it.ext.(*subdoc)
+		sub := it.subdoc()
 		b.text, b.value = sub.doc.GUID(), sub.options
 	}
 }

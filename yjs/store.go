@@ -198,7 +198,7 @@ func (tx *Transaction) split(it *item, n uint64) *item {
 		sub:         it.sub,
 		kind:        it.kind,
 		flags:       it.flags & (flagDeleted | flagKeep | flagSub),
-		text:        it.splitContent(n),
+		data:        it.splitContent(n),
 		length:      it.length - uint32(n),
 	}
 	if redone, ok := tx.doc.store.redoneOf(it); ok {

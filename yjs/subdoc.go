@@ -108,7 +108,7 @@ func newSubdoc(guid, options string) *subdoc {
 }
 
 func (tx *Transaction) subdocInserted(it *item) {
-	d := it.ext.(*subdoc).doc
+	d := it.subdoc().doc
 	s := d.subState()
 	s.item, s.parent = it, tx.doc
 	tx.subdocsAdded = append(tx.subdocsAdded, d)
@@ -183,8 +183,8 @@ func (d *Doc) Destroy() {
 }
 
 func (d *Doc) replaceWithin(parent *Doc, it *item) {
-	c, ok := it.ext.(*subdoc)
-	if !ok || it.deleted() {
+	c := it.subdoc()
+	if c == nil || it.deleted() {
 		return
 	}
 	fresh := newSubdoc(d.GUID(), c.options)

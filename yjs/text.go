@@ -41,14 +41,14 @@ func (t Text) String() string {
 	n := 0
 	for it := t.b.start; it != nil; it = it.right {
 		if it.kind == kindString && !it.deleted() {
-			n += len(it.text)
+			n += len(it.text())
 		}
 	}
 	var s strings.Builder
 	s.Grow(n)
 	for it := t.b.start; it != nil; it = it.right {
 		if it.kind == kindString && !it.deleted() {
-			s.Write(it.text)
+			s.Write(it.text())
 		}
 	}
 	return s.String()

@@ -203,8 +203,7 @@ func (tx *Transaction) insert(left, right *item, parent *branch, c content) *ite
 		left:        left,
 		right:       right,
 		parent:      parent,
-		text:        c.text,
-		ext:         c.ext,
+		data:        c.data,
 		length:      c.length,
 		kind:        c.kind,
 	}
@@ -222,8 +221,7 @@ func (tx *Transaction) insertKey(left *item, parent *branch, key string, c conte
 		left:        left,
 		parent:      parent,
 		sub:         key,
-		text:        c.text,
-		ext:         c.ext,
+		data:        c.data,
 		length:      c.length,
 		kind:        c.kind,
 		flags:       flagSub,
@@ -251,7 +249,7 @@ func (tx *Transaction) deleteOne(it *item) {
 	tx.deleted.Add(tx.doc.store.clients[it.id.client()].client, it.clock(), uint64(it.length))
 	tx.touch(it.parent, it)
 	if it.kind == kindDoc {
-		tx.subdocDeleted(it.ext.(*subdoc).doc)
+		tx.subdocDeleted(it.subdoc().doc)
 	}
 }
 

@@ -369,16 +369,17 @@ func (r *redoing) redo(it *item) *item {
 }
 
 func (it *item) copyContent(from *item) {
-	it.text = from.text[:len(from.text):len(from.text)]
-	switch ext := from.ext.(type) {
-	case *branch:
-		b := newBranch(ext.kind, ext.name)
+	switch it.kind {
+	case kindType:
+		b := newBranch(from.branch().kind, from.branch().name)
 		b.held = true
-		it.ext = b
-	case *subdoc:
-		it.ext = newSubdoc(ext.doc.GUID(), ext.options)
+		it.data = branchPayload(b)
+	case kindDoc:
+		sub := from.subdoc()
+		it.data = subdocPayload(newSubdoc(sub.doc.GUID(), sub.options))
 	default:
-		it.ext = ext
+		it.data = from.data
+		it.data.room = it.data.size // from may grow
 	}
 }
 
