@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
@@ -150,15 +149,19 @@ func (c *committer) turn(m *mutation) {
 		return
 	}
 	s := c.db.states.beginAttempt()
+	// Not the executor: when it hangs, the state is free all the same, since the
+	// Tx that reads it is dead.
+	defer c.db.states.endAttempt(s)
 	tx := c.db.newTx(s, c.m.Overlay(), true, transactionTime(c.db.o.Clock.Now()))
 	t := turn{m: m, tx: tx, done: make(chan turnDone, 1)}
+	late := make(chan struct{})
+	stop := c.db.o.Clock.AfterFunc(c.db.o.FunctionTimeMax, func() { close(late) })
+	defer stop()
 	c.turns <- t
-	limit := time.NewTimer(c.db.o.FunctionTimeMax)
-	defer limit.Stop()
 	var d turnDone
 	select {
 	case d = <-t.done:
-	case <-limit.C:
+	case <-late:
 		// The goroutine cannot be stopped. Its Tx fails from here on, so that it
 		// can touch nothing, and another one takes the next turns.
 		tx.end(ErrTimeout)
@@ -183,7 +186,6 @@ func (c *committer) turn(m *mutation) {
 func (c *committer) executeTurns() {
 	for t := range c.turns {
 		result, replay, err := c.db.execute(t.m, t.tx)
-		c.db.states.endAttempt(t.tx.state)
 		t.done <- turnDone{result, replay, err}
 	}
 }
