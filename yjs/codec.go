@@ -1,6 +1,9 @@
 package yjs
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Codec works on encoded updates without building a document. The zero Codec
 // is V1 with the default limits; the functions of this package with the same
@@ -109,7 +112,7 @@ func (c Codec) StateVector(update []byte) (StateVector, error) {
 			break
 		}
 	}
-	if _, _, err := d.finish(&DeleteSet{}); err != nil {
+	if _, err := d.pass(&DeleteSet{}); err != nil {
 		return nil, fmt.Errorf("state vector of update: %w", err)
 	}
 	return sv, nil
@@ -124,12 +127,9 @@ func (c Codec) Diff(update []byte, sv StateVector) ([]byte, error) {
 	e := newEncoder(c.version(), 0)
 	e.diff(&d, sv)
 	var deleted DeleteSet
-	raw, canonical, err := d.finish(&deleted)
+	raw, err := d.pass(&deleted)
 	if err != nil {
 		return nil, fmt.Errorf("diff update: %w", err)
-	}
-	if !canonical || d.cols != nil {
-		raw = ""
 	}
 	return e.finishRaw(raw, &deleted)
 }
@@ -156,6 +156,9 @@ func (e *encoder) diff(d *decoder, sv StateVector) {
 			case writing:
 				e.write(&b, 0)
 			case b.kind != kindSkip && b.end() > known:
+				if e.cols == nil {
+					e.cur = slices.Grow(e.cur, len(d.rest.Since(from))+d.rest.Len())
+				}
 				e.write(&b, max(known, b.clock)-b.clock)
 				writing = true
 			}

@@ -68,7 +68,7 @@ func joined(t testing.TB, d *Doc) []byte {
 // the same document, to the byte but for how far neighbours are joined, with
 // nothing pending.
 func TestConvergence(t *testing.T) {
-	for seed := range uint64(histories(t, 300)) {
+	for seed := range uint64(histories(t, 150)) {
 		_, r, err := generate(seed, 1+int(seed%4), 30+int(seed%50), func(g *generator) {
 			g.formats = seed%3 != 0
 			g.deliver = seed%7 == 0
@@ -127,7 +127,7 @@ func TestConvergence(t *testing.T) {
 // that has collected its garbage, in every order: nothing of the history may
 // be lost.
 func TestMergeKeepsContent(t *testing.T) {
-	for seed := range uint64(histories(t, 200)) {
+	for seed := range uint64(histories(t, 100)) {
 		_, r, err := generate(seed, 2, 40, func(g *generator) { g.undo, g.whole = false, true })
 		must(t, err)
 		state := r.docs[0].EncodeState(nil)

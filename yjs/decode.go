@@ -412,6 +412,24 @@ func (d *decoder) finish(s *DeleteSet) (raw string, canonical bool, err error) {
 	return raw, canonical, d.err
 }
 
+// pass is finish for those who only copy the delete set: raw is empty when it
+// has to be written anew from s.
+func (d *decoder) pass(s *DeleteSet) (raw string, err error) {
+	if d.cols == nil && d.check() {
+		r := d.rest
+		start := r.Pos()
+		if passCanonical(&r) && r.Len() == 0 {
+			d.rest = r
+			return r.Since(start), nil
+		}
+	}
+	raw, canonical, err := d.finish(s)
+	if !canonical || d.cols != nil {
+		raw = ""
+	}
+	return raw, err
+}
+
 func (d *decoder) readInfo() uint8 {
 	if d.cols == nil {
 		return d.rest.Byte()

@@ -280,6 +280,30 @@ func readDeleteSet(r *lib0.Reader, v Version, s *DeleteSet) (canonical bool) {
 	return canonical
 }
 
+// passCanonical passes a V1 set without keeping it. It reports whether the set
+// is in the form appendTo writes; where it is not, the reader may have stopped
+// anywhere.
+func passCanonical(r *lib0.Reader) bool {
+	n := r.Uint()
+	prev := uint64(lib0.MaxUint + 1)
+	for ; n > 0; n-- {
+		client, count := r.Uint(), r.Uint()
+		if client >= prev || count == 0 || count > uint64(r.Len()/2) {
+			return false
+		}
+		prev = client
+		end := uint64(0)
+		for i := range count {
+			clock, length := r.Uint(), r.Uint()
+			if length == 0 || length > lib0.MaxUint || clock > lib0.MaxUint-length || i > 0 && clock <= end {
+				return false
+			}
+			end = clock + length
+		}
+	}
+	return r.Err() == nil
+}
+
 func readRanges(r *lib0.Reader, v Version, e *clientRanges, count uint64) (sorted bool) {
 	sorted = len(e.ranges) == 0
 	at := uint64(0)

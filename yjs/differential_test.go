@@ -116,7 +116,7 @@ func TestHistoryFixtures(t *testing.T) {
 func TestDifferentialHistories(t *testing.T) {
 	o := startOracle(t)
 	known := 0
-	for seed := range uint64(histories(t, 250)) {
+	for seed := range uint64(histories(t, 120)) {
 		s, r, err := generate(seed, 1+int(seed%4), 20+int(seed%60), func(g *generator) {
 			g.s.GC = seed%2 == 0
 			g.formats = seed%3 != 0
@@ -250,7 +250,7 @@ func compareApplied(t *testing.T, o *oracle, seed uint64, updates [][]byte, rnd 
 func TestDifferentialEvents(t *testing.T) {
 	o := startOracle(t)
 	total := 0
-	for seed := range uint64(histories(t, 80)) {
+	for seed := range uint64(histories(t, 40)) {
 		s, r, err := generate(seed, 1+int(seed%3), 20+int(seed%40), func(g *generator) {
 			g.s.Events = true
 			g.s.GC = seed%2 == 0

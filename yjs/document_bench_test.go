@@ -112,6 +112,10 @@ func BenchmarkSmallDocuments(b *testing.B) {
 		runtime.ReadMemStats(&after)
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "heap-bytes/doc")
 	})
+	for i, u := range updates {
+		docs[i] = NewDoc(nil)
+		must(b, docs[i].Apply(u, nil))
+	}
 	b.Run("JSON10000", func(b *testing.B) {
 		b.ReportAllocs()
 		var buf []byte

@@ -2,7 +2,6 @@ package yjs
 
 import (
 	"encoding/binary"
-	"math/bits"
 
 	"github.com/halcyon-db/halcyon/yjs/internal/lib0"
 )
@@ -93,19 +92,13 @@ func skimID(s []byte, at int, mask, own uint64, ownLen int, clock, clockMax uint
 }
 
 // shortUint reads an integer of at most 7 bytes; the position is -1 for a
-// longer one. There must be 8 bytes to read. It does not branch on the length:
-// lengths are mixed, and guessing them wrong takes longer than the rest.
+// longer one. There must be 8 bytes to read.
 func shortUint(s []byte, at int) (v uint64, next int) {
-	w := binary.LittleEndian.Uint64(s[at:])
-	last := uint(bits.TrailingZeros64(^w & nonASCII))
-	if last > 55 {
+	v, n := lib0.ShortUint(binary.LittleEndian.Uint64(s[at:]))
+	if n == 0 {
 		return 0, -1
 	}
-	w &= 1<<last - 1 // the top bit of the last byte is zero
-	w = w&0x007f007f007f007f | w&0x7f007f007f007f00>>1
-	w = w&0x00003fff00003fff | w&0x3fff00003fff0000>>2
-	w = w&0x000000000fffffff | w&0x0fffffff00000000>>4
-	return w, at + int(last>>3) + 1
+	return v, at + n
 }
 
 const nonASCII = 0x8080808080808080

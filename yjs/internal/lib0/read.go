@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -94,8 +95,31 @@ func (r *Reader) Uint() uint64 {
 	return r.uintSlow()
 }
 
+// ShortUint reads an integer of at most 7 bytes from the 8 bytes of w, least
+// significant first; n is 0 for a longer one. It does not branch on the length:
+// lengths are mixed, and guessing them wrong takes longer than all of the rest.
+func ShortUint(w uint64) (v uint64, n int) {
+	last := uint(bits.TrailingZeros64(^w & 0x8080808080808080))
+	if last > 55 {
+		return 0, 0
+	}
+	w &= 1<<last - 1 // the top bit of the last byte is zero
+	w = w&0x007f007f007f007f | w&0x7f007f007f007f00>>1
+	w = w&0x00003fff00003fff | w&0x3fff00003fff0000>>2
+	w = w&0x000000000fffffff | w&0x0fffffff00000000>>4
+	return w, int(last>>3) + 1
+}
+
 func (r *Reader) uintSlow() uint64 {
 	s := r.s
+	if len(s)-r.pos >= 8 {
+		w := uint64(s[r.pos]) | uint64(s[r.pos+1])<<8 | uint64(s[r.pos+2])<<16 | uint64(s[r.pos+3])<<24 |
+			uint64(s[r.pos+4])<<32 | uint64(s[r.pos+5])<<40 | uint64(s[r.pos+6])<<48 | uint64(s[r.pos+7])<<56
+		if v, n := ShortUint(w); n > 0 {
+			r.pos += n
+			return v
+		}
+	}
 	var v uint64
 	for i, shift := r.pos, uint(0); i < len(s); i, shift = i+1, shift+7 {
 		b := s[i]
