@@ -156,6 +156,17 @@ func (b *browser) await(want shown) {
 	})
 }
 
+// hideFromTracker makes the pages that are opened from now on no visits: the
+// tracker believes that it runs already.
+func (b *browser) hideFromTracker() {
+	b.t.Helper()
+	act(b, "turn the tracker off", func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
+		_, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument,
+			page.AddScriptToEvaluateOnNewDocumentParams{Source: `window.halcyonTracker = true`})
+		return chromedp.Void{}, err
+	})
+}
+
 // screenshot keeps a picture of the page.
 func (b *browser) screenshot(name string) {
 	b.t.Helper()
@@ -204,14 +215,14 @@ type activeChange struct {
 	Active string
 }
 
-// beatTime gives when the first and the last of the calls that the tracker of
-// the page has made so far began and ended; End is 0 until all have ended. They
-// were made by one visit, so the beat was between.
+// beatTime gives when the heartbeat of the page's tracker was sent and when its
+// answer came; End is 0 until it has. A visit makes two calls, of which the
+// heartbeat is the second.
 const beatTime = `(() => {
 	const calls = performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/api/mutation"));
 	if (calls.length < 2 || calls.some((e) => e.responseEnd === 0)) return {Begin: 0, End: 0};
-	const at = (times) => performance.timeOrigin + times;
-	return {Begin: at(Math.min(...calls.map((e) => e.startTime))), End: at(Math.max(...calls.map((e) => e.responseEnd)))};
+	const beat = calls.sort((x, y) => x.startTime - y.startTime)[1];
+	return {Begin: performance.timeOrigin + beat.startTime, End: performance.timeOrigin + beat.responseEnd};
 })()`
 
 type span struct{ Begin, End float64 }
@@ -308,12 +319,7 @@ func leaveAtTheTimeout(t *testing.T, p program, timeout time.Duration) {
 	chromium(t)
 	s := serve(t, p)
 	watcher := openBrowser(t, "watcher")
-	// The watcher is no visitor: its tracker believes that it runs already.
-	const noTracker = `window.halcyonTracker = true`
-	act(watcher, "turn the tracker off", func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: noTracker})
-		return chromedp.Void{}, err
-	})
+	watcher.hideFromTracker()
 	watcher.visit(s.url() + "/stats")
 	watcher.await(shown{Link: "Live", Active: "0", Where: []string{}, Views: "0", Visitors: "0", Top: []string{}})
 	evaluate[bool](watcher, recordActive)
@@ -357,6 +363,9 @@ func leaveAtTheTimeout(t *testing.T, p program, timeout time.Duration) {
 	t.Logf("gone between %.0f and %.0f ms after %v", earliest, latest, timeout)
 	if latest < 0 || earliest > 1000 {
 		t.Errorf("gone between %.0f and %.0f ms after the mark, want within a second of it", earliest, latest)
+	}
+	if calls := evaluate[int](watcher, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/api/mutation")).length`); calls != 0 {
+		t.Errorf("the watcher wrote %d times", calls)
 	}
 	watcher.screenshot("gone")
 }
