@@ -182,3 +182,72 @@ func TestTraces(t *testing.T) {
 		})
 	}
 }
+
+// TestConcurrentTraces replays sessions of several people typing at the same
+// time. Everybody must end with the same text, in whatever way the changes
+// arrive.
+func TestConcurrentTraces(t *testing.T) {
+	for _, name := range []string{"friendsforever", "clownschool"} {
+		t.Run(name, func(t *testing.T) {
+			var tr struct {
+				EndContent string
+				NumAgents  int
+				Txns       []struct {
+					Parents []int
+					Agent   int
+					Patches [][]any
+				}
+			}
+			must(t, json.Unmarshal(readData(t, "editing-traces/"+name+".concurrent.json.gz"), &tr))
+			docs := make([]*Doc, tr.NumAgents)
+			have := make([]map[int]bool, tr.NumAgents)
+			for i := range docs {
+				docs[i], have[i] = NewDoc(&Options{ClientID: uint64(i) + 1}), map[int]bool{}
+			}
+			updates := make([][]byte, len(tr.Txns))
+			var bring func(agent, txn int)
+			bring = func(agent, txn int) {
+				if have[agent][txn] {
+					return
+				}
+				have[agent][txn] = true
+				for _, p := range tr.Txns[txn].Parents {
+					bring(agent, p)
+				}
+				must(t, docs[agent].Apply(updates[txn], nil))
+			}
+			for i, txn := range tr.Txns {
+				d := docs[txn.Agent]
+				for _, p := range txn.Parents {
+					bring(txn.Agent, p)
+				}
+				have[txn.Agent][i] = true
+				cancel := d.OnUpdate(func(u Update) { updates[i] = u.Bytes })
+				must(t, d.Transact(nil, func(*Transaction) error {
+					for _, p := range txn.Patches {
+						pos, del := int(p[0].(float64)), int(p[1].(float64))
+						must(t, d.Text("text").Delete(pos, del))
+						must(t, d.Text("text").Insert(pos, p[2].(string), nil))
+					}
+					return nil
+				}))
+				cancel()
+			}
+			merged, err := CompactUpdates(updates...)
+			must(t, err)
+			all := load(t, V1, merged)
+			for agent, d := range docs {
+				for i := range tr.Txns {
+					bring(agent, i)
+				}
+				if d.Text("text").String() != all.Text("text").String() || d.Pending() != nil {
+					t.Errorf("agent %d has another text", agent)
+				}
+			}
+			if got := all.Text("text").Len(); got != UTF16Len(tr.EndContent) {
+				t.Errorf("%d characters, want %d", got, UTF16Len(tr.EndContent))
+			}
+			checkRoundTrip(t, all)
+		})
+	}
+}

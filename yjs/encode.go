@@ -42,7 +42,7 @@ func (e *encoder) init(v Version, size int) {
 	if v == V2 {
 		e.cols = &encodeColumns{}
 	} else if size > 0 {
-		e.done = make([]byte, 0, size)
+		e.cur = make([]byte, 0, size)
 	}
 }
 
@@ -194,21 +194,12 @@ func (e *encoder) finishRaw(raw string, deleted *DeleteSet) ([]byte, error) {
 	if e.err != nil {
 		return nil, e.err
 	}
+	if e.cols == nil {
+		return e.finishV1(raw, deleted), nil
+	}
 	e.flush()
 	var head [10]byte
 	count := lib0.AppendUint(head[:0], e.blocks)
-	if e.cols == nil {
-		size := len(count) + len(e.done) + len(raw)
-		if raw == "" {
-			size += 8 + 8*len(deleted.clients)
-		}
-		out := append(make([]byte, 0, size), count...)
-		out = append(out, e.done...)
-		if raw != "" {
-			return append(out, raw...), nil
-		}
-		return deleted.appendTo(out, V1), nil
-	}
 	c := e.cols
 	out := make([]byte, 0, len(e.done)+256)
 	out = append(out, 0)
@@ -219,6 +210,32 @@ func (e *encoder) finishRaw(raw string, deleted *DeleteSet) ([]byte, error) {
 	out = append(out, count...)
 	out = append(out, e.done...)
 	return deleted.appendTo(out, V2), nil
+}
+
+func (e *encoder) finishV1(raw string, deleted *DeleteSet) []byte {
+	size := 40 + len(e.done) + len(e.cur) + len(raw)
+	if raw == "" {
+		for i := range deleted.clients {
+			size += 16 + 6*len(deleted.clients[i].ranges)
+		}
+	}
+	blocks := e.blocks
+	if e.written > 0 {
+		blocks++
+	}
+	out := lib0.AppendUint(make([]byte, 0, size), blocks)
+	out = append(out, e.done...)
+	if e.written > 0 {
+		// The last block goes straight into the result.
+		out = lib0.AppendUint(out, e.written)
+		out = lib0.AppendUint(out, e.client)
+		out = lib0.AppendUint(out, e.start)
+		out = append(out, e.cur...)
+	}
+	if raw != "" {
+		return append(out, raw...)
+	}
+	return deleted.appendTo(out, V1)
 }
 
 func (e *encoder) writeInfo(info uint8) {
