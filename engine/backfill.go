@@ -19,6 +19,9 @@ const backfillRows = 5000
 // nothing else writes. Until its catalog entry says ready, a restart begins
 // again under another number.
 func (db *DB) backfill(b building) error {
+	if b.ranked {
+		return db.backfillRanking(b)
+	}
 	tree := aggregate.Tree{}
 	if b.agg != nil {
 		tree = b.agg.empty()

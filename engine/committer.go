@@ -298,6 +298,11 @@ func (db *DB) applyAggregates(b *store.Batch, base *state, g *commit.Group) ([]a
 			trees = append([]aggregate.Tree(nil), trees...)
 		}
 		trees[a.slot] = t
+		if a.ranking != nil {
+			if trees[a.ranking.slot], err = db.applyRanking(b, base, a, g, changes); err != nil {
+				return nil, fmt.Errorf("ranking of aggregate %s of %s: %w", a.Name, a.table.Name, err)
+			}
+		}
 	}
 	return trees, nil
 }

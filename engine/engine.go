@@ -133,23 +133,36 @@ func readClock(s *store.Snapshot) (uint64, error) {
 }
 
 func (db *DB) readTrees(s *store.Snapshot) ([]aggregate.Tree, error) {
-	trees := make([]aggregate.Tree, len(db.catalog.aggregates))
-	for i, a := range db.catalog.aggregates {
-		b, ok, err := s.Get(keys.AppendBlock(nil, a.id, 0))
-		if err != nil {
-			return nil, err
+	trees := make([]aggregate.Tree, db.catalog.slots)
+	for _, a := range db.catalog.aggregates {
+		var err error
+		if trees[a.slot], err = readTree(s, a.empty()); err == nil && a.ranking != nil {
+			trees[a.ranking.slot], err = readTree(s, a.ranking.empty())
 		}
-		trees[i] = a.empty()
-		if ok {
-			if trees[i], err = aggregate.DecodeTree(b); err != nil {
-				return nil, fmt.Errorf("%w: aggregate %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err)
-			}
-			if trees[i].Weighted != a.empty().Weighted {
-				return nil, fmt.Errorf("%w: aggregate %s of %s was built with another sum", ErrCorrupt, a.Name, a.table.Name)
-			}
+		if err != nil {
+			return nil, fmt.Errorf("aggregate %s of %s: %w", a.Name, a.table.Name, err)
 		}
 	}
 	return trees, nil
+}
+
+// readTree returns the stored tree of an aggregate, or the empty one.
+func readTree(s *store.Snapshot, empty aggregate.Tree) (aggregate.Tree, error) {
+	b, ok, err := s.Get(keys.AppendBlock(nil, empty.Agg, 0))
+	if err != nil || !ok {
+		return empty, err
+	}
+	t, err := aggregate.DecodeTree(b)
+	switch {
+	case errors.Is(err, aggregate.ErrNewerFormat):
+		return empty, fmt.Errorf("%w: %w", ErrNewerFormat, err)
+	case err != nil:
+		return empty, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if t.Agg != empty.Agg || t.Weighted != empty.Weighted {
+		return empty, fmt.Errorf("%w: root record of aggregate %d, weighted %v, in the place of that of %d", ErrCorrupt, t.Agg, t.Weighted, empty.Agg)
+	}
+	return t, nil
 }
 
 // Close waits for running calls, commits what they submitted, ends live

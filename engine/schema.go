@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
@@ -43,6 +44,10 @@ type AggregateDef struct {
 	// least and the greatest are known, as Tx.Total returns them. A document in
 	// which it is missing or not a number is counted and has no part in these.
 	Sum string
+	// Ranked keeps the groups in the order of their counts too, so that Tx.Top and
+	// Tx.CountGroups cost nothing that grows with the number of groups. Each
+	// commit pays for it with one more small write a group that it changes.
+	Ranked bool
 }
 
 // The names and limits of indexes.
@@ -80,6 +85,8 @@ type Aggregate struct {
 	groups int // how many of fields are the group
 	fields []string
 	sum    string // the summed field, or empty
+	// ranking is set when the groups are kept in the order of their counts.
+	ranking *ranking
 }
 
 // empty returns the aggregate's tree with no entries.
@@ -148,6 +155,9 @@ func (s Schema) check() error {
 			if err := checkFields(names, a.Name, slices.Concat(a.GroupBy, a.OrderBy)); err != nil {
 				return fmt.Errorf("schema: table %s: %w", t.Name, err)
 			}
+			if a.Ranked && len(a.GroupBy) == 0 {
+				return fmt.Errorf("schema: table %s: %s is ranked and has no groups", t.Name, a.Name)
+			}
 			if a.Sum != "" && a.Sum[0] == '_' {
 				return fmt.Errorf("schema: table %s: %s: field %q is reserved", t.Name, a.Name, a.Sum)
 			}
@@ -157,8 +167,8 @@ func (s Schema) check() error {
 }
 
 func checkFields(names map[string]bool, name string, fields []string) error {
-	if name == "" || names[name] {
-		return fmt.Errorf("index or aggregate name %q is empty, reserved or used twice", name)
+	if name == "" || names[name] || strings.Contains(name, "\x00") {
+		return fmt.Errorf("index or aggregate name %q is empty, reserved, used twice or has a zero byte", name)
 	}
 	names[name] = true
 	if len(fields) > fieldsMax {
@@ -176,7 +186,8 @@ func checkFields(names map[string]bool, name string, fields []string) error {
 type catalog struct {
 	tables     map[string]*Table
 	byNumber   map[uint32]*Table
-	aggregates []*Aggregate // by slot
+	aggregates []*Aggregate
+	slots      int // trees in a state
 }
 
 // part is a stored index or aggregate: its number, whether its entries are
@@ -223,6 +234,8 @@ type building struct {
 	table *Table
 	index *Index
 	agg   *Aggregate
+	// ranked says that it is the ranking of agg, which is complete by then.
+	ranked bool
 }
 
 const (
@@ -231,6 +244,8 @@ const (
 	metaIndex = "index/"
 	metaAgg   = "aggregate/"
 	metaClock = "clock"
+
+	metaRanking = "\x00ranking" // after the name of an aggregate
 )
 
 func metaKey(name string) []byte { return keys.AppendMeta(nil, name) }
@@ -324,16 +339,29 @@ func (l *loader) table(def TableDef) error {
 		t.indexes = append(t.indexes, ix)
 	}
 	for _, d := range def.Aggregates {
-		a := &Aggregate{Name: d.Name, table: t, groups: len(d.GroupBy), fields: slices.Concat(d.GroupBy, d.OrderBy), sum: d.Sum, slot: len(l.catalog.aggregates)}
-		id, err := l.part(metaAgg+t.Name+"\x00"+d.Name, definition(a.groups, a.fields, a.sum), building{table: t, agg: a})
+		a := &Aggregate{Name: d.Name, table: t, groups: len(d.GroupBy), fields: slices.Concat(d.GroupBy, d.OrderBy), sum: d.Sum, slot: l.slot()}
+		name := metaAgg + t.Name + "\x00" + d.Name
+		id, err := l.part(name, definition(a.groups, a.fields, a.sum), building{table: t, agg: a})
 		if err != nil {
 			return err
 		}
 		a.id = id
+		if d.Ranked {
+			a.ranking = &ranking{slot: l.slot()}
+			if a.ranking.id, err = l.part(name+metaRanking, definition(a.groups, d.GroupBy, ""), building{table: t, agg: a, ranked: true}); err != nil {
+				return err
+			}
+		}
 		t.aggregates = append(t.aggregates, a)
 		l.catalog.aggregates = append(l.catalog.aggregates, a)
 	}
 	return nil
+}
+
+// slot returns the place of the next tree in a state.
+func (l *loader) slot() int {
+	l.catalog.slots++
+	return l.catalog.slots - 1
 }
 
 // definition is what has to be equal for stored entries to be usable.

@@ -1,0 +1,371 @@
+package engine
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
+	"github.com/halcyon-db/halcyon/engine/internal/commit"
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/store"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// ranking is the second tree of a ranked aggregate: its groups by count, the
+// largest first. An entry is the complement of the count (8 bytes, big endian)
+// and the group's values as they are in the entries of the aggregate.
+//
+// It follows from the aggregate, and a transaction does not know the count its
+// group will have when the commits beside it are done. So the committer makes its
+// changes for a whole group of commits, and marks their keys as touched: a query
+// that read the top of the ranking runs again when something there changes, and
+// not at every commit. Mutations are validated by the aggregate's own entries.
+type ranking struct {
+	id   uint32
+	slot int // its place in a state's trees
+}
+
+func (r *ranking) empty() aggregate.Tree { return aggregate.Tree{Agg: r.id} }
+
+// rankKey returns the ranking's entry for a group with a count.
+func rankKey(count int64, group []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(group)), ^uint64(count)), group...)
+}
+
+// sizeKey returns the key that is touched when the number of groups changes. No
+// group has a count of 0, so it is after all entries.
+func (r *ranking) sizeKey() []byte {
+	return append(keys.AppendEntry(nil, r.id), rankKey(0, nil)...)
+}
+
+// rank is an entry of a ranking.
+type rank struct {
+	count int64
+	group []byte
+}
+
+func decodeRank(entry []byte) (rank, error) {
+	if len(entry) < 8 {
+		return rank{}, fmt.Errorf("%w: entry %x of a ranking", ErrCorrupt, entry)
+	}
+	return rank{int64(^binary.BigEndian.Uint64(entry)), entry[8:]}, nil
+}
+
+// compare orders ranks as their entries are.
+func (r rank) compare(o rank) int {
+	return cmp.Or(cmp.Compare(o.count, r.count), bytes.Compare(r.group, o.group))
+}
+
+// groupOf returns the part of an entry that names its group.
+func (a *Aggregate) groupOf(entry []byte) ([]byte, error) {
+	rest := entry
+	for range a.groups {
+		var err error
+		if _, rest, err = value.DecodeOrdered(rest); err != nil {
+			return nil, fmt.Errorf("%w: aggregate %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err)
+		}
+	}
+	return entry[:len(entry)-len(rest)], nil
+}
+
+// regrouped is how the count of a group changes.
+type regrouped struct {
+	group    []byte
+	was, now int64
+}
+
+// regroup finds the groups whose counts changes make different. Entries are
+// without their prefix, in order; delta returns entry i. tree is from before.
+func (a *Aggregate) regroup(tree aggregate.Tree, r *aggregate.Reader, n int, entry func(i int) (key []byte, delta int8)) ([]regrouped, error) {
+	var out []regrouped
+	for i := 0; i < n; {
+		key, _ := entry(i)
+		group, err := a.groupOf(key)
+		if err != nil {
+			return nil, err
+		}
+		sum := int64(0)
+		for ; i < n; i++ {
+			key, delta := entry(i)
+			// The values of a group are self-delimiting: what begins with them is in it.
+			if !bytes.HasPrefix(key, group) {
+				break
+			}
+			sum += int64(delta)
+		}
+		if sum == 0 {
+			continue
+		}
+		was, err := tree.Count(r, group, keys.Successor(group))
+		if err != nil {
+			return nil, err
+		}
+		if was+sum < 0 {
+			return nil, fmt.Errorf("%w: aggregate %s of %s: a group of %d loses %d", ErrCorrupt, a.Name, a.table.Name, was, -sum)
+		}
+		out = append(out, regrouped{group, was, was + sum})
+	}
+	return out, nil
+}
+
+// applyRanking writes the blocks of an aggregate's ranking that a group of
+// commits changes, and touches the keys in it that are different then.
+func (db *DB) applyRanking(b *store.Batch, base *state, a *Aggregate, g *commit.Group, entries []aggregate.Change) (aggregate.Tree, error) {
+	tree := base.trees[a.ranking.slot]
+	changed, err := a.regroup(base.trees[a.slot], &aggregate.Reader{Cache: db.blocks, Blocks: base}, len(entries),
+		func(i int) ([]byte, int8) { return entries[i].Key, entries[i].Delta })
+	if err != nil || len(changed) == 0 {
+		return tree, err
+	}
+	var changes []aggregate.Change
+	for _, c := range changed {
+		if c.was > 0 {
+			changes = append(changes, aggregate.Change{Key: rankKey(c.was, c.group), Delta: -1})
+		}
+		if c.now > 0 {
+			changes = append(changes, aggregate.Change{Key: rankKey(c.now, c.group), Delta: +1})
+		}
+	}
+	slices.SortFunc(changes, func(x, y aggregate.Change) int { return bytes.Compare(x.Key, y.Key) })
+	fresh, err := db.applyTree(b, base, tree, g.At, changes)
+	if err != nil {
+		return tree, err
+	}
+	prefix := keys.AppendEntry(nil, a.ranking.id)
+	for _, c := range changes {
+		g.Writes.Touch(append(prefix[:len(prefix):len(prefix)], c.Key...))
+	}
+	if fresh.Entries != tree.Entries {
+		g.Writes.Touch(a.ranking.sizeKey())
+	}
+	return fresh, nil
+}
+
+// backfillRanking builds the ranking of a complete aggregate while nothing else
+// writes.
+func (db *DB) backfillRanking(b building) error {
+	ranked := b.agg.ranking.empty()
+	var at uint64
+	for cursor, done := []byte(nil), false; !done; {
+		batch := db.store.NewBatch()
+		base := &state{snap: db.store.NewSnapshot()}
+		var changes []aggregate.Change
+		tree, err := readTree(base.snap, b.agg.empty())
+		if err == nil {
+			changes, cursor, err = b.agg.ranks(tree, &aggregate.Reader{Cache: db.blocks, Blocks: base}, cursor)
+		}
+		if err == nil && len(changes) > 0 {
+			at++
+			ranked, err = db.applyTree(batch, base, ranked, at, changes)
+		}
+		base.snap.Release()
+		if err != nil {
+			return err
+		}
+		if done = cursor == nil; done {
+			b.part.ready = true
+			if err := batch.Set(metaKey(b.name), b.part.append(nil)); err != nil {
+				return err
+			}
+		}
+		if err := db.store.ApplyDurably(batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ranks returns the ranking's entries for up to backfillRows groups from cursor
+// on, and where to go on, nil at the end.
+func (a *Aggregate) ranks(tree aggregate.Tree, r *aggregate.Reader, cursor []byte) (changes []aggregate.Change, next []byte, err error) {
+	next = cursor
+	for len(changes) < backfillRows {
+		entry, ok, err := tree.Seek(r, next)
+		if err != nil {
+			return nil, nil, err
+		}
+		next = nil
+		if !ok {
+			break
+		}
+		group, err := a.groupOf(entry)
+		if err != nil {
+			return nil, nil, err
+		}
+		next = keys.Successor(group)
+		count, err := tree.Count(r, group, next)
+		if err != nil {
+			return nil, nil, err
+		}
+		changes = append(changes, aggregate.Change{Key: rankKey(count, group), Delta: +1})
+		if next == nil {
+			break
+		}
+	}
+	slices.SortFunc(changes, func(x, y aggregate.Change) int { return bytes.Compare(x.Key, y.Key) })
+	return changes, next, nil
+}
+
+// Top returns the n groups of an aggregate with the most documents, those first,
+// and groups of equal counts in the order of their values. The transaction's own
+// changes are included. When the aggregate is ranked it costs O(n log n),
+// otherwise a walk over all groups.
+func (tx *Tx) Top(a *Aggregate, n int) ([]GroupCount, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	if a.ranking == nil {
+		return tx.topOfAll(a, n)
+	}
+	if err := tx.enter(); err != nil {
+		return nil, err
+	}
+	defer tx.leave()
+	ranks, err := tx.topLocked(a, n)
+	if err != nil {
+		return nil, tx.failLocked(fmt.Errorf("top of %s of %s: %w", a.Name, a.table.Name, err))
+	}
+	all := keys.Prefixed(keys.AppendEntry(nil, a.ranking.id))
+	switch {
+	case tx.write:
+		all = keys.Prefixed(keys.AppendEntry(nil, a.id))
+	case len(ranks) == n:
+		last := ranks[n-1]
+		all.End = keys.Next(append(keys.AppendEntry(nil, a.ranking.id), rankKey(last.count, last.group)...))
+	}
+	tx.mu.reads.AddRange(all)
+	if err := tx.intervalsLocked(); err != nil {
+		return nil, err
+	}
+	out := make([]GroupCount, len(ranks))
+	for i, r := range ranks {
+		out[i].Count = r.count
+		for rest := r.group; len(rest) > 0; {
+			var v value.Value
+			if v, rest, err = value.DecodeOrdered(rest); err != nil {
+				return nil, tx.failLocked(fmt.Errorf("%w: ranking of %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err))
+			}
+			out[i].Group = append(out[i].Group, v)
+		}
+	}
+	return out, nil
+}
+
+// topLocked merges the ranking with the groups that the transaction changes.
+func (tx *Tx) topLocked(a *Aggregate, n int) ([]rank, error) {
+	changed, err := tx.regroupedLocked(a)
+	if err != nil {
+		return nil, err
+	}
+	changes := make(map[string]bool, len(changed))
+	var own []rank // as the transaction sees them
+	for _, c := range changed {
+		changes[string(c.group)] = true
+		if c.now > 0 {
+			own = append(own, rank{c.now, c.group})
+		}
+	}
+	slices.SortFunc(own, rank.compare)
+	tree, reader := tx.state.trees[a.ranking.slot], tx.reader()
+	out := make([]rank, 0, min(int64(n), tree.Entries+int64(len(own))))
+	next := []byte{}
+	for len(out) < n {
+		entry, ok, err := tree.Seek(reader, next)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return append(out, own[:min(len(own), n-len(out))]...), nil
+		}
+		next = keys.Next(entry)
+		r, err := decodeRank(entry)
+		if err != nil {
+			return nil, err
+		}
+		if changes[string(r.group)] {
+			continue
+		}
+		for len(own) > 0 && len(out) < n && own[0].compare(r) < 0 {
+			out, own = append(out, own[0]), own[1:]
+		}
+		if len(out) < n {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// regroupedLocked returns the groups whose counts the layers above the state
+// change.
+func (tx *Tx) regroupedLocked(a *Aggregate) ([]regrouped, error) {
+	entries := tx.mu.view.Entries(keys.Prefixed(keys.AppendEntry(nil, a.id)))
+	return a.regroup(tx.state.trees[a.slot], tx.reader(), len(entries), func(i int) ([]byte, int8) {
+		return []byte(entries[i].Key[entryPrefix:]), entries[i].Delta
+	})
+}
+
+// topOfAll is Top for an aggregate that is not ranked.
+func (tx *Tx) topOfAll(a *Aggregate, n int) ([]GroupCount, error) {
+	var top []GroupCount
+	for g, err := range tx.Groups(a) {
+		if err != nil {
+			return nil, err
+		}
+		// Groups come in the order of their values, so among equals the new one is last.
+		at, _ := slices.BinarySearchFunc(top, g, func(x, y GroupCount) int {
+			return cmp.Or(cmp.Compare(y.Count, x.Count), -1)
+		})
+		if at == n {
+			continue
+		}
+		if len(top) == n {
+			top = top[:n-1]
+		}
+		top = slices.Insert(top, at, g)
+	}
+	return top, nil
+}
+
+// CountGroups returns the number of groups of an aggregate that have documents,
+// the transaction's own changes included. When the aggregate is ranked it costs
+// O(1), otherwise a walk over all groups.
+func (tx *Tx) CountGroups(a *Aggregate) (n int64, err error) {
+	if a.ranking == nil {
+		for _, err := range tx.Groups(a) {
+			if err != nil {
+				return 0, err
+			}
+			n++
+		}
+		return n, nil
+	}
+	if err := tx.enter(); err != nil {
+		return 0, err
+	}
+	defer tx.leave()
+	if tx.write {
+		tx.mu.reads.AddRange(keys.Prefixed(keys.AppendEntry(nil, a.id)))
+	} else {
+		tx.mu.reads.AddPoint(a.ranking.sizeKey())
+	}
+	if err := tx.intervalsLocked(); err != nil {
+		return 0, err
+	}
+	changed, err := tx.regroupedLocked(a)
+	if err != nil {
+		return 0, tx.failLocked(err)
+	}
+	n = tx.state.trees[a.ranking.slot].Entries
+	for _, c := range changed {
+		switch {
+		case c.was == 0:
+			n++
+		case c.now == 0:
+			n--
+		}
+	}
+	return n, nil
+}
