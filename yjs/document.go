@@ -226,9 +226,6 @@ func (d *Doc) transact(origin any, local bool, f func(tx *Transaction)) {
 	tx.grown, tx.changed = tx.grownRoom[:0], tx.changeRoom[:0]
 	d.tx = tx
 	d.queue = append(d.queue, tx)
-	if d.hooks != nil {
-		d.hooks.before.call(tx)
-	}
 	defer func() {
 		d.tx = nil
 		if d.queue[0] == tx {

@@ -318,6 +318,9 @@ func TestErrors(t *testing.T) {
 	if err := m.Set("k", make(chan int)); !errors.As(err, &unsupported) {
 		t.Errorf("a channel: %v", err)
 	}
+	if err := NewText("abc").Insert(4, "x", nil); !errors.Is(err, ErrRange) {
+		t.Errorf("insert beyond the end of a detached text: %v", err)
+	}
 	fresh := NewText("x")
 	if err := a.Insert(7, fresh); !errors.Is(err, ErrRange) {
 		t.Errorf("insert a type beyond the end: %v", err)

@@ -29,7 +29,6 @@ func (h *handlers[T]) call(v T) {
 
 // hooks are the callbacks of a document.
 type hooks struct {
-	before    handlers[*Transaction]
 	after     handlers[*Transaction]
 	updates   handlers[Update]
 	updatesV2 handlers[Update]

@@ -54,18 +54,47 @@ func (t Text) String() string {
 	return s.String()
 }
 
-// later does something to a detached text when it becomes part of a document.
-func (t Text) later(f func(tx *Transaction, b *branch) error) error {
+// do changes the text by f, which can't fail: fits checks beforehand whether
+// the change is possible at the text's size and returns the size after it. A
+// detached text remembers f for when it becomes part of a document.
+func (t Text) do(fits func(size int) (int, error), f func(tx *Transaction, b *branch)) error {
+	if !t.b.detached() {
+		if _, err := fits(t.b.size); err != nil {
+			return err
+		}
+		return t.b.change(func(tx *Transaction) error {
+			f(tx, t.b)
+			return nil
+		})
+	}
 	p := t.b.prelimOf()
+	size, err := fits(p.size)
+	if err != nil {
+		return err
+	}
+	p.size = size
 	p.text = append(p.text, f)
 	return nil
 }
 
-func (t Text) do(f func(tx *Transaction, b *branch) error) error {
-	if t.b.detached() {
-		return t.later(f)
+// insertFits is for inserting n units at an index.
+func insertFits(index, n int) func(size int) (int, error) {
+	return func(size int) (int, error) {
+		if index < 0 || index > size {
+			return 0, rangeError(index, size)
+		}
+		return size + n, nil
 	}
-	return t.b.change(func(tx *Transaction) error { return f(tx, t.b) })
+}
+
+// rangeFits is for changing n units from an index on, of which removed go.
+func rangeFits(index, n, removed int) func(size int) (int, error) {
+	return func(size int) (int, error) {
+		if index < 0 || n < 0 || n > size-index {
+			return 0, rangeError(index+n, size)
+		}
+		return size - removed, nil
+	}
 }
 
 // Insert inserts s at an index. Nil attrs give it the attributes of what is
@@ -79,17 +108,17 @@ func (t Text) Insert(index int, s string, attrs Attributes) error {
 		return fmt.Errorf("insert text: %w", err)
 	}
 	c := stringContent(clean(s))
-	return t.do(func(tx *Transaction, b *branch) error {
-		if index < 0 || index > b.size {
-			return fmt.Errorf("insert text: %w", rangeError(index, b.size))
-		}
+	err = t.do(insertFits(index, int(c.length)), func(tx *Transaction, b *branch) {
 		p := tx.textPosition(b, index, attrs == nil)
 		if attrs == nil {
 			want = append(attrMap(nil), p.attrs...)
 		}
 		tx.insertText(b, p, c, want)
-		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("insert text: %w", err)
+	}
+	return nil
 }
 
 // InsertEmbed inserts a value, a shared type or a document at an index. Unlike
@@ -99,19 +128,19 @@ func (t Text) InsertEmbed(index int, v any, attrs Attributes) error {
 	if err != nil {
 		return fmt.Errorf("insert embed: %w", err)
 	}
-	return place([]any{v}, func() error {
+	err = place([]any{v}, func() error {
 		c, err := embedOrType(v)
 		if err != nil {
-			return fmt.Errorf("insert embed: %w", err)
+			return err
 		}
-		return t.do(func(tx *Transaction, b *branch) error {
-			if index < 0 || index > b.size {
-				return fmt.Errorf("insert embed: %w", rangeError(index, b.size))
-			}
+		return t.do(insertFits(index, 1), func(tx *Transaction, b *branch) {
 			tx.insertText(b, tx.textPosition(b, index, attrs == nil), c, want)
-			return nil
 		})
 	})
+	if err != nil {
+		return fmt.Errorf("insert embed: %w", err)
+	}
+	return nil
 }
 
 func embedOrType(v any) (content, error) {
@@ -129,13 +158,13 @@ func (t Text) Delete(index, n int) error {
 	if n == 0 {
 		return nil
 	}
-	return t.do(func(tx *Transaction, b *branch) error {
-		if index < 0 || n < 0 || n > b.size-index {
-			return fmt.Errorf("delete text: %w", rangeError(index+n, b.size))
-		}
+	err := t.do(rangeFits(index, n, n), func(tx *Transaction, b *branch) {
 		tx.deleteText(b, tx.textPosition(b, index, true), n)
-		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("delete text: %w", err)
+	}
+	return nil
 }
 
 // Format sets attributes on n units from an index on; a nil value removes one.
@@ -147,72 +176,100 @@ func (t Text) Format(index, n int, attrs Attributes) error {
 	if n == 0 {
 		return nil
 	}
-	return t.do(func(tx *Transaction, b *branch) error {
-		if index < 0 || n < 0 || n > b.size-index {
-			return fmt.Errorf("format text: %w", rangeError(index+n, b.size))
-		}
+	err = t.do(rangeFits(index, n, 0), func(tx *Transaction, b *branch) {
 		p := tx.textPosition(b, index, false)
 		if p.right != nil {
 			tx.formatText(b, p, n, want)
 		}
-		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("format text: %w", err)
+	}
+	return nil
 }
 
-// Apply applies a delta, as a rich text editor makes them.
+// deltaStep is an Op made ready.
+type deltaStep struct {
+	Op
+	content content
+	attrs   attrMap
+}
+
+// Apply applies a delta, as a rich text editor makes them. Where it retains
+// more than there is, newlines are added; what it deletes beyond the end is
+// passed over.
 func (t Text) Apply(d Delta) error {
-	type step struct {
-		op      Op
-		content content
-		attrs   attrMap
-	}
-	steps := make([]step, 0, len(d))
 	var embeds []any
 	for _, op := range d {
-		s := step{op: op}
+		switch op.Insert.(type) {
+		case Type, *Doc:
+			embeds = append(embeds, op.Insert)
+		}
+	}
+	err := place(embeds, func() error {
+		steps, err := d.steps()
+		if err != nil {
+			return err
+		}
+		return t.do(func(size int) (int, error) { return sizeAfter(steps, size), nil }, func(tx *Transaction, b *branch) {
+			p := &textPos{right: b.start}
+			for _, s := range steps {
+				switch {
+				case s.content.length > 0:
+					tx.insertText(b, p, s.content, s.attrs)
+				case s.Insert != nil:
+				case s.Retain > 0:
+					tx.formatText(b, p, s.Retain, s.attrs)
+				case s.Delete > 0:
+					tx.deleteText(b, p, s.Delete)
+				}
+			}
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("apply delta: %w", err)
+	}
+	return nil
+}
+
+func (d Delta) steps() ([]deltaStep, error) {
+	steps := make([]deltaStep, 0, len(d))
+	for _, op := range d {
+		s := deltaStep{Op: op}
 		var err error
 		if s.attrs, err = makeAttrs(op.Attributes); err != nil {
-			return fmt.Errorf("apply delta: %w", err)
+			return nil, err
 		}
 		switch v := op.Insert.(type) {
 		case nil:
 		case string:
 			s.content = stringContent(clean(v))
-		case Type, *Doc:
-			embeds = append(embeds, v)
 		default:
-			if s.content, err = embedContent(v); err != nil {
-				return fmt.Errorf("apply delta: %w", err)
+			if s.content, err = embedOrType(v); err != nil {
+				return nil, err
 			}
 		}
 		steps = append(steps, s)
 	}
-	return place(embeds, func() error {
-		return t.do(func(tx *Transaction, b *branch) error {
-			p := &textPos{right: b.start}
-			for _, s := range steps {
-				switch op := s.op; {
-				case op.Insert != nil:
-					if s.content.length == 0 {
-						if _, ok := op.Insert.(string); ok {
-							continue
-						}
-						c, err := embedOrType(op.Insert)
-						if err != nil {
-							return err
-						}
-						s.content = c
-					}
-					tx.insertText(b, p, s.content, s.attrs)
-				case op.Retain > 0:
-					tx.formatText(b, p, op.Retain, s.attrs)
-				case op.Delete > 0:
-					tx.deleteText(b, p, op.Delete)
-				}
-			}
-			return nil
-		})
-	})
+	return steps, nil
+}
+
+// sizeAfter is the size of a text after the steps.
+func sizeAfter(steps []deltaStep, size int) int {
+	at := 0
+	for _, s := range steps {
+		switch {
+		case s.Insert != nil:
+			at += int(s.content.length)
+			size += int(s.content.length)
+		case s.Retain > 0:
+			at += s.Retain
+			size = max(size, at)
+		case s.Delete > 0:
+			size -= min(s.Delete, size-at)
+		}
+	}
+	return size
 }
 
 // SetAttribute sets an attribute of the text as a whole.

@@ -35,13 +35,3 @@ func AppendString[T ~string | ~[]byte](dst []byte, s T) []byte {
 func appendUint32(dst []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(dst, v) }
 
 func appendUint64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
-
-// UintSize is the number of bytes AppendUint writes for v.
-func UintSize(v uint64) int {
-	n := 1
-	for v >= 0x80 {
-		v >>= 7
-		n++
-	}
-	return n
-}
