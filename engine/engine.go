@@ -100,13 +100,13 @@ func (db *DB) start(schema Schema) error {
 	db.pipeline.Go(db.sweep)
 	// The first state gets a timestamp of the present.
 	db.moveTime <- struct{}{}
-	return db.firstState()
+	return db.awaitState(s.at + 1)
 }
 
-// firstState waits until a state later than every one of an earlier process
-// is durable.
-func (db *DB) firstState() error {
-	reached := db.states.reached(db.states.durableAt() + 1)
+// awaitState waits until a state at or after at is durable. The caller reads
+// at from its own state: by now a newer one may be the durable one.
+func (db *DB) awaitState(at Timestamp) error {
+	reached := db.states.reached(at)
 	if reached == nil {
 		return nil
 	}
