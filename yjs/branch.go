@@ -1,5 +1,7 @@
 package yjs
 
+import "slices"
+
 // branch is what every shared type is made of: a list and a map, of which a
 // type uses one or both. The public types are views of it.
 type branch struct {
@@ -87,6 +89,10 @@ func (t *keyTable) set(it *item) {
 	if i := t.find(it.sub); i >= 0 {
 		t.items[i] = it
 		return
+	}
+	if n := len(t.items); n == cap(t.items) && n < 16 {
+		// Most maps have two or three keys, or about eight.
+		t.items = slices.Grow(t.items, max(2, 3*n))
 	}
 	t.items = append(t.items, it)
 	if t.index != nil {

@@ -55,6 +55,7 @@ type Doc struct {
 	own      int // index of clientID in the store, -1 until it is needed
 	tx       *Transaction
 	queue    []*Transaction // committing, or about to
+	first    [1]*Transaction
 	pending  *pending
 	hooks    *hooks
 	settings *Options
@@ -225,6 +226,9 @@ func (d *Doc) transact(origin any, local bool, f func(tx *Transaction)) {
 	tx := &Transaction{doc: d, Origin: origin, Local: local}
 	tx.grown, tx.changed = tx.grownRoom[:0], tx.changeRoom[:0]
 	d.tx = tx
+	if d.queue == nil {
+		d.queue = d.first[:0]
+	}
 	d.queue = append(d.queue, tx)
 	defer func() {
 		d.tx = nil

@@ -92,7 +92,7 @@ func (b *branch) appendListJSON(dst []byte) []byte {
 					dst = append(dst, ',')
 				}
 				first = false
-				dst = lib0.AppendJSON(dst, r.ReadAny(), lib0.BytesAsBase64)
+				dst = r.AppendAnyJSON(dst, lib0.BytesAsBase64)
 			}
 			continue
 		}
@@ -111,7 +111,26 @@ func (it *item) appendUnitJSON(dst []byte, at uint64) []byte {
 	if it.kind == kindType && it.branch().tooDeep() {
 		return append(dst, "null"...)
 	}
+	if it.kind == kindAny {
+		r := lib0.NewReader(view(it.text()))
+		skipValues(&r, kindAny, at)
+		return r.AppendAnyJSON(dst, lib0.BytesAsBase64)
+	}
 	return appendValueJSON(dst, it.valueAt(at))
+}
+
+// undefinedAt reports whether the value at an offset is undefined.
+func (it *item) undefinedAt(at uint64) bool {
+	switch it.kind {
+	case kindAny:
+		r := lib0.NewReader(view(it.text()))
+		skipValues(&r, kindAny, at)
+		return r.AtUndefined()
+	case kindJSON:
+		_, is := it.valueAt(at).(Undefined)
+		return is
+	}
+	return false
 }
 
 func (b *branch) appendMapJSON(dst []byte) []byte {
@@ -131,10 +150,8 @@ func (b *branch) appendMapJSON(dst []byte) []byte {
 	first := true
 	for _, it := range items {
 		last := uint64(it.length) - 1
-		if it.kind == kindAny || it.kind == kindJSON {
-			if _, skip := it.valueAt(last).(Undefined); skip {
-				continue
-			}
+		if it.undefinedAt(last) {
+			continue
 		}
 		if !first {
 			dst = append(dst, ',')

@@ -354,6 +354,53 @@ func AppendJSON(dst []byte, v any, form BytesForm) []byte {
 	return append(dst, "null"...)
 }
 
+// AppendAnyJSON reads a value in the any format and appends it as AppendJSON
+// does, mostly without making the value.
+func (r *Reader) AppendAnyJSON(dst []byte, form BytesForm) []byte {
+	return r.appendAnyJSON(dst, form, MaxDepth)
+}
+
+func (r *Reader) appendAnyJSON(dst []byte, form BytesForm, depth int) []byte {
+	start := r.pos
+	if depth == 0 {
+		r.failWith(ErrTooDeep, "any")
+		return dst
+	}
+	switch r.Byte() {
+	case tagNull, tagUndefined:
+		return append(dst, "null"...)
+	case tagTrue:
+		return append(dst, "true"...)
+	case tagFalse:
+		return append(dst, "false"...)
+	case tagInt:
+		neg, m := r.Int()
+		if neg && m != 0 {
+			dst = append(dst, '-')
+		}
+		return strconv.AppendUint(dst, m, 10)
+	case tagFloat32:
+		return AppendJSONNumber(dst, float64(math.Float32frombits(r.uint32())))
+	case tagFloat64:
+		return AppendJSONNumber(dst, math.Float64frombits(r.uint64()))
+	case tagString:
+		return AppendJSONString(dst, r.String())
+	case tagArray:
+		n := r.Uint()
+		dst = append(dst, '[')
+		for i := uint64(0); i < n && r.err == nil; i++ {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = r.appendAnyJSON(dst, form, depth-1)
+		}
+		return append(dst, ']')
+	}
+	// Members may be undefined, repeated or out of order.
+	r.pos = start
+	return AppendJSON(dst, r.readAny(depth), form)
+}
+
 // AppendJSONNumber appends f as JavaScript prints it.
 func AppendJSONNumber(dst []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {

@@ -216,6 +216,10 @@ func FuzzAny(f *testing.F) {
 		if read.Err() != nil {
 			return
 		}
+		print := NewReader(s)
+		if got, want := print.AppendAnyJSON(nil, BytesAsBase64), AppendJSON(nil, v, BytesAsBase64); string(got) != string(want) || print.Pos() != read.Pos() {
+			t.Fatalf("printed as %s, want %s", got, want)
+		}
 		b, err := AppendAny(nil, v)
 		if err != nil {
 			t.Fatal(err)

@@ -313,6 +313,9 @@ func (r *Reader) readAny(depth int) any {
 	}
 }
 
+// AtUndefined reports whether the next value is undefined.
+func (r *Reader) AtUndefined() bool { return r.pos < len(r.s) && r.s[r.pos] == tagUndefined }
+
 // SkipAny moves past a value in the any format, checking all of it.
 func (r *Reader) SkipAny() { r.skipAny(MaxDepth) }
 
