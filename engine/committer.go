@@ -68,7 +68,6 @@ func (c *committer) run() {
 	for {
 		// Sealing as soon as nothing waits keeps latency low; while the disk is
 		// behind, submissions gather in the open group.
-		closing := false
 		if c.m.CanSeal() && (c.m.Pending() > 0 || moveTime) {
 			moveTime = c.drain() || moveTime
 			c.seal()
@@ -87,9 +86,6 @@ func (c *committer) run() {
 		case <-c.durable:
 			c.m.Durable(uint64(c.db.states.oldest()))
 		case <-c.db.closing:
-			closing = true
-		}
-		if closing {
 			c.finish()
 			return
 		}

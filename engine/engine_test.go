@@ -24,7 +24,7 @@ var schema = engine.Schema{Tables: []engine.TableDef{
 
 func open(t testing.TB, fs vfs.FS) *engine.DB {
 	t.Helper()
-	db, err := engine.Open("db", schema, &engine.Options{FS: fs})
+	db, err := engine.Open("db", schema, &engine.Options{FS: fs, FunctionTimeMax: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

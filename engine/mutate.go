@@ -48,7 +48,6 @@ type mutation struct {
 	fn      func(*Tx) ([]byte, error)
 	attempt commit.Attempt
 	result  []byte
-	err     error
 	verdict chan verdict
 }
 

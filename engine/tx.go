@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -276,10 +277,7 @@ func (tx *Tx) Replace(t *Table, id value.ID, fields value.Value) error {
 // those named in unset. Error: ErrNoDocument.
 func (tx *Tx) Patch(t *Table, id value.ID, fields value.Value, unset ...string) error {
 	return tx.update(t, id, func(old value.Value) value.Value {
-		merged := append([]value.Field(nil), old.Fields()...)
-		for _, f := range fields.Fields() {
-			merged = append(merged, f)
-		}
+		merged := slices.Concat(old.Fields(), fields.Fields())
 		for _, name := range unset {
 			merged = append(merged, value.Field{Name: name})
 		}

@@ -16,11 +16,7 @@ import (
 var all engine.Range
 
 func eq(vals ...any) engine.Range {
-	var r engine.Range
-	for _, f := range fields2(vals...) {
-		r.Eq = append(r.Eq, f)
-	}
-	return r
+	return engine.Range{Eq: fields2(vals...)}
 }
 
 func fields2(vals ...any) (out []value.Value) {

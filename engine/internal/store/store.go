@@ -227,6 +227,9 @@ type Iterator struct{ it *pebble.Iterator }
 // Iterate returns an unpositioned iterator over [start, end); nil end means no
 // upper bound. The caller closes it.
 func (s *Snapshot) Iterate(start, end []byte) (*Iterator, error) {
+	if len(start) == 0 {
+		start = nil // an empty bound that is not nil breaks Pebble's own checks
+	}
 	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: end})
 	if err != nil {
 		return nil, readError(err)
