@@ -3,6 +3,7 @@ package enginetest
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -16,8 +17,9 @@ func Open(t testing.TB, schema engine.Schema) *engine.DB {
 }
 
 // OpenWith returns a database with some options: on the file system given, or
-// an empty one in memory. Unless Fatal is set, a failing disk fails the test.
-// A test may close the database itself.
+// an empty one in memory. Unless Fatal is set, a failing disk fails the test;
+// unless FunctionTimeMax is, functions may take a minute, so that a test does
+// not depend on how busy the machine is. A test may close the database itself.
 func OpenWith(t testing.TB, schema engine.Schema, o engine.Options) *engine.DB {
 	t.Helper()
 	if o.FS == nil {
@@ -25,6 +27,9 @@ func OpenWith(t testing.TB, schema engine.Schema, o engine.Options) *engine.DB {
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(err error) { t.Errorf("the database failed: %v", err) }
+	}
+	if o.FunctionTimeMax == 0 {
+		o.FunctionTimeMax = time.Minute
 	}
 	db, err := engine.Open("db", schema, &o)
 	if err != nil {
