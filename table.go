@@ -38,7 +38,7 @@ func (t *Table[T]) Index(name string, fields ...string) *Table[T] {
 	return t
 }
 
-// AggregateOption says what an aggregate counts by.
+// AggregateOption says what an aggregate counts by and what else it knows.
 type AggregateOption func(*engine.AggregateDef)
 
 // GroupBy makes an aggregate count for each combination of values of these fields.
@@ -49,6 +49,18 @@ func GroupBy(fields ...string) AggregateOption {
 // OrderBy makes an aggregate count ranges of these fields, inside of each group.
 func OrderBy(fields ...string) AggregateOption {
 	return func(d *engine.AggregateDef) { d.OrderBy = append(d.OrderBy, fields...) }
+}
+
+// Sum makes an aggregate know the sum, the least and the greatest number of a field, which may be a dotted path. Documents without a
+// number there are counted and have no part in these. See Counter.Sum.
+func Sum(field string) AggregateOption {
+	return func(d *engine.AggregateDef) { d.Sum = field }
+}
+
+// Ranked makes an aggregate keep its groups in the order of their counts too, so that Counter.Top and Counter.CountGroups cost nothing
+// that grows with the number of groups.
+func Ranked() AggregateOption {
+	return func(d *engine.AggregateDef) { d.Ranked = true }
 }
 
 // Aggregate declares an aggregate and returns the table. Counting documents with it takes time that hardly grows with their number, and
@@ -238,9 +250,35 @@ func (d *tableDef) check() error {
 		if err := checkKey(c, "aggregate", a.Name, slices.Concat(a.GroupBy, a.OrderBy), names); err != nil {
 			return err
 		}
+		if err := checkSum(c, a.Sum); err != nil {
+			return fmt.Errorf("aggregate %q: %w", a.Name, err)
+		}
+		if a.Ranked && len(a.GroupBy) == 0 {
+			return fmt.Errorf("aggregate %q is ranked and has no groups", a.Name)
+		}
 		names = append(names, a.Name)
 	}
 	return nil
+}
+
+// checkSum checks that a field can be added up.
+func checkSum(c *codec, field string) error {
+	if field == "" {
+		return nil
+	}
+	f, err := c.at(field)
+	if err != nil {
+		return fmt.Errorf("sum: %w", err)
+	}
+	in := f.codec
+	for in.shape == shapePointer || in.shape == shapeNullable {
+		in = in.elem
+	}
+	switch in.shape {
+	case shapeFloat, shapeInteger, shapeInt64, shapeAny, shapeValue:
+		return nil
+	}
+	return fmt.Errorf("sum: field %q is a %v, not a number", field, in.typ)
 }
 
 func (d *tableDef) checkDocument(c *codec) error {

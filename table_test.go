@@ -276,7 +276,7 @@ func TestCounts(t *testing.T) {
 	count := visits.Count("per_path")
 	tests := []struct {
 		name  string
-		count halcyon.Counter
+		count halcyon.Counter[Visit]
 		want  int64
 	}{
 		{"all", count, 5},
@@ -304,7 +304,7 @@ func TestCounts(t *testing.T) {
 		if diff := cmp.Diff(map[string]int64{"/a": 3, "/b": 1, "/c": 1}, groups); diff != "" {
 			t.Errorf("groups (-want +got):\n%s", diff)
 		}
-		for name, c := range map[string]halcyon.Counter{"no aggregate": visits.Count("per_day"), "type": count.Eq(5), "fields": count.Eq("/a", t0, t0)} {
+		for name, c := range map[string]halcyon.Counter[Visit]{"no aggregate": visits.Count("per_day"), "type": count.Eq(5), "fields": count.Eq("/a", t0, t0)} {
 			if _, err := c.Count(tx); err == nil {
 				t.Errorf("%s: no error", name)
 			}
