@@ -26,3 +26,19 @@ func BenchmarkGetStats(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkGetStatsPaths shows what different paths cost.
+func BenchmarkGetStatsPaths(b *testing.B) {
+	for _, paths := range []int{100, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("paths=%d", paths), func(b *testing.B) {
+			w := newWorld(b, stats.Options{}, probe())
+			w.importRows(paths+1000, func(i int) (string, string, time.Time) {
+				return fmt.Sprintf("v%d", i/100), fmt.Sprintf("/%d", i%paths), noon.Add(time.Duration(i-200_000) * time.Second)
+			})
+			b.ReportAllocs()
+			for b.Loop() {
+				w.ask("stats:getStats", nil)
+			}
+		})
+	}
+}

@@ -136,14 +136,22 @@ func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
 	if ok {
 		stats.TrackingSince = halcyon.NotNull(first.Timestamp)
 	}
-	stats.PageStats = make([]PageStat, 0, a.PathsShown)
-	for group, err := range PageViews.Count("viewsByPath").Groups(tx) {
-		if err != nil {
+	byPath := PageViews.Count("viewsByPath")
+	paths, err := byPath.CountGroups(tx)
+	if err != nil {
+		return err
+	}
+	stats.TotalPaths = int(paths)
+	top, err := byPath.Top(tx, a.PathsShown)
+	if err != nil {
+		return err
+	}
+	stats.PageStats = make([]PageStat, len(top))
+	for i, group := range top {
+		stats.PageStats[i].Views = int(group.Count)
+		if err := group.Decode(&stats.PageStats[i].Path); err != nil {
 			return err
 		}
-		path, _ := group.Group[0].AsString()
-		stats.TotalPaths++
-		stats.PageStats = keepTop(stats.PageStats, PageStat{Path: path, Views: int(group.Count)}, a.PathsShown)
 	}
 	for i := range stats.PageStats {
 		page := &stats.PageStats[i]
@@ -152,21 +160,6 @@ func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
 		}
 	}
 	return nil
-}
-
-// keepTop puts page into its place in top, which is sorted by views and then
-// by path, and keeps the first most.
-func keepTop(top []PageStat, page PageStat, most int) []PageStat {
-	at, _ := slices.BinarySearchFunc(top, page, func(x, y PageStat) int {
-		return cmp.Or(cmp.Compare(y.Views, x.Views), cmp.Compare(x.Path, y.Path))
-	})
-	if at == most {
-		return top
-	}
-	if len(top) == most {
-		top = top[:most-1]
-	}
-	return slices.Insert(top, at, page)
 }
 
 // title returns what the page at path is called and what it is. What the site

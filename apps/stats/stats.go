@@ -39,7 +39,7 @@ var (
 			Index("by_path", "path").
 			Index("by_timestamp", "timestamp").
 			Index("by_session_path", "sessionId", "path", "timestamp").
-			Aggregate("viewsByPath", halcyon.GroupBy("path"), halcyon.OrderBy("timestamp")).
+			Aggregate("viewsByPath", halcyon.GroupBy("path"), halcyon.OrderBy("timestamp"), halcyon.Ranked()).
 			Aggregate("viewsByTime", halcyon.OrderBy("timestamp"))
 
 	ActiveSessions = halcyon.NewTable[ActiveSession]("activeSessions").
