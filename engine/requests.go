@@ -1,28 +1,59 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
-	"github.com/halcyon-db/halcyon/engine/internal/store"
 	"github.com/halcyon-db/halcyon/engine/internal/txn"
 )
 
 // A stored outcome is: version (1 byte), commit timestamp (8, big-endian), the
-// function's result. docs/format/requests.md describes it.
+// function's result. The floor of a client whose outcomes were removed is the
+// same with the number of the newest of them (4 bytes, big-endian) for the
+// result, under the client's key without a number. docs/format/requests.md
+// describes both.
 const (
 	outcomeVersion = 1
 	outcomeHeader  = 1 + txn.StampSize
 
 	// requestsKept is how far back of its newest request a client may repeat one.
 	requestsKept = 1024
-	// floorRetention is how long the newest request of a silent client is
-	// remembered, so that older ones are still refused.
+	// floorRetention is how long the floor of a silent client is remembered, so
+	// that its requests are still refused.
 	floorRetention = 30 * 24 * time.Hour
 )
+
+// outcome is a stored outcome, or a floor.
+type outcome struct {
+	floor   bool
+	request uint32 // its number, or the newest number at or below the floor
+	at      Timestamp
+	result  []byte // nil for a floor
+}
+
+func decodeOutcome(key, val []byte) (outcome, error) {
+	if len(val) < outcomeHeader || val[0] != outcomeVersion {
+		return outcome{}, fmt.Errorf("%w: stored outcome %x", ErrCorrupt, key)
+	}
+	o := outcome{at: Timestamp(binary.BigEndian.Uint64(val[txn.StampOffset:])), result: val[outcomeHeader:]}
+	if _, request, err := keys.RequestOf(key); err == nil {
+		o.request = request
+		return o, nil
+	}
+	if len(key) != clientKeySize || len(o.result) != 4 {
+		return outcome{}, fmt.Errorf("%w: key of a stored outcome %x", ErrCorrupt, key)
+	}
+	o.floor, o.request, o.result = true, binary.BigEndian.Uint32(o.result), nil
+	return o, nil
+}
+
+// clientKeySize is the length of the key of a floor.
+const clientKeySize = 1 + len(ClientID{})
 
 // replay returns the stored outcome of a request, or nil when it is new.
 func (tx *Tx) replay(client ClientID, request uint32) (*Receipt, error) {
@@ -42,11 +73,11 @@ func (tx *Tx) replay(client ClientID, request uint32) (*Receipt, error) {
 		return nil, err
 	}
 	if ok {
-		if len(b) < outcomeHeader || b[0] != outcomeVersion {
-			return nil, fmt.Errorf("%w: stored outcome of request %d", ErrCorrupt, request)
+		o, err := decodeOutcome(key, b)
+		if err != nil {
+			return nil, err
 		}
-		at := Timestamp(binary.BigEndian.Uint64(b[txn.StampOffset:]))
-		return &Receipt{At: at, Result: b[outcomeHeader:], Replayed: true}, nil
+		return &Receipt{At: o.at, Result: o.result, Replayed: true}, nil
 	}
 	newest, err := tx.newestRequestLocked(client)
 	if err != nil {
@@ -58,11 +89,33 @@ func (tx *Tx) replay(client ClientID, request uint32) (*Receipt, error) {
 	if int64(request)+requestsKept <= newest {
 		return nil, ErrTooOld
 	}
+	if int64(request) <= newest {
+		floor, err := tx.floorLocked(client)
+		if err != nil {
+			return nil, err
+		}
+		if int64(request) <= floor {
+			return nil, ErrTooOld
+		}
+	}
 	return nil, nil
 }
 
-// newestRequestLocked returns the largest request number stored for a client,
-// -1 when there is none. It is not part of the read set: requests of one
+// floorLocked returns the newest number whose outcome may have been removed, -1
+// when none was. It is part of the read set.
+func (tx *Tx) floorLocked(client ClientID) (int64, error) {
+	key := keys.AppendClient(nil, client)
+	tx.mu.reads.AddPoint(key)
+	b, ok, err := tx.mu.view.Get(key)
+	if err != nil || !ok {
+		return -1, err
+	}
+	o, err := decodeOutcome(key, b)
+	return int64(o.request), err
+}
+
+// newestRequestLocked returns the largest request number stored for a client, or
+// its floor where that is all there is, -1 when there is neither. It is not part of the read set: requests of one
 // client come one after the other, and a larger number can only make the
 // answer stricter.
 func (tx *Tx) newestRequestLocked(client ClientID) (newest int64, err error) {
@@ -72,9 +125,9 @@ func (tx *Tx) newestRequestLocked(client ClientID) (newest int64, err error) {
 	}
 	newest = -1
 	if it.Next() {
-		var request uint32
-		_, request, err = keys.RequestOf(it.Key())
-		newest = int64(request)
+		var o outcome
+		o, err = decodeOutcome(it.Key(), it.Value())
+		newest = int64(o.request)
 	}
 	return newest, errors.Join(err, it.Close())
 }
@@ -114,7 +167,7 @@ func (db *DB) sweep() {
 		})
 		select {
 		case <-due:
-			if err := db.sweepOnce(); err != nil {
+			if err := db.sweepOnce(); err != nil && !errors.Is(err, ErrClosed) {
 				db.o.Logger.Warn("old outcomes and change records could not be removed", "error", err)
 			}
 		case <-db.closing:
@@ -129,48 +182,120 @@ func (db *DB) sweepOnce() error {
 	return errors.Join(db.sweepRequests(now), db.sweepLog(now))
 }
 
-// sweepRequests removes the outcomes of clients that have been silent for
-// RequestRetention, all but the newest, which stays as the floor.
+// clientsSwept is how many clients one transaction of a sweep is about.
+const clientsSwept = 64
+
+// sweepRequests removes the outcomes that no request can ask for any more:
+// those requestsKept behind their client's newest, and all of a client that has
+// been silent for RequestRetention, for which a floor takes their place until
+// floorRetention has passed, too.
 func (db *DB) sweepRequests(now time.Time) error {
+	silent := Timestamp(micros(now.Add(-db.o.RequestRetention)))
+	forgotten := Timestamp(micros(now.Add(-floorRetention)))
+	due, err := db.clientsToSweep(silent, forgotten)
+	if err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(due, clientsSwept) {
+		// A transaction, since the client may be coming back at this moment.
+		_, err := db.Mutate(context.Background(), Call{Name: "sweep of outcomes"}, func(tx *Tx) ([]byte, error) {
+			for _, client := range chunk {
+				if err := tx.sweepClient(client, silent, forgotten); err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clientsToSweep returns the clients that sweepClient would do something for.
+func (db *DB) clientsToSweep(silent, forgotten Timestamp) (due []ClientID, err error) {
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
 	r := keys.Prefixed([]byte{keys.PrefixRequest})
 	it, err := s.snap.Iterate(r.Start, r.End)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b := db.store.NewBatch()
-	silent := micros(now.Add(-db.o.RequestRetention))
-	forgotten := micros(now.Add(-floorRetention))
-	var client, newest []byte // prefix of the client at hand, its newest key so far
-	var at uint64             // and that key's timestamp
-	flush := func() error {
-		if newest == nil || at > silent {
-			return nil
+	defer func() { err = errors.Join(err, it.Err(), it.Close()) }()
+	var client ClientID
+	var first, last outcome // of the client at hand
+	n := 0                  // of its outcomes
+	flush := func() {
+		if n > 0 && (last.floor && last.at <= forgotten || !last.floor && last.at <= silent || int64(first.request)+requestsKept <= int64(last.request)) {
+			due = append(due, client)
 		}
-		end := newest
-		if at <= forgotten {
-			end = keys.Next(newest)
-		}
-		return b.DeleteRange(client, end)
+		n = 0
 	}
 	for ok := it.First(); ok; ok = it.Next() {
-		k, v := it.Key(), it.Value()
-		if len(v) < outcomeHeader || len(k) != 21 {
-			return errors.Join(fmt.Errorf("%w: stored outcome", ErrCorrupt), it.Close())
+		o, err := decodeOutcome(it.Key(), it.Value())
+		if err != nil {
+			return nil, err
 		}
-		if string(client) != string(k[:17]) {
-			if err := flush(); err != nil {
-				return errors.Join(err, it.Close())
-			}
-			client = append([]byte(nil), k[:17]...)
+		if c := ClientID(it.Key()[1:clientKeySize]); c != client {
+			flush()
+			client = c
 		}
-		newest, at = append([]byte(nil), k...), binary.BigEndian.Uint64(v[txn.StampOffset:])
+		if n == 0 || first.floor {
+			first = o
+		}
+		last = o
+		n++
 	}
-	if err := errors.Join(flush(), it.Err(), it.Close()); err != nil {
+	flush()
+	return due, nil
+}
+
+// sweepClient removes what is due of one client.
+func (tx *Tx) sweepClient(client ClientID, silent, forgotten Timestamp) error {
+	if err := tx.enter(); err != nil {
 		return err
 	}
-	return db.applyUnlessEmpty(b)
+	defer tx.leave()
+	all := keys.Prefixed(keys.AppendClient(nil, client))
+	tx.mu.reads.AddRange(all)
+	it, err := tx.mu.view.Iterate(all, false)
+	if err != nil {
+		return err
+	}
+	var stored []outcome
+	for it.Next() {
+		o, e := decodeOutcome(it.Key(), it.Value())
+		if err = e; err != nil {
+			break
+		}
+		stored = append(stored, o)
+	}
+	if err = errors.Join(err, it.Close()); err != nil || len(stored) == 0 {
+		return err
+	}
+	newest := stored[len(stored)-1]
+	floor := keys.AppendClient(nil, client)
+	switch {
+	case newest.floor && newest.at <= forgotten:
+		tx.mu.own.Delete(floor)
+	case !newest.floor && newest.at <= silent:
+		for _, o := range stored {
+			if !o.floor {
+				tx.mu.own.Delete(keys.AppendRequest(nil, client, o.request))
+			}
+		}
+		b := append(make([]byte, 0, outcomeHeader+4), outcomeVersion)
+		b = binary.BigEndian.AppendUint64(b, uint64(newest.at))
+		tx.mu.own.Set(floor, txn.Write{Value: binary.BigEndian.AppendUint32(b, newest.request)})
+	default:
+		for _, o := range stored {
+			if !o.floor && int64(o.request)+requestsKept <= int64(newest.request) {
+				tx.mu.own.Delete(keys.AppendRequest(nil, client, o.request))
+			}
+		}
+	}
+	return nil
 }
 
 // sweepLog removes change records past LogRetention, and the older half of
@@ -203,13 +328,6 @@ func (db *DB) sweepLog(now time.Time) error {
 	b := db.store.NewBatch()
 	if err := b.DeleteRange(all.Start, keys.AppendLog(nil, cut)); err != nil {
 		return err
-	}
-	return db.store.ApplyDurably(b)
-}
-
-func (db *DB) applyUnlessEmpty(b *store.Batch) error {
-	if b.Empty() {
-		return nil
 	}
 	return db.store.ApplyDurably(b)
 }
