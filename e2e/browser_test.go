@@ -361,7 +361,7 @@ func leaveAtTheTimeout(t *testing.T, p program, timeout time.Duration) {
 	mark := float64(timeout.Milliseconds())
 	earliest, latest := gone-beat.End-mark, gone-beat.Begin-mark // after the mark; the beat was between Begin and End
 	t.Logf("gone between %.0f and %.0f ms after %v", earliest, latest, timeout)
-	if latest < 0 || earliest > 1000 {
+	if latest < -20 || earliest > 1000 { // the clocks of two browsers are not quite one
 		t.Errorf("gone between %.0f and %.0f ms after the mark, want within a second of it", earliest, latest)
 	}
 	if calls := evaluate[int](watcher, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/api/mutation")).length`); calls != 0 {

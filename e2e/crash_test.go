@@ -84,12 +84,29 @@ type addition struct {
 type adder struct {
 	*client
 	name string
-	gate *gate
 
 	mu struct {
 		sync.Mutex
 		made []addition
 	}
+}
+
+// newAdder returns an adder that connects to a server whenever the way is open.
+func newAdder(t testing.TB, s *server, way *gate, name string) *adder {
+	c := &client{t: t, writes: true}
+	c.dial = func(ctx context.Context) (*websocket.Conn, error) {
+		for {
+			if err := way.pass(ctx); err != nil {
+				return nil, err
+			}
+			conn, err := dial(ctx, s)
+			if err == nil || ctx.Err() != nil {
+				return conn, err
+			} // the server has just gone: the gate is about to be shut
+		}
+	}
+	c.start()
+	return &adder{client: c, name: name}
 }
 
 // additions returns all that were made so far.
@@ -207,20 +224,7 @@ func TestCrashLosesAndDoublesNothing(t *testing.T) {
 	stop := make(chan struct{})
 	var working sync.WaitGroup
 	for i := range adders {
-		c := &client{t: t, writes: true}
-		c.dial = func(ctx context.Context) (*websocket.Conn, error) {
-			for {
-				if err := way.pass(ctx); err != nil {
-					return nil, err
-				}
-				conn, err := dial(ctx, s)
-				if err == nil || ctx.Err() != nil {
-					return conn, err
-				} // the server was killed meanwhile: the gate is about to be shut
-			}
-		}
-		adders[i] = &adder{client: c, name: fmt.Sprintf("client-%d", i)}
-		c.start()
+		adders[i] = newAdder(t, s, way, fmt.Sprintf("client-%d", i))
 		for range inFlight {
 			seed := random.Uint64()
 			working.Go(func() {

@@ -1,8 +1,8 @@
 package e2e
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -67,7 +67,7 @@ func TestPortInUseIsRefused(t *testing.T) {
 func TestAddressIsPrinted(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(halcyon.path(t), "serve", "--server.listen", "127.0.0.1:0", "--storage.dir", filepath.Join(t.TempDir(), "data"))
-	cmd.Dir = t.TempDir() // without any content
+	cmd.Dir, cmd.Env = t.TempDir(), plainEnv() // without any content
 	var said output
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
@@ -146,19 +146,7 @@ func endInOrder(t *testing.T, signal syscall.Signal) {
 	var working sync.WaitGroup
 	answered := make(chan struct{}, 1)
 	for i := range adders {
-		c := &client{t: t, writes: true}
-		c.dial = func(ctx context.Context) (*websocket.Conn, error) {
-			for {
-				if err := way.pass(ctx); err != nil {
-					return nil, err
-				}
-				if conn, err := dial(ctx, s); err == nil || ctx.Err() != nil {
-					return conn, err
-				}
-			}
-		}
-		adders[i] = &adder{client: c, name: "client-" + string(rune('a'+i))}
-		c.start()
+		adders[i] = newAdder(t, s, way, fmt.Sprintf("client-%d", i))
 		working.Go(func() {
 			for {
 				select {

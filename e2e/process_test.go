@@ -10,10 +10,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,7 +67,7 @@ func (s *server) launch() {
 		s.output = &output{}
 	}
 	cmd := exec.Command(s.path, "serve", "--server.listen", s.address, "--storage.dir", s.dir)
-	cmd.Dir = repository
+	cmd.Dir, cmd.Env = repository, plainEnv()
 	cmd.Stderr = s.output
 	s.cmd, s.exited = cmd, make(chan struct{})
 	started := make(chan error, 1)
@@ -85,6 +87,11 @@ func (s *server) launch() {
 	if err := <-started; err != nil {
 		s.t.Fatalf("start %s: %v", s.path, err)
 	}
+}
+
+// plainEnv returns the environment without settings for Halcyon's programs.
+func plainEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(setting string) bool { return strings.HasPrefix(setting, "HALCYON_") })
 }
 
 // awaitReady waits until the server answers.
@@ -150,7 +157,7 @@ func tryRun(t testing.TB, p program, dir string, args ...string) (stdout, stderr
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.path(t), args...)
 	cmd.Dir = repository
-	cmd.Env = append(cmd.Environ(), "HALCYON_STORAGE_DIR="+dir)
+	cmd.Env = append(plainEnv(), "HALCYON_STORAGE_DIR="+dir)
 	var out, talk bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &talk
 	var exit *exec.ExitError
