@@ -2,13 +2,15 @@ package yjs
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 )
 
 // Apply integrates a V1 update. What depends on changes that have not arrived
 // is kept and integrated when they do; see Pending. A malformed update changes
-// nothing. The document keeps no reference to the bytes.
+// nothing. When more would have to be kept than PendingMax allows, what fits is
+// integrated, the rest is dropped, and the error wraps ErrLimit. The document keeps no reference to the bytes.
 func (d *Doc) Apply(update []byte, origin any) error { return d.apply(update, V1, origin) }
 
 // ApplyV2 is Apply for V2.
@@ -203,9 +205,7 @@ func (tx *Transaction) applyDecoded(dec *decodedUpdate) error {
 		deleted.Merge(d.pending.deleted)
 		deleted.normalize()
 	}
-	if err := tx.keepPending(rest); err != nil {
-		return err
-	}
+	tooMuch := tx.keepPending(rest)
 	for d.pending != nil && d.pending.awake(d) {
 		p := d.pending
 		again := &decodedUpdate{doc: d}
@@ -213,9 +213,7 @@ func (tx *Transaction) applyDecoded(dec *decodedUpdate) error {
 			panic(broken(err.Error()))
 		}
 		p.structs, p.waits = nil, nil
-		if err := tx.keepPending(tx.integrateAll(again.clients)); err != nil {
-			return err
-		}
+		tooMuch = errors.Join(tooMuch, tx.keepPending(tx.integrateAll(again.clients)))
 	}
 	left := tx.applyDeletes(deleted)
 	if p := d.pending; p != nil {
@@ -226,7 +224,7 @@ func (tx *Transaction) applyDecoded(dec *decodedUpdate) error {
 	} else if left != nil {
 		d.pending = &pending{deleted: left}
 	}
-	return nil
+	return tooMuch
 }
 
 func (p *pending) awake(d *Doc) bool {
@@ -406,7 +404,17 @@ func (tx *Transaction) applyDeletes(ds *DeleteSet) *DeleteSet {
 		if client >= 0 {
 			state = s.state(client)
 		}
-		for _, r := range dc.ranges {
+		within := dc.ranges
+		if len(within) > manyRanges {
+			tx.deleteRanges(client, within, state)
+			i, _ := findRange(within, state)
+			within = within[i:]
+			if len(within) > 0 && within[0].Clock < state {
+				keep(dc.client, state, within[0].End()-state)
+				within = within[1:]
+			}
+		}
+		for _, r := range within {
 			if r.Clock >= state {
 				keep(dc.client, r.Clock, r.Len)
 				continue
@@ -420,6 +428,48 @@ func (tx *Transaction) applyDeletes(ds *DeleteSet) *DeleteSet {
 		}
 	}
 	return left
+}
+
+// deleteRanges deletes many ranges of a client, going through its items once:
+// every split would move all items behind it otherwise.
+func (tx *Transaction) deleteRanges(client int, ranges []Range, state uint64) {
+	if client < 0 || len(ranges) == 0 || ranges[0].Clock >= state {
+		return
+	}
+	c := &tx.doc.store.clients[client]
+	first := c.index(ranges[0].Clock)
+	out := make([]*item, 0, len(c.items)-first+len(ranges))
+	var gone []*item
+	k := 0
+	for _, it := range c.items[first:] {
+		for it != nil {
+			for k < len(ranges) && ranges[k].End() <= it.clock() {
+				k++
+			}
+			if k == len(ranges) || it.deleted() || ranges[k].Clock >= it.end() {
+				out = append(out, it)
+				break
+			}
+			r := ranges[k]
+			var rest *item
+			switch {
+			case r.Clock > it.clock():
+				rest = tx.split(it, r.Clock-it.clock())
+			case r.End() < it.end():
+				rest = tx.split(it, r.End()-it.clock())
+				gone = append(gone, it)
+			default:
+				gone = append(gone, it)
+			}
+			out = append(out, it)
+			it = rest
+		}
+	}
+	c.items = append(c.items[:first], out...)
+	// Only now, when the sequence is whole again.
+	for _, it := range gone {
+		tx.delete(it)
+	}
 }
 
 func (tx *Transaction) deleteRange(client int, clock, end uint64) {

@@ -12,9 +12,9 @@ type Codec struct {
 	Version Version // V1 when zero
 	Limits  Limits
 	// FirstWins keeps, where two merged updates hold different content for the
-	// same clocks, what npm yjs would keep: whatever comes first. Without it
-	// the richer content is kept, so that no history is lost when one of the
-	// updates comes from a document that has collected its garbage.
+	// same clocks, whatever comes first. Without it the richer content is kept,
+	// so that no history is lost when one of the updates comes from a document
+	// that has collected its garbage. Npm yjs keeps one or the other.
 	FirstWins bool
 }
 

@@ -104,11 +104,8 @@ func (tx *Transaction) joinLeft(client, pos int) int {
 	i := pos
 	for ; i > 0; i-- {
 		left := c.items[i-1]
-		if (left.flags^right.flags)&flagDeleted != 0 || !left.mergeWith(right) {
+		if !joinable(left, right) {
 			break
-		}
-		if right.hasSub() && !right.isGC() && right.parent.keys.get(right.sub) == right {
-			right.parent.keys.set(left)
 		}
 		right = left
 	}
@@ -119,11 +116,98 @@ func (tx *Transaction) joinLeft(client, pos int) int {
 	return n
 }
 
+// joiningPass joins many items of one client from right to left and closes the
+// holes once, at the end: taking away one item at a time would move the rest of
+// the sequence each time.
+type joiningPass struct {
+	items []*item
+	next  int // what is left of here, inclusive, has not been looked at
+	done  int // what is right of here, inclusive, is final
+}
+
+// step joins leftwards from the item at next as far as it goes together.
+func (p *joiningPass) step() {
+	right := p.items[p.next]
+	for p.next > 0 && joinable(p.items[p.next-1], right) {
+		p.next--
+		right = p.items[p.next]
+	}
+	p.next--
+	p.done--
+	p.items[p.done] = right
+}
+
+// keep passes the items right of index i without joining them.
+func (p *joiningPass) keep(i int) {
+	n := p.next - i
+	if n <= 0 {
+		return
+	}
+	copy(p.items[p.done-n:p.done], p.items[i+1:p.next+1])
+	p.next, p.done = i, p.done-n
+}
+
+// close returns the items that are left.
+func (p *joiningPass) close() []*item {
+	if p.next+1 == p.done {
+		return p.items
+	}
+	n := p.next + 1 + copy(p.items[p.next+1:], p.items[p.done:])
+	clear(p.items[n:])
+	return p.items[:n]
+}
+
+// joinable joins two neighbours of a client's sequence if they go together.
+func joinable(left, right *item) bool {
+	if (left.flags^right.flags)&flagDeleted != 0 || !left.mergeWith(right) {
+		return false
+	}
+	if right.hasSub() && !right.isGC() && right.parent.keys.get(right.sub) == right {
+		right.parent.keys.set(left)
+	}
+	return true
+}
+
+// manyRanges is where it pays to go through a sequence once instead of looking
+// up each range.
+const manyRanges = 8
+
+// joinDeletedRanges is joinDeleted for many ranges of one client.
+func (tx *Transaction) joinDeletedRanges(client int, ranges []Range) {
+	c := &tx.doc.store.clients[client]
+	p := joiningPass{items: c.items, next: len(c.items) - 1, done: len(c.items)}
+	for k := len(ranges) - 1; k >= 0; k-- {
+		r := ranges[k]
+		// The items up to next are as they were, so they can be searched.
+		left := clientItems{items: p.items[:p.next+1]}
+		if len(left.items) == 0 {
+			break
+		}
+		i := left.index(min(r.End()-1, left.state()-1)) + 1
+		if i <= p.next {
+			p.keep(i)
+		} else if p.done < len(p.items) {
+			// The item after the range is final already: look at it again.
+			p.next++
+			p.items[p.next] = p.items[p.done]
+			p.done++
+		}
+		for p.next > 0 && p.items[p.next].clock() >= r.Clock {
+			p.step()
+		}
+	}
+	c.items = p.close()
+}
+
 // joinDeleted joins the items of a set with their neighbours.
 func (tx *Transaction) joinDeleted(ds *DeleteSet) {
 	s := &tx.doc.store
 	for _, dc := range ds.clients {
 		client := s.lookup(dc.client)
+		if len(dc.ranges) > manyRanges {
+			tx.joinDeletedRanges(client, dc.ranges)
+			continue
+		}
 		for k := len(dc.ranges) - 1; k >= 0; k-- {
 			r := dc.ranges[k]
 			c := &s.clients[client]
@@ -142,9 +226,11 @@ func (tx *Transaction) joinGrown(g growth) {
 	}
 	c := &tx.doc.store.clients[g.client]
 	first := max(c.index(g.before), 1)
-	for i := len(c.items) - 1; i >= first; {
-		i -= 1 + tx.joinLeft(g.client, i)
+	p := joiningPass{items: c.items, next: len(c.items) - 1, done: len(c.items)}
+	for p.next >= first {
+		p.step()
 	}
+	c.items = p.close()
 }
 
 // joinSplit joins again what was split and need not have been.

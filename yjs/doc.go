@@ -78,8 +78,8 @@
 //
 //   - Changes that wait for others are tried again until nothing moves. npm yjs
 //     may keep some for ever although all they need is there.
-//   - Merging keeps the richer of two contents for the same clocks, not the
-//     first; [Codec.FirstWins] turns that off. A single update is checked and
+//   - Merging keeps the richer of two contents for the same clocks, where npm
+//     yjs keeps one or the other; see [Codec.FirstWins]. A single update is checked and
 //     written anew, not returned as it is.
 //   - An update with two blocks of one client, an empty struct, an unknown
 //     shared type or bytes after its end is refused.

@@ -208,3 +208,33 @@ func TestLimits(t *testing.T) {
 		t.Errorf("pending beyond the limit: %v", err)
 	}
 }
+
+// TestManyRanges deletes every other character of a long text in front of a
+// long sequence, in one update. Each deletion splits the text.
+func TestManyRanges(t *testing.T) {
+	const n = 60_000
+	text := strings.Repeat("ab", n)
+	structs := []string{"\x04\x01\x01t" + uintBytes(uint64(len(text))) + text, "\x03\x01\x01a\x01x"}
+	clock := uint64(len(text))
+	for i := range uint64(n - 1) {
+		// Neighbours that can't be joined.
+		structs = append(structs, "\x83\x01"+uintBytes(clock+i)+"\x01x")
+	}
+	update := v1(1, 0, structs...)
+	update = append(update[:len(update)-1], 1, 1)
+	update = lib0.AppendUint(update, n)
+	for i := range uint64(n) {
+		update = lib0.AppendUint(update, 2*i+1)
+		update = append(update, 1)
+	}
+	d := NewDoc(&Options{GC: true})
+	must(t, d.Apply(update, nil))
+	if got := d.Text("t").Len(); got != n || d.State()[1] != clock+n {
+		t.Errorf("%d characters, state %v", got, d.State())
+	}
+	must(t, d.Text("t").Delete(0, n))
+	if got := len(d.store.clients[0].items); got > n+2 {
+		t.Errorf("%d items left", got)
+	}
+	checkRoundTrip(t, d)
+}
