@@ -21,6 +21,10 @@ type subdocState struct {
 	item   *item // what holds it
 	parent *Doc
 	subs   []*Doc
+	// added and removed are the transactions that last did that to it; at is
+	// its place in the list of the first.
+	added, removed *Transaction
+	at             int
 }
 
 // SubdocsEvent says which documents within a document a transaction added and
@@ -111,18 +115,30 @@ func (tx *Transaction) subdocInserted(it *item) {
 	d := it.subdoc().doc
 	s := d.subState()
 	s.item, s.parent = it, tx.doc
-	tx.subdocsAdded = append(tx.subdocsAdded, d)
+	tx.addSubdoc(d)
 	if d.settings.ShouldLoad {
 		tx.subdocsLoaded = append(tx.subdocsLoaded, d)
 	}
 }
 
 func (tx *Transaction) subdocDeleted(d *Doc) {
-	if i := slices.Index(tx.subdocsAdded, d); i >= 0 {
-		tx.subdocsAdded = slices.Delete(tx.subdocsAdded, i, i+1)
+	if s := d.subState(); s.added == tx {
+		tx.subdocsAdded[s.at] = nil
+		s.added = nil
 		return
 	}
-	if !slices.Contains(tx.subdocsRemoved, d) {
+	tx.removeSubdoc(d)
+}
+
+func (tx *Transaction) addSubdoc(d *Doc) {
+	s := d.subState()
+	s.added, s.at = tx, len(tx.subdocsAdded)
+	tx.subdocsAdded = append(tx.subdocsAdded, d)
+}
+
+func (tx *Transaction) removeSubdoc(d *Doc) {
+	if s := d.subState(); s.removed != tx {
+		s.removed = tx
 		tx.subdocsRemoved = append(tx.subdocsRemoved, d)
 	}
 }
@@ -131,6 +147,7 @@ func (tx *Transaction) commitSubdocs() {
 	if len(tx.subdocsAdded)+len(tx.subdocsRemoved)+len(tx.subdocsLoaded) == 0 {
 		return
 	}
+	tx.subdocsAdded = slices.DeleteFunc(tx.subdocsAdded, func(d *Doc) bool { return d == nil })
 	d := tx.doc
 	s := d.subState()
 	for _, sub := range tx.subdocsAdded {
@@ -139,12 +156,14 @@ func (tx *Transaction) commitSubdocs() {
 			o.GC = d.settings.GC && !o.NoPeerGC
 			o.CleanFormats, o.Limits, o.PendingMax = d.settings.CleanFormats, d.settings.Limits, d.settings.PendingMax
 		})
-		if !slices.Contains(s.subs, sub) {
-			s.subs = append(s.subs, sub)
-		}
+		sub.subs.added = nil
+		s.subs = append(s.subs, sub)
+	}
+	if len(tx.subdocsRemoved) > 0 {
+		s.subs = slices.DeleteFunc(s.subs, func(x *Doc) bool { return x.subState().removed == tx })
 	}
 	for _, sub := range tx.subdocsRemoved {
-		s.subs = slices.DeleteFunc(s.subs, func(x *Doc) bool { return x == sub })
+		sub.subState().removed = nil
 	}
 	if d.hooks != nil && !d.hooks.subdocs.empty() {
 		d.hooks.subdocs.call(SubdocsEvent{tx.subdocsAdded, tx.subdocsRemoved, tx.subdocsLoaded, tx})
@@ -193,9 +212,7 @@ func (d *Doc) replaceWithin(parent *Doc, it *item) {
 	s.item, s.parent = it, parent
 	c.doc = fresh.doc
 	parent.edit(func(tx *Transaction) {
-		tx.subdocsAdded = append(tx.subdocsAdded, fresh.doc)
-		if !slices.Contains(tx.subdocsRemoved, d) {
-			tx.subdocsRemoved = append(tx.subdocsRemoved, d)
-		}
+		tx.addSubdoc(fresh.doc)
+		tx.removeSubdoc(d)
 	})
 }
