@@ -66,7 +66,9 @@ type conn struct {
 	// turn belongs to the fanout and is guarded by its lock.
 	turn turn
 
-	// Of the reading goroutine alone.
+	// Of the reading goroutine alone, and of the one that handles a message for
+	// it while it waits.
+	handling  sync.WaitGroup
 	connected bool
 	session   engine.ClientID // set once, before the first mutation
 

@@ -37,9 +37,10 @@ type message struct {
 type fixture struct {
 	app *halcyon.App
 	// entered receives the name of each execution of a function that is held,
-	// until release is closed.
+	// until let is called.
 	entered chan string
 	release chan struct{}
+	let     func()
 }
 
 type channelArgs struct {
@@ -120,6 +121,7 @@ func testModule(f *fixture) *halcyon.Module {
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{entered: make(chan string, 100), release: make(chan struct{})}
+	f.let = sync.OnceFunc(func() { close(f.release) })
 	app, err := halcyon.NewApp(testModule(f))
 	if err != nil {
 		t.Fatal(err)
@@ -127,6 +129,7 @@ func newFixture(t testing.TB) *fixture {
 	f.app = app
 	f.open(t, vfs.NewMem())
 	t.Cleanup(func() {
+		f.let()
 		if err := app.Close(); err != nil {
 			t.Error(err)
 		}

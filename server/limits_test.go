@@ -201,7 +201,7 @@ func TestMutationQueue(t *testing.T) {
 			if closed.Code != closeTryAgain || !strings.HasPrefix(closed.Reason, "TooManyConcurrent") {
 				t.Errorf("closed with %d %q", closed.Code, closed.Reason)
 			}
-			close(f.release)
+			f.let()
 			// The client comes back, sends all of it again, and loses nothing.
 			c2 := c.again(s)
 			c2.requests = 0

@@ -108,7 +108,7 @@ func TestNPMClients(t *testing.T) {
 			for _, c := range s.connections() {
 				c.drop()
 			}
-			close(f.release)
+			f.let()
 		})
 		scenario(t, dir, s.address, "reconnect", nil)
 		work.Wait()

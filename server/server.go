@@ -41,7 +41,7 @@ type Server struct {
 	goroutines sync.WaitGroup
 	// runners counts the goroutines that run mutations.
 	runners gauge
-	sweeper    sweeper
+	sweeper sweeper
 
 	mu struct {
 		sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestReplayHappensOnce(t *testing.T) {
 		t.Fatalf("the mutation was begun again (%s) while it ran", name)
 	default:
 	}
-	close(f.release)
+	f.let()
 	r := next[*protocol.MutationResponse](c2)
 	if !r.Success || r.RequestID != id || string(r.Value) != `{"$integer":"AQAAAAAAAAA="}` {
 		t.Errorf("replayed response: %s", r.Append(nil))
@@ -132,7 +133,7 @@ func TestFencing(t *testing.T) {
 	if n := f.count(t, "c") + f.count(t, "d"); n != 0 {
 		t.Errorf("%d mutations of newer connections were run before the older one's ended", n)
 	}
-	close(f.release)
+	f.let()
 	if r := next[*protocol.MutationResponse](c3); !r.Success {
 		t.Errorf("response: %s", r.Append(nil))
 	}
@@ -192,7 +193,7 @@ func TestReplayIsAnsweredBeforeFirstTransition(t *testing.T) {
 	if c2.version.QuerySet != 0 {
 		t.Fatalf("a Transition to %+v came while a mutation that was sent again had no answer", c2.version)
 	}
-	close(f.release)
+	f.let()
 	next[*protocol.MutationResponse](c2)
 	if tr := next[*protocol.Transition](c2); c2.results[0] != `{"$integer":"AQAAAAAAAAA="}` {
 		t.Errorf("first Transition: %s", tr.Append(nil))
@@ -213,7 +214,7 @@ func TestReplayHoldEnds(t *testing.T) {
 	c2.barrier()
 	clock.advance(replayHoldMax + time.Second)
 	next[*protocol.Transition](c2)
-	close(f.release)
+	f.let()
 	next[*protocol.MutationResponse](c2)
 }
 
@@ -225,28 +226,69 @@ func TestPings(t *testing.T) {
 	c.keepPings = true
 	c.modify()
 	next[*protocol.Transition](c)
-	for i := range 20 { // five minutes, in which the client only answers WebSocket pings
+	ours := s.connections()[0]
+	c.querySet = 100 // sent below without a check, since another goroutine reads
+	// since returns how long ago a moment of the connection is.
+	since := func(at *atomic.Int64) time.Duration { return time.Duration(clock.Now().UnixNano() - at.Load()) }
+
+	// Five minutes, in which the client only answers WebSocket pings. It reads
+	// all the time: pings are answered by reading.
+	var pings atomic.Int64
+	reads := make(chan protocol.ServerMessage)
+	go func() {
+		defer close(reads)
+		for {
+			m, err := c.read()
+			if err != nil {
+				return
+			}
+			if _, ok := m.(*protocol.Ping); ok {
+				pings.Add(1)
+				continue
+			}
+			reads <- m
+		}
+	}()
+	for i := range int64(20) {
 		clock.advance(15 * time.Second)
-		next[*protocol.Ping](c)
+		eventually(t, "a Ping has come", func() bool { return pings.Load() > i })
 		if i%2 == 1 {
-			at := clock.Now().UnixNano()
-			eventually(t, "the client's pong has come", func() bool { return at-s.connections()[0].seenAt.Load() <= int64(2*time.Second) })
+			eventually(t, "the client's pong has come", func() bool { return since(&ours.seenAt) <= 2*time.Second })
 		}
 	}
 	// A message puts the ping off.
 	clock.advance(10 * time.Second)
-	c.modify()
-	next[*protocol.Transition](c)
+	c.send(&protocol.ModifyQuerySet{Base: 1, New: 2})
+	<-reads
+	eventually(t, "the Transition is counted", func() bool { return since(&ours.sentAt) == 0 })
+	before := pings.Load()
 	clock.advance(10 * time.Second)
-	c.modify()
-	next[*protocol.Transition](c) // and no Ping in front of it
-
-	// A client that answers nothing is dropped. This one does not read.
-	for range 9 {
-		clock.advance(15 * time.Second)
+	c.send(&protocol.ModifyQuerySet{Base: 2, New: 3})
+	<-reads
+	if n := pings.Load(); n != before {
+		t.Errorf("%d Pings came 10 s after a message", n-before)
 	}
-	if closed := c.closed(); closed.Reason != reasonSilent {
-		t.Errorf("closed with %d %q", closed.Code, closed.Reason)
+	c.ws.CloseNow()
+
+	// A client that answers nothing is dropped.
+	raw, r := rawDial(t, s)
+	stream := appendFrame(nil, 0x81, (&protocol.Connect{SessionID: sessionA}).Append(nil), 5)
+	if _, err := raw.Write(stream); err != nil {
+		t.Fatal(err)
+	}
+	session, err := parseUUID(sessionA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the server has read what it sent", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		newest := s.mu.sessions[session]
+		return newest != nil && newest != ours
+	})
+	clock.advance(121 * time.Second)
+	if code, reason := rawClose(t, r); code != closePolicy || reason != reasonSilent {
+		t.Errorf("closed with %d %q", code, reason)
 	}
 }
 
@@ -263,8 +305,15 @@ func TestOneTransitionATick(t *testing.T) {
 		c.mutate("t:increment", `{"channel":"a"}`)
 		next[*protocol.MutationResponse](c) // and no Transition in front of it
 	}
+	waits := func() bool {
+		ours := s.connections()[0]
+		s.fanout.mu.Lock()
+		defer s.fanout.mu.Unlock()
+		return ours.turn.at == putOff
+	}
 	transitions := 0
 	for c.results[0] != `{"$integer":"BQAAAAAAAAA="}` {
+		eventually(t, "the connection waits for the next tick", waits)
 		clock.advance(10 * time.Millisecond)
 		next[*protocol.Transition](c)
 		transitions++

@@ -32,7 +32,7 @@ func TestShutdownFinishes(t *testing.T) {
 		t.Error("a connection was accepted during the shutdown")
 	}
 	c.mutate("t:increment", `{"channel":"late"}`)
-	close(f.release)
+	f.let()
 	for i := range 2 {
 		if r := c.response(); !r.Success || r.RequestID != uint32(i) {
 			t.Errorf("response %d: %s", i, r.Append(nil))
@@ -82,7 +82,7 @@ func TestShutdownIsBounded(t *testing.T) {
 		t.Errorf("the shutdown took %v", took)
 	}
 	// The app waits for its function, and the test for what was left behind.
-	close(f.release)
+	f.let()
 	eventually(t, "the mutation has ended", func() bool { return s.runners.wait(c.ctx) })
 }
 
