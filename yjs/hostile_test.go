@@ -134,6 +134,32 @@ func TestHostileUpdates(t *testing.T) {
 	}
 }
 
+// TestHostileVectors reads what is not an update.
+func TestHostileVectors(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"empty":            {},
+		"2^40 clients":     {255, 255, 255, 255, 255, 31},
+		"truncated":        {1, 1},
+		"trailing":         {0, 0, 0},
+		"clock of 2^60":    {1, 1, 255, 255, 255, 255, 255, 255, 255, 255, 15},
+		"endless integer":  bytes.Repeat([]byte{255}, 50),
+		"position of none": {9},
+	} {
+		if sv, err := DecodeStateVector(b); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: state vector %v, %v", name, sv, err)
+		}
+		if s, err := DecodeSnapshot(b, V1); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: snapshot %v, %v", name, s, err)
+		}
+		if name == "trailing" {
+			continue // 0, 0, 0 is a position
+		}
+		if p, err := DecodeRelativePosition(b); !errors.Is(err, ErrMalformed) && name != "truncated" {
+			t.Errorf("%s: position %v, %v", name, p, err)
+		}
+	}
+}
+
 // TestDeepNesting applies a legitimate but absurd document: types nested
 // 100,000 deep. Nothing may run out of stack.
 func TestDeepNesting(t *testing.T) {
