@@ -70,7 +70,7 @@ func (tx *Transaction) emit(to *handlers[Update], v Version) {
 	to.call(Update{Version: v, Bytes: tx.encode(v), Origin: tx.Origin, Transaction: tx})
 }
 
-// Update returns the transaction as an update.
+// encode returns the transaction as an update.
 func (tx *Transaction) encode(v Version) []byte {
 	e := &encoder{}
 	e.init(v, 0)

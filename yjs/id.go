@@ -16,6 +16,7 @@ type ID struct {
 	Clock  uint64
 }
 
+// String returns client:clock.
 func (id ID) String() string { return fmt.Sprintf("%d:%d", id.Client, id.Clock) }
 
 // StateVector says how much of each client's sequence is present: the next

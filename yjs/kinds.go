@@ -20,6 +20,7 @@ const (
 
 func (k TypeKind) named() bool { return k == KindXMLElement || k == KindXMLHook }
 
+// String returns the name of the kind.
 func (k TypeKind) String() string {
 	names := [...]string{"Array", "Map", "Text", "XMLElement", "XMLFragment", "XMLHook", "XMLText"}
 	if int(k) < len(names) {

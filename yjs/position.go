@@ -27,7 +27,7 @@ type Position struct {
 	Assoc int
 }
 
-// RelativePosition returns the place at an index of a text, array or XML node.
+// NewRelativePosition returns the place at an index of a text, array or XML node.
 // With a negative assoc it stays with the unit left of it, otherwise with the
 // unit right of it.
 func NewRelativePosition(t Type, index, assoc int) (RelativePosition, error) {
