@@ -171,6 +171,15 @@ func (c *conn) attach(s *socket) {
 // wake has the connection served.
 func (c *conn) wake(urgent bool) { c.server.fanout.mark(c, urgent) }
 
+// change changes what there is to send, under the lock, and has the connection
+// served: a worker that comes meanwhile does not wait for the lock.
+func (c *conn) change(f func()) {
+	defer c.wake(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
 // changed is called by the query set when a new round may be ready.
 func (c *conn) changed() {
 	c.pollWanted.Store(true)

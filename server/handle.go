@@ -122,9 +122,11 @@ func (c *conn) handleConnect(m *protocol.Connect) {
 	set := c.server.app.NewQuerySet(encodeQuery, c.changed)
 
 	now := c.server.o.Clock.Now()
-	c.mu.Lock()
-	closed := c.mu.closed
-	if !closed {
+	closed := false
+	c.change(func() {
+		if closed = c.mu.closed; closed {
+			return
+		}
 		c.mu.set = set
 		c.mu.queries = map[uint32]struct{}{}
 		c.mu.fresh = map[uint32]struct{}{}
@@ -139,8 +141,7 @@ func (c *conn) handleConnect(m *protocol.Connect) {
 			c.mu.replayUntil = now.Add(replayHoldMax)
 			c.mu.sentTick = c.server.fanout.tickNow()
 		}
-	}
-	c.mu.Unlock()
+	})
 	if closed {
 		set.Close()
 		return
@@ -164,18 +165,15 @@ func (c *conn) handleModifyQuerySet(m *protocol.ModifyQuerySet) {
 	// The timestamp of the first Transition is that of a round, also when the
 	// set is empty.
 	newest := c.server.app.Durable()
-	if problem := c.modify(m, additions, newest); problem != "" {
+	problem := ""
+	c.change(func() { problem = c.modifyLocked(m, additions, newest) })
+	if problem != "" {
 		c.fatal("%s", problem)
-		return
 	}
-	c.pollWanted.Store(true)
-	c.wake(true)
 }
 
-// modify applies a ModifyQuerySet and returns what is wrong with it.
-func (c *conn) modify(m *protocol.ModifyQuerySet, additions []addition, newest engine.Timestamp) (problem string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// modifyLocked applies a ModifyQuerySet and returns what is wrong with it.
+func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, newest engine.Timestamp) (problem string) {
 	if c.mu.closed {
 		return ""
 	}
@@ -184,6 +182,7 @@ func (c *conn) modify(m *protocol.ModifyQuerySet, additions []addition, newest e
 	}
 	c.mu.querySet = m.New
 	c.mu.answer = true
+	c.pollWanted.Store(true)
 	if c.mu.sent.TS == 0 {
 		c.needLocked(newest)
 	}
@@ -238,25 +237,26 @@ func prepare(mod protocol.Modification) addition {
 }
 
 func (c *conn) handleAuthenticate(m *protocol.Authenticate) {
-	c.mu.Lock()
-	identity, failed := c.mu.identity, c.mu.authFailed
-	matches := m.Base == identity
-	switch {
-	case !matches:
-	case m.TokenType == "None":
-		c.mu.identity++
-		c.mu.answer = true
-		if c.mu.sent.TS == 0 {
-			c.needLocked(c.server.app.Durable())
+	var identity uint32
+	failed, matches := false, false
+	c.change(func() {
+		identity, failed = c.mu.identity, c.mu.authFailed
+		matches = m.Base == identity
+		switch {
+		case !matches:
+		case m.TokenType == "None":
+			c.mu.identity++
+			c.mu.answer = true
+			c.pollWanted.Store(true)
+			if c.mu.sent.TS == 0 {
+				c.needLocked(c.server.app.Durable())
+			}
+		default:
+			c.mu.authFailed = true
 		}
-	default:
-		c.mu.authFailed = true
-	}
-	c.mu.Unlock()
+	})
 	switch {
 	case matches && m.TokenType == "None":
-		c.pollWanted.Store(true)
-		c.wake(true)
 	case matches:
 		c.send(&protocol.AuthError{Message: noAuthProvider, Base: identity, UpdateAttempted: true})
 	case failed:

@@ -121,7 +121,11 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 	} else {
 		text = protocol.AppendHTTPSuccess(nil, appendValue(nil, out.Value), out.Logs)
 	}
+	// A large answer is written before this returns; its reader has its time too.
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(s.o.BodyTimeout))
 	writeJSON(w, http.StatusOK, text)
+	_ = control.SetWriteDeadline(time.Time{})
 }
 
 // refuseToken refuses the tokens that Convex clients send, since nothing here

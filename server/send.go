@@ -192,7 +192,9 @@ func (c *conn) takeLocked(w *composer) {
 	}
 	w.items = append(w.items, c.out.items...)
 	clear(c.out.items)
-	c.out.items = c.out.items[:0]
+	if c.out.items = c.out.items[:0]; cap(c.out.items) > unsentMax {
+		c.out.items = nil
+	}
 	c.out.room.Broadcast()
 	for _, item := range w.items {
 		if r := item.response; r != nil && r.failure == nil {

@@ -2,7 +2,8 @@ package server
 
 import (
 	"context"
-	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -86,16 +87,43 @@ func TestShutdownIsBounded(t *testing.T) {
 	eventually(t, "the mutation has ended", func() bool { return s.runners.wait(c.ctx) })
 }
 
-// Handler can be used without Serve.
-func TestShutdownOfHandler(t *testing.T) {
+// Handler can be used without Serve, here under TLS, where every write takes the
+// way of those to slow clients. After Shutdown no goroutine of the server is left.
+func TestHandlerUnderTLS(t *testing.T) {
 	f := newFixture(t)
-	s := New(f.app, nil)
+	inner := New(f.app, nil)
+	outer := httptest.NewTLSServer(inner.Handler())
+	defer outer.Close()
+	s := &testServer{Server: inner, address: outer.Listener.Addr().String()}
 	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
+	ws, _, err := websocket.Dial(ctx, "wss://"+s.address+"/api/sync", &websocket.DialOptions{HTTPClient: outer.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws.SetReadLimit(-1)
+	c := &client{t: t, ws: ws, ctx: ctx, session: sessionA, results: map[uint32]string{}}
+	c.send(&protocol.Connect{SessionID: sessionA})
+	c.add(0, "t:big", `{"channel":"a"}`)
+	next[*protocol.Transition](c)
+	for range 20 {
+		c.mutate("t:increment", `{"channel":"a"}`)
+		r := c.response()
+		c.until("the increment shows", func() bool { return c.version.TS >= r.TS })
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- inner.Shutdown(ctx) }()
+	if closed := c.closed(); closed.Code != closeRestart {
+		t.Errorf("closed with %d %q", closed.Code, closed.Reason)
+	}
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if s.Handler() == http.Handler(nil) {
-		t.Error("no handler")
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for _, name := range []string{"server.(*conn)", "server.(*fanout)", "server.(*socket)", "server.(*sweeper)"} {
+		if strings.Contains(string(stacks), name) {
+			t.Errorf("a goroutine of %s is left:\n%s", name, stacks)
+		}
 	}
 }
