@@ -302,6 +302,7 @@ func TestBrowserComesBackAfterARestart(t *testing.T) {
 // A visitor who is gone without a word leaves every open page at the end of the
 // timeout, although nothing is written then.
 func TestBrowserLeavesAtTheTimeout(t *testing.T) {
+	t.Parallel()
 	t.Run("after 5 seconds", func(t *testing.T) {
 		t.Parallel()
 		leaveAtTheTimeout(t, fixture, 5*time.Second)

@@ -98,6 +98,7 @@ func TestAddressIsPrinted(t *testing.T) {
 // A signal ends the server in order, however many clients are busy: they are
 // told to come back, what was answered is kept, and the status is 0.
 func TestSignalEndsInOrder(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		signal syscall.Signal
