@@ -49,9 +49,8 @@ type turnDone struct {
 }
 
 func newCommitter(db *DB, last uint64) *committer {
-	o := commit.Options{}
 	return &committer{
-		db: db, m: commit.New(o, last),
+		db: db, m: commit.New(db.o.commit, last),
 		durable: make(chan Timestamp, 8), sealed: make(chan sealed, 8),
 		turns: make(chan turn), strays: map[string]int{},
 	}

@@ -1,6 +1,16 @@
 package engine
 
-import "github.com/halcyon-db/halcyon/engine/internal/keys"
+import (
+	"github.com/halcyon-db/halcyon/engine/internal/commit"
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
+)
+
+// WithGroups sets how many transactions a group takes and how many groups may
+// be in flight.
+func (o Options) WithGroups(attempts, flying int) Options {
+	o.commit = commit.Options{GroupAttemptsMax: attempts, GroupsInFlight: flying}
+	return o
+}
 
 // SweepOnce removes what its retention has passed, as happens every 10 minutes.
 func (db *DB) SweepOnce() error { return db.sweepOnce() }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/halcyon-db/halcyon/engine/internal/commit"
 )
 
 // Timestamp is a place in the order of commits: microseconds since the Unix
@@ -62,6 +64,8 @@ type Options struct {
 	// Fatal is called when the disk failed and nothing more may be acknowledged.
 	// Default: the process ends.
 	Fatal func(error)
+
+	commit commit.Options // for tests of this package
 }
 
 func (o *Options) withDefaults() Options {
