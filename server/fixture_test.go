@@ -23,7 +23,7 @@ import (
 )
 
 // waitMax bounds every wait of the tests for something that must happen.
-const waitMax = 20 * time.Second
+const waitMax = 60 * time.Second
 
 // message is a row of the table that the tests use.
 type message struct {
@@ -174,7 +174,7 @@ func serve(t testing.TB, app *halcyon.App, opts Options) *testServer {
 
 func serveOn(t testing.TB, app *halcyon.App, opts Options, listener net.Listener) *testServer {
 	log := &logBuffer{}
-	opts.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	opts.Logger = testLogger(log)
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &testServer{Server: New(app, &opts), address: listener.Addr().String(), log: log, stop: cancel, stopped: make(chan error, 1)}
 	go func() { s.stopped <- s.Serve(ctx, listener) }()
@@ -192,6 +192,10 @@ func serveOn(t testing.TB, app *halcyon.App, opts Options, listener net.Listener
 		}
 	})
 	return s
+}
+
+func testLogger(log *logBuffer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // logBuffer keeps what was logged.

@@ -138,6 +138,11 @@ func TestRequestSizes(t *testing.T) {
 	if resp, body := request(t, s, "POST", "/api/query", call(200_000)); resp.StatusCode != 200 {
 		t.Errorf("at the limit: %d %.200s", resp.StatusCode, body)
 	}
+	free := func() { // a part of the budget is put back after the answer
+		t.Helper()
+		eventually(t, "the budget is free", func() bool { return s.inbound.used.Load() == 0 })
+	}
+	free()
 	if resp, body := request(t, s, "POST", "/api/query", call(200_001)); resp.StatusCode != 413 || !strings.Contains(body, "RequestTooLarge") {
 		t.Errorf("over the limit: %d %.200s", resp.StatusCode, body)
 	}
@@ -147,6 +152,7 @@ func TestRequestSizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		free()
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -157,6 +163,7 @@ func TestRequestSizes(t *testing.T) {
 		}
 	}
 	// A slow request has a part of the budget; another one does not fit.
+	free()
 	c, err := net.Dial("tcp", s.address)
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +180,7 @@ func TestRequestSizes(t *testing.T) {
 		t.Errorf("a small request beside a large one: %d %.200s", resp.StatusCode, body)
 	}
 	_ = c.Close()
-	eventually(t, "the budget is free", func() bool { return s.inbound.used.Load() == 0 })
+	free()
 }
 
 // A body that does not arrive is given up, and so is a header.

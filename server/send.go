@@ -85,7 +85,10 @@ func (c *conn) step(w *composer) (later bool) {
 	if !ok {
 		return false
 	}
-	sent := false
+	sends := len(w.items) > 0 || len(w.pieces) > 0
+	if sends {
+		c.sentAt.Store(c.server.o.Clock.Now().UnixNano())
+	}
 	for i := range w.items {
 		text := w.items[i].text
 		if r := w.items[i].response; r != nil {
@@ -94,17 +97,12 @@ func (c *conn) step(w *composer) (later bool) {
 		}
 		_ = c.ws.WriteMessage(gws.OpcodeText, text) // an error ends the reading goroutine, which cleans up
 		w.items[i] = outgoing{}
-		sent = true
 	}
 	if len(w.pieces) > 0 {
 		_ = c.ws.Writev(gws.OpcodeText, w.pieces...)
 		clear(w.pieces)
-		sent = true
 	}
-	sent = c.sendControl(w, sent) || sent
-	if sent {
-		c.sentAt.Store(c.server.o.Clock.Now().UnixNano())
-	}
+	c.sendControl(w, sends)
 	if cap(w.single) > freeBytes {
 		w.single = nil
 	}
@@ -112,8 +110,8 @@ func (c *conn) step(w *composer) (later bool) {
 }
 
 // sendControl sends what does not depend on order, and closes the connection if
-// that is due. It reports whether it sent a message.
-func (c *conn) sendControl(w *composer, sent bool) bool {
+// that is due. sent tells whether the client was sent a message just now.
+func (c *conn) sendControl(w *composer, sent bool) {
 	c.out.Lock()
 	ping, probe, pong := c.out.ping, c.out.probe, c.out.pong
 	c.out.ping, c.out.probe, c.out.pong = false, false, nil
@@ -123,17 +121,16 @@ func (c *conn) sendControl(w *composer, sent bool) bool {
 	}
 	if w.closing != nil {
 		c.closeNow(w.closing.code, w.closing.reason)
-		return false
+		return
 	}
 	if probe {
 		_ = c.ws.WritePing(nil)
 	}
-	if !ping || sent {
-		return false
+	if ping && !sent {
+		c.sentAt.Store(c.server.o.Clock.Now().UnixNano())
+		var text [32]byte
+		_ = c.ws.WriteMessage(gws.OpcodeText, (&protocol.Ping{}).Append(text[:0]))
 	}
-	var text [32]byte
-	_ = c.ws.WriteMessage(gws.OpcodeText, (&protocol.Ping{}).Append(text[:0]))
-	return true
 }
 
 // compose takes what is to be sent into w: first the messages that wait, then
