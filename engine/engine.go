@@ -23,7 +23,8 @@ type DB struct {
 	clients *clientCache
 	states  states
 	places  *places
-	seeds   atomic.Uint64 // number of executions, the seed of each one's randomness
+	seed    uint64        // of this opening
+	seeds   atomic.Uint64 // number of executions; with seed, the seed of each one's randomness
 	hub     *hub
 
 	submissions chan *mutation
@@ -91,6 +92,9 @@ func (db *DB) start(schema Schema) error {
 		snap.Release()
 		return err
 	}
+	// A fixed seed must not draw again what it drew before this opening, ids
+	// among it. The constant is that of Fibonacci hashing.
+	db.seed = db.o.Seed ^ last*0x9e3779b97f4a7c15
 	db.states.reset(s)
 	db.hub = newHub(db, s)
 	db.committer = newCommitter(db, last)

@@ -158,7 +158,7 @@ func (tx *Tx) Rand() *rand.Rand {
 
 func (tx *Tx) randLocked() *rand.Rand {
 	if tx.mu.rand == nil {
-		tx.mu.rand = rand.New(rand.NewPCG(tx.db.o.Seed, tx.mu.seed))
+		tx.mu.rand = rand.New(rand.NewPCG(tx.db.seed, tx.mu.seed))
 	}
 	return tx.mu.rand
 }
