@@ -68,7 +68,7 @@ func (c *committer) run() {
 		// Sealing as soon as nothing waits keeps latency low; while the disk is
 		// behind, submissions gather in the open group.
 		if c.m.CanSeal() && (c.m.Pending() > 0 || moveTime) {
-			moveTime = c.drain() || moveTime
+			c.drain() // one that asks for time gets this group's
 			c.seal()
 			moveTime = false
 			continue
@@ -92,18 +92,16 @@ func (c *committer) run() {
 }
 
 // drain submits what waits, up to a full group.
-func (c *committer) drain() (moveTime bool) {
+func (c *committer) drain() {
 	for !c.m.Full() {
 		select {
 		case m := <-c.db.submissions:
 			c.submit(m)
 		case <-c.db.moveTime:
-			moveTime = true
 		default:
-			return moveTime
+			return
 		}
 	}
-	return moveTime
 }
 
 // finish commits what was submitted before the end.
@@ -147,7 +145,7 @@ func (c *committer) turn(m *mutation) {
 	// Not the executor: when it hangs, the state is free all the same, since the
 	// Tx that reads it is dead.
 	defer c.db.states.endAttempt(s)
-	tx := c.db.newTx(s, c.m.Overlay(), true, transactionTime(c.db.o.Clock.Now()))
+	tx := c.db.newTx(s, c.m.Overlay(), true, c.db.timeOn(s))
 	t := turn{m: m, tx: tx, done: make(chan turnDone, 1)}
 	late := make(chan struct{})
 	stop := c.db.o.Clock.AfterFunc(c.db.o.FunctionTimeMax, func() { close(late) })

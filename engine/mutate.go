@@ -90,7 +90,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 	s := db.states.beginAttempt()
 	defer db.states.endAttempt(s)
 	start := db.o.Clock.Now()
-	tx := db.newTx(s, nil, true, transactionTime(start))
+	tx := db.newTx(s, nil, true, db.timeOn(s))
 	result, replay, err := db.execute(m, tx)
 	m.result = result
 	db.places.release()
@@ -184,18 +184,15 @@ func (db *DB) Query(ctx context.Context, fn func(*Tx) error) (Timestamp, error) 
 	defer db.places.release()
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
-	tx := db.newTx(s, nil, false, db.queryTime(s))
+	tx := db.newTx(s, nil, false, db.timeOn(s))
 	_, err := tx.call(func(tx *Tx) ([]byte, error) { return nil, fn(tx) })
 	return s.at, err
 }
 
-// transactionTime is what a transaction that starts now sees as the time.
-func transactionTime(now time.Time) time.Time { return now.UTC().Truncate(time.Microsecond) }
-
-// queryTime is the time a query on s sees: never before the newest commit it
+// timeOn is the time a function sees on s: never before the newest commit it
 // can see, and moving on when nothing commits.
-func (db *DB) queryTime(s *state) time.Time {
-	now := transactionTime(db.o.Clock.Now())
+func (db *DB) timeOn(s *state) time.Time {
+	now := db.o.Clock.Now().UTC().Truncate(time.Microsecond)
 	if t := s.at.Time().UTC(); t.After(now) {
 		return t
 	}

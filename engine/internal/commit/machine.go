@@ -189,8 +189,11 @@ func (m *Machine) Seal(now uint64) Group {
 	// another group.
 	m.last = max(now, m.last)
 	g.At = m.last
-	if g.At+m.o.Lease/2 > m.lease {
-		m.lease = g.At + m.o.Lease
+	// After a crash timestamps begin at the old lease, ahead of the clock. There
+	// they advance by one a commit, so a small step is enough: a whole lease
+	// would carry them further ahead with each crash in a row.
+	if now+m.o.Lease/2 > m.lease || g.At+m.o.Lease/200 > m.lease {
+		m.lease = max(now+m.o.Lease, g.At+max(m.o.Lease/100, 1))
 		g.Lease = m.lease
 	}
 	m.open = Group{Writes: new(txn.Overlay)}
