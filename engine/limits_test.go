@@ -1,0 +1,388 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
+	"github.com/halcyon-db/halcyon/engine/value"
+)
+
+// ignoringErrors runs f for i from 0 up to n, whatever it says.
+func ignoringErrors(n int, f func(i int) error) {
+	for i := range n {
+		_ = f(i)
+	}
+}
+
+// TestLimitsOfATransaction takes each limit exactly, and one past it: then the
+// whole transaction fails with that limit, also when the function looks away.
+func TestLimitsOfATransaction(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes tens of thousands of documents")
+	}
+	db := enginetest.Open(t, schema)
+	views, counters := db.Table("views"), db.Table("counters")
+	var ids []value.ID
+	for part := range 3 {
+		var own []value.ID
+		mutate(t, db, func(tx *engine.Tx) error {
+			own = nil
+			for i := range 11_000 {
+				id, err := tx.Insert(counters, fields("name", fmt.Sprint(part, i), "n", i))
+				if err != nil {
+					return err
+				}
+				own = append(own, id)
+			}
+			return nil
+		})
+		ids = append(ids, own...)
+	}
+	big := value.Object(value.Field{Name: "bytes", Value: value.Bytes(make([]byte, 1<<20-100))})
+	var bigs []value.ID
+	for range 17 {
+		bigs = append(bigs, insert(t, db, "counters", big))
+	}
+	long := func(n int) value.Value { return fields("path", strings.Repeat("x", n), "n", 1) }
+	// views.by_path: prefix 5, string 3 + n, number 9, creation time 9, document 16.
+	const longest = 4096 - 5 - 3 - 9 - 9 - 16
+	for _, c := range []struct {
+		limit   string
+		at      int
+		write   bool
+		attempt func(tx *engine.Tx, n int)
+	}{
+		{"documents written", 16_000, true, func(tx *engine.Tx, n int) {
+			ignoringErrors(n, func(i int) error { _, err := tx.Insert(counters, fields("name", "x", "n", i)); return err })
+		}},
+		{"documents read", 32_000, false, func(tx *engine.Tx, n int) {
+			for range tx.Scan(counters.Index(engine.IndexByID), all, false) {
+				if n--; n == 0 {
+					break
+				}
+			}
+		}},
+		{"documents and ranges read one by one", 4096, false, func(tx *engine.Tx, n int) {
+			ignoringErrors(n, func(i int) error { _, _, err := tx.Get(counters, ids[i]); return err })
+		}},
+		{"documents and ranges read one by one", 4096, true, func(tx *engine.Tx, n int) {
+			ignoringErrors(n, func(i int) error {
+				_, err := tx.Count(views.Aggregate("paths"), eq(fmt.Sprint(i)))
+				return err
+			})
+			if n <= 4096 { // a point more than the ranges would be one too many
+				_ = mustInsert(tx, counters, fields("name", "y", "n", 1))
+			}
+		}},
+		{"bytes read", 15, false, func(tx *engine.Tx, n int) { // 16 documents just below 1 MiB are just below 16 MiB
+			ignoringErrors(n+n/16, func(i int) error { _, _, err := tx.Get(counters, bigs[i]); return err })
+		}},
+		{"bytes written", 15, true, func(tx *engine.Tx, n int) {
+			ignoringErrors(n+n/16, func(int) error { _, err := tx.Insert(counters, big); return err })
+		}},
+		{"bytes in a key of index by_path", longest, true, func(tx *engine.Tx, n int) { _ = mustInsert(tx, views, long(n)) }},
+	} {
+		name := fmt.Sprintf("%s, write %v", c.limit, c.write)
+		t.Run(name, func(t *testing.T) {
+			for over := range 2 {
+				run := func(tx *engine.Tx) error { c.attempt(tx, c.at+over); return nil }
+				var err error
+				if c.write {
+					before := db.Stats().Commits
+					_, err = db.Mutate(context.Background(), engine.Call{Name: name}, func(tx *engine.Tx) ([]byte, error) { return nil, run(tx) })
+					if n := db.Stats().Commits - before; over == 1 && n != 0 {
+						t.Errorf("past the limit %d transactions committed", n)
+					}
+				} else {
+					_, err = db.Query(context.Background(), run)
+				}
+				var limit *engine.LimitError
+				switch {
+				case over == 0 && err != nil:
+					t.Errorf("at %d: %v", c.at, err)
+				case over == 1 && (!errors.As(err, &limit) || limit.Limit != c.limit || !strings.Contains(err.Error(), fmt.Sprint(limit.Max))):
+					t.Errorf("one past %d: %v, want the limit of %s", c.at, err, c.limit)
+				}
+			}
+		})
+	}
+	verify(t, db)
+}
+
+// TestLimitsOfADocument: what is wrong with one document is the error of that
+// call, and the function may go on.
+func TestLimitsOfADocument(t *testing.T) {
+	db := enginetest.Open(t, schema)
+	counters := db.Table("counters")
+	id := insert(t, db, "counters", fields("name", "a", "n", 1))
+	tooLarge := value.Object(value.Field{Name: "bytes", Value: value.Bytes(make([]byte, 1<<20))})
+	reserved := value.Object(value.Field{Name: "_id", Value: value.Null()})
+	mutate(t, db, func(tx *engine.Tx) error {
+		var limit *value.LimitError
+		var fault *value.DocumentError
+		for _, err := range []error{mustInsert(tx, counters, tooLarge), tx.Replace(counters, id, tooLarge), tx.Patch(counters, id, tooLarge)} {
+			if !errors.As(err, &limit) {
+				t.Errorf("a document that is too large gives %v", err)
+			}
+		}
+		for _, err := range []error{mustInsert(tx, counters, reserved), mustInsert(tx, counters, value.String("x")), tx.Replace(counters, id, value.Null()), tx.Patch(counters, id, reserved)} {
+			if !errors.As(err, &fault) {
+				t.Errorf("what is no document gives %v", err)
+			}
+		}
+		return tx.Patch(counters, id, fields("n", 2))
+	})
+	if n := number(t, db, "counters", id); n != 2 {
+		t.Errorf("the document is %v, want 2", n)
+	}
+}
+
+func TestErrorsOfCalls(t *testing.T) {
+	db := enginetest.Open(t, schema)
+	counters, views := db.Table("counters"), db.Table("views")
+	id := insert(t, db, "counters", fields("name", "a", "n", 1))
+	gone := insert(t, db, "counters", fields("name", "b", "n", 1))
+	mutate(t, db, func(tx *engine.Tx) error { return tx.Delete(counters, gone) })
+
+	query(t, db, func(tx *engine.Tx) error {
+		_, insert := tx.Insert(counters, fields("n", 1))
+		for name, err := range map[string]error{"insert": insert, "patch": tx.Patch(counters, id, fields("n", 2)), "replace": tx.Replace(counters, id, fields("n", 2)), "delete": tx.Delete(counters, id)} {
+			if !errors.Is(err, engine.ErrReadOnly) {
+				t.Errorf("%s in a query gives %v", name, err)
+			}
+		}
+		if _, ok, err := tx.Get(counters, gone); ok || err != nil {
+			t.Errorf("get of a removed document: %v, %v", ok, err)
+		}
+		if _, ok, err := tx.Get(views, id); ok || err != nil {
+			t.Errorf("get of another table's id: %v, %v", ok, err)
+		}
+		return nil
+	})
+	mutate(t, db, func(tx *engine.Tx) error {
+		for _, missing := range []value.ID{gone, {}, {Table: counters.Number}, {Table: views.Number, Key: id.Key}} {
+			for name, err := range map[string]error{"patch": tx.Patch(counters, missing, fields("n", 2)), "replace": tx.Replace(counters, missing, fields("n", 2)), "delete": tx.Delete(counters, missing)} {
+				if !errors.Is(err, engine.ErrNoDocument) || !strings.Contains(err.Error(), missing.String()) {
+					t.Errorf("%s of %s, which is not there, gives %v", name, missing, err)
+				}
+			}
+		}
+		return nil
+	})
+	query(t, db, func(tx *engine.Tx) error {
+		var wrong *engine.RangeError
+		for _, err := range tx.Scan(views.Index("by_path"), eq("a", 1, 2, 3), false) {
+			if !errors.As(err, &wrong) {
+				t.Errorf("a scan by more fields than the index has gives %v", err)
+			}
+		}
+		for _, err := range tx.Scan(views.Index(engine.IndexByID), engine.Range{Lower: &engine.Bound{}}, false) {
+			if !errors.As(err, &wrong) {
+				t.Errorf("a scan by_id with a bound gives %v", err)
+			}
+		}
+		if _, err := tx.Count(views.Aggregate("paths"), eq("a", 1, 2, 3)); !errors.As(err, &wrong) {
+			t.Errorf("a count by more fields than there are gives %v", err)
+		}
+		for _, r := range []engine.Range{eq("not an id"), eq(id.String()), eq(7)} {
+			for d, err := range tx.Scan(views.Index(engine.IndexByID), r, false) {
+				t.Errorf("by_id finds %v, %v", d, err)
+			}
+		}
+		upside := engine.Range{Lower: &engine.Bound{Value: value.Int64(2)}, Upper: &engine.Bound{Value: value.Int64(1)}}
+		for d, err := range tx.Scan(views.Index("by_path"), upside, false) {
+			t.Errorf("an empty range has %v, %v", d, err)
+		}
+		return nil
+	})
+}
+
+// TestPanics: a function that panics fails alone and leaves nothing.
+func TestPanics(t *testing.T) {
+	db := enginetest.Open(t, schema)
+	id := insert(t, db, "counters", fields("name", "a", "n", 1))
+	for name, v := range map[string]any{"text": "boom", "error": errors.New("boom"), "nil pointer": nil} {
+		f := func(tx *engine.Tx) error {
+			_ = tx.Patch(db.Table("counters"), id, fields("n", 2))
+			if v == nil {
+				var p *value.ID
+				_ = p.Key
+			}
+			panic(v)
+		}
+		var panicked *engine.PanicError
+		if _, err := db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) { return nil, f(tx) }); !errors.As(err, &panicked) || len(panicked.Stack) == 0 {
+			t.Errorf("%s in a mutation: %v", name, err)
+		}
+		if _, err := db.Query(context.Background(), f); !errors.As(err, &panicked) {
+			t.Errorf("%s in a query: %v", name, err)
+		}
+	}
+	// One that ends its goroutine must not keep its place.
+	for range 4*runtime.GOMAXPROCS(0) + 1 {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, _ = db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) { runtime.Goexit(); return nil, nil })
+		})
+		wg.Go(func() {
+			_, _ = db.Query(context.Background(), func(tx *engine.Tx) error { runtime.Goexit(); return nil })
+		})
+		wg.Wait()
+	}
+	if n := number(t, db, "counters", id); n != 1 {
+		t.Errorf("the document is %v, want 1", n)
+	}
+}
+
+// TestOverload: calls beyond those that run and those that may wait are
+// refused before they start, and the others are all executed.
+func TestOverload(t *testing.T) {
+	const running, waiting = 2, 3
+	db := enginetest.OpenWith(t, schema, engine.Options{RunningMax: running, WaitingMax: waiting})
+	started, letGo := make(chan struct{}), make(chan struct{})
+	outcomes := make(chan error, 100)
+	call := func(block bool) {
+		_, err := db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) {
+			if block {
+				started <- struct{}{}
+				<-letGo
+			}
+			return nil, mustInsert(tx, db.Table("counters"), fields("name", "a", "n", 1))
+		})
+		outcomes <- err
+	}
+	for range running {
+		go call(true)
+		<-started
+	}
+	// Of any number of calls now, as many as may wait do so and the rest is
+	// refused at once.
+	const more = 20
+	for range more {
+		go call(false)
+	}
+	for range more - waiting {
+		if err := <-outcomes; !errors.Is(err, engine.ErrOverloaded) {
+			t.Errorf("a call beyond the limit gives %v", err)
+		}
+	}
+	if _, err := db.Query(context.Background(), func(*engine.Tx) error { t.Error("executed"); return nil }); !errors.Is(err, engine.ErrOverloaded) {
+		t.Errorf("a query beyond the limit gives %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	close(letGo)
+	for range running + waiting {
+		if err := <-outcomes; err != nil {
+			t.Errorf("a call within the limit gives %v", err)
+		}
+	}
+	if r := verify(t, db); r.Documents != running+waiting {
+		t.Errorf("%d documents, want %d", r.Documents, running+waiting)
+	}
+	if _, err := db.Mutate(ctx, engine.Call{}, func(*engine.Tx) ([]byte, error) { return nil, nil }); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("a call whose context has ended gives %v", err)
+	}
+}
+
+// TestCancelledWhileWaiting: a call that gives up while it waits was not
+// executed, and leaves its place to others.
+func TestCancelledWhileWaiting(t *testing.T) {
+	db := enginetest.OpenWith(t, schema, engine.Options{RunningMax: 1, WaitingMax: 1})
+	started, letGo := make(chan struct{}), make(chan struct{})
+	first := make(chan error)
+	go func() {
+		_, err := db.Query(context.Background(), func(*engine.Tx) error { close(started); <-letGo; return nil })
+		first <- err
+	}()
+	<-started
+	for range 3 {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := db.Mutate(ctx, engine.Call{}, func(*engine.Tx) ([]byte, error) { t.Error("executed"); return nil, nil }); !errors.Is(err, context.Canceled) {
+			t.Errorf("a cancelled call gives %v", err)
+		}
+	}
+	close(letGo)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestClose: running calls end in peace, later ones are refused, nothing is
+// left running.
+func TestClose(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	clock := enginetest.NewClock(epoch)
+	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock})
+	s := newScreen(db)
+	s.Add(1, fresh(db, true))
+	s.next(t, 0)
+	outcomes := make(chan error, 100)
+	started, letGo := make(chan struct{}), make(chan struct{})
+	const calls = 5
+	for i := range calls {
+		go func() {
+			_, err := db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) {
+				started <- struct{}{}
+				<-letGo
+				return nil, mustInsert(tx, db.Table("counters"), fields("name", "a", "n", i))
+			})
+			outcomes <- err
+		}()
+		<-started
+	}
+	closed := make(chan error)
+	go func() { closed <- db.Close() }()
+	// Close has begun once a call is refused.
+	for {
+		if _, err := db.Query(context.Background(), func(*engine.Tx) error { return nil }); errors.Is(err, engine.ErrClosed) {
+			break
+		}
+		runtime.Gosched()
+	}
+	select {
+	case err := <-closed:
+		t.Fatalf("Close did not wait for running calls: %v", err)
+	default:
+	}
+	close(letGo)
+	for range calls {
+		if err := <-outcomes; err != nil {
+			t.Errorf("a call that ran when Close began: %v", err)
+		}
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	_, mutate := db.Mutate(context.Background(), engine.Call{}, func(*engine.Tx) ([]byte, error) { return nil, nil })
+	_, verify := db.Verify(context.Background())
+	var changes error
+	for _, err := range db.Changes(0) {
+		changes = err
+	}
+	for name, err := range map[string]error{"mutate": mutate, "verify": verify, "changes": changes, "close": db.Close()} {
+		if !errors.Is(err, engine.ErrClosed) {
+			t.Errorf("%s after Close gives %v", name, err)
+		}
+	}
+	s.Add(2, fresh(db, true))
+	s.Remove(1)
+	if r, ok := s.Poll(0); ok {
+		t.Errorf("a round %s after Close", show(r))
+	}
+	s.Close()
+	db.NewQuerySet(func() {}).Close()
+	clock.Advance(24 * time.Hour)
+	goleak.VerifyNone(t, before)
+}
