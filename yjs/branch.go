@@ -44,15 +44,6 @@ func (b *branch) cached() bool {
 	return b.kind == KindArray || b.textual() && !b.formatted
 }
 
-// first returns the first visible item.
-func (b *branch) first() *item {
-	it := b.start
-	for it != nil && it.deleted() {
-		it = it.right
-	}
-	return it
-}
-
 // keyTable holds the newest item of each map key in the order the keys came
 // in. The zero value is empty.
 type keyTable struct {

@@ -151,8 +151,10 @@ func TestOwned(t *testing.T) {
 		_, err := server.ApplyEntries(entries, t0)
 		return err == nil
 	}
-	if !send(mine, 1) || !send(mine, 1) || !send(theirs, 2) || !send(mine, 3) {
-		t.Error("a connection can't speak for its own clients")
+	for i, ok := range []bool{send(mine, 1), send(mine, 1), send(theirs, 2), send(mine, 3)} {
+		if !ok {
+			t.Errorf("message %d: a connection can't speak for its own clients", i)
+		}
 	}
 	if send(theirs, 1) {
 		t.Error("a connection can speak for another's client")

@@ -418,7 +418,7 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 				t.Run(fmt.Sprintf("flushed=%v/%s@%d", flushed, name, at), func(t *testing.T) {
 					fs := pristine.CrashClone(vfs.CrashCloneCfg{})
 					flip(t, fs, "db/"+name, at)
-					noticed, missing, hole := inspect(fs, n)
+					missing, hole, noticed := inspect(fs, n)
 					tail := info.Size() - info.Size()%logBlock
 					if noticed == nil && strings.HasSuffix(name, ".log") && at >= tail {
 						if hole || missing > logBlock/100 {
@@ -459,13 +459,18 @@ func flip(t *testing.T, fs *vfs.MemFS, name string, at int64) {
 
 // inspect opens the folder and reads every key. A hole is a key that is gone
 // while a later one is there.
-func inspect(fs vfs.FS, n int) (noticed error, missing int, hole bool) {
-	var fatal error
-	s, err := store.Open("db", store.Options{FS: fs, Fatal: func(err error) { fatal = err }})
+func inspect(fs vfs.FS, n int) (missing int, hole bool, noticed error) {
+	var fatal atomic.Pointer[error] // it may be called from several goroutines
+	s, err := store.Open("db", store.Options{FS: fs, Fatal: func(err error) { fatal.Store(&err) }})
 	if err != nil {
-		return err, n, false
+		return n, false, err
 	}
-	defer func() { noticed = errors.Join(noticed, fatal, s.Close()) }()
+	defer func() {
+		noticed = errors.Join(noticed, s.Close())
+		if err := fatal.Load(); err != nil {
+			noticed = errors.Join(noticed, *err)
+		}
+	}()
 	snap := s.NewSnapshot()
 	defer snap.Release()
 	for i := range n {
@@ -479,7 +484,7 @@ func inspect(fs vfs.FS, n int) (noticed error, missing int, hole bool) {
 			hole = true
 		}
 	}
-	return noticed, missing, hole
+	return missing, hole, noticed
 }
 
 // TestLogErrorsReachTheCaller: when the write-ahead log cannot be written,
