@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ var historySchema = engine.Schema{Tables: []engine.TableDef{
 	{
 		Name:       "items",
 		Indexes:    []engine.IndexDef{{Name: "by_kind", Fields: []string{"kind", "n"}}, {Name: "by_tag", Fields: []string{"tag.name"}}},
-		Aggregates: []engine.AggregateDef{{Name: "kinds", GroupBy: []string{"kind"}, OrderBy: []string{"n"}}, {Name: "all"}},
+		Aggregates: []engine.AggregateDef{{Name: "kinds", GroupBy: []string{"kind"}, OrderBy: []string{"n"}, Sum: "w", Ranked: true}, {Name: "all", Sum: "n"}},
 	},
 	{Name: "other", Indexes: []engine.IndexDef{{Name: "by_n", Fields: []string{"n"}}}},
 }}
@@ -63,13 +64,19 @@ func (p *program) kind(rng *rand.Rand) value.Value {
 	if rng.IntN(12) == 0 {
 		return value.Null()
 	}
-	return value.String(string(rune('a' + rng.IntN(3))))
+	return value.String(string(rune('a' + rng.IntN(5))))
 }
 
 func (p *program) fields(rng *rand.Rand) value.Value {
 	fs := []value.Field{{Name: "n", Value: value.Float64(float64(rng.IntN(8)))}, {Name: "kind", Value: p.kind(rng)}}
 	if rng.IntN(2) == 0 {
 		fs = append(fs, value.Field{Name: "tag", Value: value.Object(value.Field{Name: "name", Value: value.Int64(int64(rng.IntN(4)))})})
+	}
+	switch rng.IntN(3) {
+	case 0:
+		fs = append(fs, value.Field{Name: "w", Value: value.Int64(int64(rng.IntN(100)))})
+	case 1:
+		fs = append(fs, value.Field{Name: "w", Value: value.Float64(float64(rng.IntN(400)) / 4)})
 	}
 	if rng.IntN(20) == 0 {
 		fs = append(fs, value.Field{Name: "text", Value: value.Bytes(make([]byte, rng.IntN(3000)))})
@@ -122,7 +129,13 @@ func (p *program) byKind(rng *rand.Rand) engine.Range {
 	return r
 }
 
+const readKinds = 14
+
 func (p *program) read(tx *enginetest.Tx, rng *rand.Rand, mayWrite bool) error {
+	return p.readKind(rng.IntN(readKinds), tx, rng, mayWrite)
+}
+
+func (p *program) readKind(kind int, tx *enginetest.Tx, rng *rand.Rand, mayWrite bool) error {
 	items, other := p.db.Table("items"), p.db.Table("other")
 	scan := func(t *engine.Table, index string, r engine.Range) error {
 		stop := rng.IntN(6)
@@ -141,7 +154,7 @@ func (p *program) read(tx *enginetest.Tx, rng *rand.Rand, mayWrite bool) error {
 		}
 		return nil
 	}
-	switch rng.IntN(8) {
+	switch kind {
 	case 0, 1:
 		if id, ok := p.anyID(rng); ok {
 			t := items
@@ -166,6 +179,26 @@ func (p *program) read(tx *enginetest.Tx, rng *rand.Rand, mayWrite bool) error {
 	case 7:
 		_, err := tx.Groups(items, "kinds")
 		return err
+	case 8:
+		_, err := tx.Total(items, "kinds", p.byKind(rng))
+		return err
+	case 9:
+		_, err := tx.Total(items, "all", engine.Range{})
+		return err
+	case 10:
+		if id, ok := p.anyID(rng); ok {
+			_, _, err := tx.Rank(items, []string{"kinds", "all"}[rng.IntN(2)], engine.Range{}, id, rng.IntN(2) == 0)
+			return err
+		}
+	case 11:
+		_, _, err := tx.DocumentAt(items, "kinds", p.byKind(rng), rng.IntN(6), rng.IntN(2) == 0)
+		return err
+	case 12:
+		_, err := tx.Top(items, "kinds", 1+rng.IntN(3))
+		return err
+	case 13:
+		_, err := tx.CountGroups(items, "kinds")
+		return err
 	}
 	return nil
 }
@@ -175,7 +208,7 @@ func (p *program) write(tx *enginetest.Tx, rng *rand.Rand) error {
 	id, ok := p.anyID(rng)
 	if !ok || rng.IntN(3) == 0 || id.Table != t.Number {
 		// The set stays small: an insert takes the place of another document.
-		if rng.IntN(2) == 0 {
+		if rng.IntN(4) > 0 {
 			for d, err := range tx.Scan(t, engine.IndexByCreationTime, engine.Range{}, rng.IntN(2) == 0) {
 				if err != nil {
 					return err
@@ -332,5 +365,104 @@ func TestHistoriesAreSerializable(t *testing.T) {
 				t.Errorf("%d conflicts of one goroutine with itself", stats.Conflicts)
 			}
 		})
+	}
+}
+
+// TestScreensNeverLie runs random transactions while screens watch random
+// queries, and checks every round against the history: all a screen shows is of
+// one state, rounds never go back, and the last one is of the newest state.
+func TestScreensNeverLie(t *testing.T) {
+	seed := newSeed(t)
+	for round := range times(4) {
+		rng := rand.New(rand.NewPCG(seed, uint64(round)))
+		db := enginetest.OpenWith(t, historySchema, engine.Options{})
+		h := enginetest.NewHistory(db, historySchema)
+		p := &program{db: db}
+		if err := p.run(h, rng, 99, 30); err != nil {
+			t.Fatal(err)
+		}
+		ids := slices.Clone(p.ids)
+		var writers, watchers sync.WaitGroup
+		done := make(chan struct{})
+		for who := range 4 {
+			own := rand.New(rand.NewPCG(rng.Uint64(), 4))
+			writers.Go(func() {
+				if err := p.run(h, own, who, 250); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		rounds := make([]int, 3)
+		for who := range rounds {
+			own := rand.New(rand.NewPCG(rng.Uint64(), 5))
+			watchers.Go(func() {
+				s := h.NewScreen()
+				defer s.Close()
+				add := func() {
+					// Few keys, so that screens share queries.
+					key := own.Uint64N(readKinds + 6)
+					s.Add(own.Uint32N(6), fmt.Sprint("query ", key), func(tx *enginetest.Tx) error {
+						rng := rand.New(rand.NewPCG(key, 6))
+						q := &program{db: db, ids: ids}
+						if key < readKinds {
+							return q.readKind(int(key), tx, rng, false)
+						}
+						for range 1 + rng.IntN(3) {
+							if err := q.read(tx, rng, false); err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				}
+				for range 3 {
+					add()
+				}
+				min, ended := engine.Timestamp(0), false
+				for {
+					if !ended && own.IntN(3) == 0 {
+						min = db.Durable()
+					}
+					at, ok, err := s.Poll(min)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if ok {
+						rounds[who]++
+						if ended && at >= min {
+							return
+						}
+						switch own.IntN(6) {
+						case 0:
+							add()
+						case 1:
+							s.Remove(own.Uint32N(6))
+						}
+						continue
+					}
+					if ended {
+						<-s.Told()
+						continue
+					}
+					select {
+					case <-s.Told():
+					case <-done:
+						ended, min = true, db.Durable()
+						add()
+					}
+				}
+			})
+		}
+		writers.Wait()
+		close(done)
+		watchers.Wait()
+		if err := h.Check(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		t.Logf("rounds of the screens: %v", rounds)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

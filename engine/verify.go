@@ -118,8 +118,18 @@ func (v *verifier) table(t *Table) error {
 		if err := v.s.trees[a.slot].Check(v.blocks); err != nil {
 			v.fault(Fault{Table: t.Name, Part: a.Name}, "%v", err)
 		}
+		if a.ranking == nil {
+			continue
+		}
+		if err := v.s.trees[a.ranking.slot].Check(v.blocks); err != nil {
+			v.fault(Fault{Table: t.Name, Part: a.Name}, "ranking: %v", err)
+		}
+		if err := v.ranking(a); err != nil {
+			v.fault(Fault{Table: t.Name, Part: a.Name}, "ranking: %v", err)
+		}
 	}
 	rows := int64(0)
+	totals := make([]aggregate.Total, len(t.aggregates))
 	err := v.each(keys.Prefixed(keys.AppendRows(nil, t.Number)), func(key, val []byte) error {
 		rows++
 		doc, err := keys.Document(key)
@@ -135,6 +145,9 @@ func (v *verifier) table(t *Table) error {
 		}
 		if at := rowTimestamp(val); at == 0 || at > v.s.at {
 			v.fault(Fault{Table: t.Name, ID: id.String()}, "committed at %d, the newest state is %d", at, v.s.at)
+		}
+		for i, a := range t.aggregates {
+			totals[i].Add(a.weight(d))
 		}
 		return v.entries(t, d)
 	})
@@ -165,11 +178,65 @@ func (v *verifier) table(t *Table) error {
 			return err
 		}
 	}
-	for _, a := range t.aggregates {
+	for i, a := range t.aggregates {
 		n := v.s.trees[a.slot].Entries
 		v.report.Entries += n
 		if n != rows {
 			v.fault(Fault{Table: t.Name, Part: a.Name}, "counts %d documents, there are %d", n, rows)
+		}
+		var total aggregate.Total
+		if a.sum == "" {
+			continue
+		}
+		if err := v.s.trees[a.slot].Total(v.blocks, nil, nil, &total); err != nil {
+			v.fault(Fault{Table: t.Name, Part: a.Name}, "%v", err)
+		} else if got, want := describe(&total), describe(&totals[i]); got != want {
+			v.fault(Fault{Table: t.Name, Part: a.Name}, "adds up to %s, the rows to %s", got, want)
+		}
+	}
+	return nil
+}
+
+// describe returns all a total says, as text that is equal for equal ones.
+func describe(t *aggregate.Total) string {
+	sum, err := t.Sum()
+	if err != nil {
+		return fmt.Sprintf("%d numbers from %v to %v, %v", t.Numbers, t.Min(), t.Max(), err)
+	}
+	return fmt.Sprintf("%d numbers from %v to %v, sum %v", t.Numbers, t.Min(), t.Max(), sum)
+}
+
+// ranking checks that the ranking has each group of the aggregate at its count,
+// and nothing else.
+func (v *verifier) ranking(a *Aggregate) error {
+	tree, ranked := v.s.trees[a.slot], v.s.trees[a.ranking.slot]
+	groups := int64(0)
+	for next := []byte{}; next != nil; {
+		if err := v.ctx.Err(); err != nil {
+			return err
+		}
+		entry, ok, err := tree.Seek(v.blocks, next)
+		if err != nil || !ok {
+			if err == nil && groups != ranked.Entries {
+				v.fault(Fault{Table: a.table.Name, Part: a.Name}, "%d groups are ranked, there are %d", ranked.Entries, groups)
+			}
+			return err
+		}
+		group, err := a.groupOf(entry)
+		if err != nil {
+			return err
+		}
+		groups++
+		next = keys.Successor(group)
+		count, err := tree.Count(v.blocks, group, next)
+		if err != nil {
+			return err
+		}
+		k := rankKey(count, group)
+		if n, err := ranked.Count(v.blocks, k, keys.Next(k)); err != nil {
+			return err
+		} else if n != 1 {
+			v.fault(Fault{Table: a.table.Name, Part: a.Name}, "group %x of %d documents is ranked %d times", group, count, n)
 		}
 	}
 	return nil

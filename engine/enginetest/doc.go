@@ -12,7 +12,9 @@
 // wrote. Check replays them in the order of their timestamps against a plain
 // model in memory and compares every single read, those of queries and of
 // failed functions included. Since the engine gives every commit a place in one
-// order, that is all there is to serializability.
+// order, that is all there is to serializability. A Screen of a history watches
+// live queries, whose rounds are checked the same way: what is shown at a
+// timestamp is what was so at that timestamp.
 //
 // # Caveats
 //

@@ -17,6 +17,7 @@ import (
 type History struct {
 	db     *engine.DB
 	schema engine.Schema
+	ran    ran
 
 	mu struct {
 		sync.Mutex
@@ -136,6 +137,11 @@ const (
 	opScanEnd
 	opCount
 	opGroups
+	opTotal
+	opRank
+	opAt
+	opTop
+	opCountGroups
 	opInsert
 	opReplace
 	opPatch
@@ -154,10 +160,12 @@ type op struct {
 	desc   bool
 	scan   int
 
+	arg    int // a limit or an offset
 	doc    engine.Document
 	ok     bool
 	n      int64
 	groups []engine.GroupCount
+	total  engine.Total
 }
 
 func (tx *Tx) did(o op) { tx.ops = append(tx.ops, o) }
@@ -211,6 +219,51 @@ func (tx *Tx) Groups(t *engine.Table, aggregate string) ([]engine.GroupCount, er
 	}
 	tx.did(op{kind: opGroups, table: t.Name, part: aggregate, groups: groups})
 	return groups, nil
+}
+
+// Total is engine.Tx.Total over an aggregate of a table.
+func (tx *Tx) Total(t *engine.Table, aggregate string, r engine.Range) (engine.Total, error) {
+	total, err := tx.Tx.Total(t.Aggregate(aggregate), r)
+	if err == nil {
+		tx.did(op{kind: opTotal, table: t.Name, part: aggregate, rg: r, total: total})
+	}
+	return total, err
+}
+
+// Rank is engine.Tx.Rank over an aggregate of a table.
+func (tx *Tx) Rank(t *engine.Table, aggregate string, r engine.Range, id value.ID, desc bool) (int64, bool, error) {
+	n, ok, err := tx.Tx.Rank(t.Aggregate(aggregate), r, id, desc)
+	if err == nil {
+		tx.did(op{kind: opRank, table: t.Name, part: aggregate, rg: r, id: id, desc: desc, n: n, ok: ok})
+	}
+	return n, ok, err
+}
+
+// DocumentAt is engine.Tx.DocumentAt over an aggregate of a table.
+func (tx *Tx) DocumentAt(t *engine.Table, aggregate string, r engine.Range, offset int, desc bool) (engine.Document, bool, error) {
+	d, ok, err := tx.Tx.DocumentAt(t.Aggregate(aggregate), r, int64(offset), desc)
+	if err == nil {
+		tx.did(op{kind: opAt, table: t.Name, part: aggregate, rg: r, arg: offset, desc: desc, doc: d, ok: ok})
+	}
+	return d, ok, err
+}
+
+// Top is engine.Tx.Top over an aggregate of a table.
+func (tx *Tx) Top(t *engine.Table, aggregate string, n int) ([]engine.GroupCount, error) {
+	groups, err := tx.Tx.Top(t.Aggregate(aggregate), n)
+	if err == nil {
+		tx.did(op{kind: opTop, table: t.Name, part: aggregate, arg: n, groups: groups})
+	}
+	return groups, err
+}
+
+// CountGroups is engine.Tx.CountGroups over an aggregate of a table.
+func (tx *Tx) CountGroups(t *engine.Table, aggregate string) (int64, error) {
+	n, err := tx.Tx.CountGroups(t.Aggregate(aggregate))
+	if err == nil {
+		tx.did(op{kind: opCountGroups, table: t.Name, part: aggregate, n: n})
+	}
+	return n, err
 }
 
 // Insert is engine.Tx.Insert, followed by a Get that learns the creation time.

@@ -14,7 +14,7 @@ import (
 var schema = engine.Schema{Tables: []engine.TableDef{{
 	Name:       "items",
 	Indexes:    []engine.IndexDef{{Name: "by_kind", Fields: []string{"kind", "n"}}},
-	Aggregates: []engine.AggregateDef{{Name: "kinds", GroupBy: []string{"kind"}, OrderBy: []string{"n"}}},
+	Aggregates: []engine.AggregateDef{{Name: "kinds", GroupBy: []string{"kind"}, OrderBy: []string{"n"}, Sum: "n", Ranked: true}},
 }}}
 
 func item(kind string, n float64) value.Value {
@@ -82,7 +82,12 @@ func scenario(t *testing.T) (*engine.DB, *enginetest.History) {
 		_, _, err := tx.Get(items, ids[2])
 		_, err2 := tx.Count(items, "kinds", engine.Range{Eq: []value.Value{value.String("b")}, Lower: &engine.Bound{Value: value.Float64(3)}})
 		_, err3 := tx.Groups(items, "kinds")
-		return errors.Join(err, err2, err3)
+		_, err4 := tx.Total(items, "kinds", engine.Range{})
+		_, _, err5 := tx.Rank(items, "kinds", engine.Range{}, ids[4], true)
+		_, _, err6 := tx.DocumentAt(items, "kinds", engine.Range{}, 2, false)
+		_, err7 := tx.Top(items, "kinds", 2)
+		_, err8 := tx.CountGroups(items, "kinds")
+		return errors.Join(err, err2, err3, err4, err5, err6, err7, err8)
 	}))
 	return db, h
 }
@@ -117,6 +122,22 @@ func TestHistorySeesAWriteBehindItsBack(t *testing.T) {
 		}},
 		{"count", func(tx *enginetest.Tx, items *engine.Table, _ value.ID) error {
 			_, err := tx.Count(items, "kinds", b)
+			return err
+		}},
+		{"total", func(tx *enginetest.Tx, items *engine.Table, _ value.ID) error {
+			_, err := tx.Total(items, "kinds", b)
+			return err
+		}},
+		{"rank", func(tx *enginetest.Tx, items *engine.Table, id value.ID) error {
+			_, _, err := tx.Rank(items, "kinds", b, id, false)
+			return err
+		}},
+		{"number", func(tx *enginetest.Tx, items *engine.Table, _ value.ID) error {
+			_, _, err := tx.DocumentAt(items, "kinds", b, 0, true)
+			return err
+		}},
+		{"top", func(tx *enginetest.Tx, items *engine.Table, _ value.ID) error {
+			_, err := tx.Top(items, "kinds", 1)
 			return err
 		}},
 		{"groups", func(tx *enginetest.Tx, items *engine.Table, _ value.ID) error {

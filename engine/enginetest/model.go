@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +22,7 @@ type model struct {
 type part struct {
 	fields []string
 	groups int
+	sum    string
 	byID   bool // ordered by nothing but the id
 }
 
@@ -33,7 +35,7 @@ func newModel(s engine.Schema) *model {
 			m.parts[t.Name][ix.Name] = part{fields: ix.Fields}
 		}
 		for _, a := range t.Aggregates {
-			m.parts[t.Name][a.Name] = part{fields: slices.Concat(a.GroupBy, a.OrderBy), groups: len(a.GroupBy)}
+			m.parts[t.Name][a.Name] = part{fields: slices.Concat(a.GroupBy, a.OrderBy), groups: len(a.GroupBy), sum: a.Sum}
 		}
 	}
 	return m
@@ -83,15 +85,32 @@ func (m *model) step(o op, cursors map[int]*cursor) error {
 		}
 		c.last = &want
 	case opCount:
-		n := int64(0)
-		p := m.parts[o.table][o.part]
-		for _, d := range docs {
-			if p.contains(d, o.rg) {
-				n++
-			}
-		}
-		if n != o.n {
+		if n := int64(len(m.in(o.table, o.part, o.rg, false))); n != o.n {
 			return fmt.Errorf("count of %s by %s %s gave %d; serially %d", o.table, o.part, showRange(o.rg), o.n, n)
+		}
+	case opTotal:
+		if want := m.total(o.table, o.part, o.rg); want.String() != showTotal(o.total) {
+			return fmt.Errorf("total of %s by %s %s gave %s; serially %s", o.table, o.part, showRange(o.rg), showTotal(o.total), want)
+		}
+	case opRank:
+		rank := slices.IndexFunc(m.in(o.table, o.part, o.rg, o.desc), func(d engine.Document) bool { return d.ID == o.id })
+		if o.ok != (rank >= 0) || o.ok && o.n != int64(rank) {
+			return fmt.Errorf("rank of %s in %s by %s %s, desc %v, gave %d, %v; serially %d", o.id, o.table, o.part, showRange(o.rg), o.desc, o.n, o.ok, rank)
+		}
+	case opAt:
+		in := m.in(o.table, o.part, o.rg, o.desc)
+		if o.ok != (o.arg < len(in)) || o.ok && !sameDocument(o.doc, in[o.arg]) {
+			return fmt.Errorf("number %d of %s by %s %s, desc %v, gave %s, %v; serially there are %d", o.arg, o.table, o.part, showRange(o.rg), o.desc, show(o.doc), o.ok, len(in))
+		}
+	case opTop:
+		want := m.groups(o.table, o.part)
+		slices.SortStableFunc(want, func(a, b engine.GroupCount) int { return cmp.Compare(b.Count, a.Count) })
+		if want = want[:min(len(want), o.arg)]; !slices.EqualFunc(o.groups, want, sameGroup) {
+			return fmt.Errorf("top %d of %s by %s gave %s; serially %s", o.arg, o.table, o.part, showGroups(o.groups), showGroups(want))
+		}
+	case opCountGroups:
+		if n := int64(len(m.groups(o.table, o.part))); n != o.n {
+			return fmt.Errorf("number of groups of %s by %s is %d; serially %d", o.table, o.part, o.n, n)
 		}
 	case opGroups:
 		if want := m.groups(o.table, o.part); !slices.EqualFunc(o.groups, want, sameGroup) {
@@ -199,6 +218,69 @@ func (p part) contains(d engine.Document, r engine.Range) bool {
 		}
 	}
 	return true
+}
+
+// in returns the documents of a range in order.
+func (m *model) in(table, name string, r engine.Range, desc bool) (out []engine.Document) {
+	p := m.parts[table][name]
+	for _, d := range m.docs[table] {
+		if p.contains(d, r) {
+			out = append(out, d)
+		}
+	}
+	slices.SortFunc(out, p.compare)
+	if desc {
+		slices.Reverse(out)
+	}
+	return out
+}
+
+// total is what engine.Total should say. Sums of float64s are added in any
+// order, so a history should have such as add up exactly.
+type total struct {
+	count, numbers int64
+	ints           int64
+	floats         float64
+	float          bool
+	min, max       value.Value
+}
+
+func (m *model) total(table, name string, r engine.Range) (t total) {
+	sum := m.parts[table][name].sum
+	for _, d := range m.in(table, name, r, false) {
+		t.count++
+		v := d.Fields.Path(sum)
+		i, isInt := v.AsInt64()
+		f, isFloat := v.AsFloat64()
+		if !isInt && !isFloat {
+			continue
+		}
+		t.ints, t.floats, t.float = t.ints+i, t.floats+f, t.float || isFloat
+		if t.numbers == 0 || value.Compare(v, t.min) < 0 {
+			t.min = v
+		}
+		if t.numbers == 0 || value.Compare(v, t.max) > 0 {
+			t.max = v
+		}
+		t.numbers++
+	}
+	return t
+}
+
+func (t total) String() string {
+	sum := value.Int64(t.ints)
+	if t.float || t.numbers == 0 {
+		sum = value.Float64(float64(t.ints) + t.floats)
+	}
+	return fmt.Sprintf("%d documents, %d numbers from %s to %s, sum %s", t.count, t.numbers, showValue(t.min), showValue(t.max), showValue(sum))
+}
+
+func showTotal(t engine.Total) string {
+	sum, err := t.Sum()
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d documents, %d numbers from %s to %s, sum %s", t.Count, t.Numbers, showValue(t.Min), showValue(t.Max), showValue(sum))
 }
 
 func (m *model) groups(table, aggregate string) (out []engine.GroupCount) {
