@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
@@ -34,7 +35,8 @@ func (db *DB) backfill(b building) error {
 		docs, next, err := readRows(base.snap, b.table.Number, keys.Range{Start: cursor, End: rows.End})
 		if err == nil && b.index != nil {
 			for _, d := range docs {
-				if err = batch.Set(b.index.key(d), nil); err != nil {
+				k := b.index.key(d)
+				if err = errors.Join(keyFits(d, b.index.Name, k), batch.Set(k, nil)); err != nil {
 					break
 				}
 			}
@@ -64,13 +66,26 @@ func (db *DB) backfill(b building) error {
 func (db *DB) backfillTree(b *store.Batch, base *state, t aggregate.Tree, at uint64, a *Aggregate, docs []Document) (aggregate.Tree, error) {
 	changes := make([]aggregate.Change, 0, len(docs))
 	for _, d := range docs {
-		changes = append(changes, aggregate.Change{Key: a.key(d)[entryPrefix:], Delta: 1, Weight: a.weight(d)})
+		k := a.key(d)
+		if err := keyFits(d, a.Name, k); err != nil {
+			return t, err
+		}
+		changes = append(changes, aggregate.Change{Key: k[entryPrefix:], Delta: 1, Weight: a.weight(d)})
 	}
 	slices.SortFunc(changes, func(x, y aggregate.Change) int { return bytes.Compare(x.Key, y.Key) })
 	if len(changes) == 0 {
 		return t, nil
 	}
 	return db.applyTree(b, base, t, at, changes)
+}
+
+// keyFits reports a document that was stored before the index or aggregate
+// there was, and is too long for it.
+func keyFits(d Document, name string, key []byte) error {
+	if len(key) <= indexKeySizeMax {
+		return nil
+	}
+	return fmt.Errorf("document %s: %w", d.ID, &LimitError{Limit: "bytes in a key of " + name, Max: indexKeySizeMax})
 }
 
 // readRows returns up to backfillRows documents and where to go on, nil at the end.

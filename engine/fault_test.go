@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,5 +127,91 @@ func TestLogErrorEndsAcknowledgements(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The second process of TestDiskErrorAtAnyWrite gets its folder and the write
+// that fails through the environment.
+const (
+	failingFolder = "HALCYON_ENGINE_TEST_FOLDER"
+	failingWrite  = "HALCYON_ENGINE_TEST_WRITE"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(failingFolder); dir != "" {
+		writeUntilItFails(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// writeUntilItFails opens the folder on a disk on which one write fails, and
+// writes. It prints a line for every document that was acknowledged.
+func writeUntilItFails(dir string) {
+	n, err := strconv.ParseInt(os.Getenv(failingWrite), 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	var writes atomic.Int64
+	fs := errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose && writes.Add(1) == n {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+	db, err := engine.Open(dir, schema, &engine.Options{FS: fs})
+	if err != nil {
+		fmt.Println("open:", err)
+		return
+	}
+	for i := range 40 {
+		_, err := db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) {
+			return nil, mustInsert(tx, db.Table("counters"), fields("name", strings.Repeat("x", 200_000), "n", i))
+		})
+		if err != nil {
+			fmt.Println("mutate:", err)
+			return
+		}
+		fmt.Println("acknowledged")
+	}
+	fmt.Println("close:", db.Close())
+}
+
+// TestDiskErrorAtAnyWrite has a process whose disk fails once, at some write
+// while it creates a folder or uses it. However it ends, the folder opens
+// afterwards and has what was acknowledged, and at most one document more.
+func TestDiskErrorAtAnyWrite(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Skip(err)
+	}
+	rng := rand.New(rand.NewPCG(newSeed(t), 1))
+	failed := 0
+	for i := range times(8) {
+		dir := t.TempDir()
+		n := 1 + rng.IntN(30*(1+i%4)) // more often at the beginning
+		c := exec.Command(self)
+		c.Env = append(os.Environ(), failingFolder+"="+dir, fmt.Sprint(failingWrite, "=", n))
+		// Pebble may end the process in its own way.
+		out, err := c.Output()
+		acked := strings.Count(string(out), "acknowledged\n")
+		if acked < 40 || err != nil || !strings.Contains(string(out), "close: <nil>") {
+			failed++
+		}
+		db, err := engine.Open(dir, schema, nil)
+		if err != nil {
+			t.Errorf("write %d failed, and then the folder does not open: %v\n%s", n, err, out)
+			continue
+		}
+		r := verify(t, db)
+		if r.Documents < int64(acked) || r.Documents > int64(acked)+1 {
+			t.Errorf("write %d failed: %d documents were acknowledged, %d are there\n%s", n, acked, r.Documents, out)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if failed == 0 {
+		t.Error("no process noticed its disk failing")
 	}
 }

@@ -94,13 +94,23 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(lockError(dir, err), s.Close())
 	}
 	po.Lock = s.lock
-	if s.db, err = pebble.Open(dir, po); err != nil {
+	if s.db, err = openPebble(dir, po); err != nil {
 		return nil, errors.Join(openError(dir, err), s.Close())
 	}
 	if err := s.checkFormat(dir); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// openPebble is pebble.Open, which panics with some errors of the disk.
+func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if cause := diskError(recover()); cause != nil {
+			db, err = nil, cause
+		}
+	}()
+	return pebble.Open(dir, o)
 }
 
 // lockError tells a lock that somebody holds from any other failure: the
@@ -300,23 +310,29 @@ type Pending struct{ b *pebble.Batch }
 // to disk. The caller must call Wait exactly once on the result.
 func (s *Store) Apply(b *Batch) (p *Pending, err error) {
 	defer func() {
-		r := recover()
-		if r == nil {
-			return
-		}
-		cause, ok := r.(error)
-		if _, bug := cause.(runtime.Error); !ok || bug {
-			panic(r)
-		}
 		// A log that failed while nobody waited for it makes Pebble panic with the
 		// error, and keep its locks.
-		s.broken.Store(true)
-		p, err = nil, fmt.Errorf("apply a batch: %w", cause)
+		if cause := diskError(recover()); cause != nil {
+			s.broken.Store(true)
+			p, err = nil, fmt.Errorf("apply a batch: %w", cause)
+		}
 	}()
 	if err := s.db.ApplyNoSyncWait(b.b, pebble.Sync); err != nil {
 		return nil, fmt.Errorf("apply a batch: %w", err)
 	}
 	return &Pending{b.b}, nil
+}
+
+// diskError returns the error that Pebble panicked with; any other panic goes on.
+func diskError(recovered any) error {
+	if recovered == nil {
+		return nil
+	}
+	err, ok := recovered.(error)
+	if _, bug := err.(runtime.Error); !ok || bug {
+		panic(recovered)
+	}
+	return err
 }
 
 // Wait returns when the batch is durable. After an error nothing that was
