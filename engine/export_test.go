@@ -17,16 +17,39 @@ func (db *DB) SweepOnce() error { return db.sweepOnce() }
 
 // StoredOutcomes returns how many outcomes of requests are stored.
 func (db *DB) StoredOutcomes() (n int) {
+	db.Stored(keys.PrefixRequest, func(_, _ []byte) { n++ })
+	return n
+}
+
+// Stored calls f for every stored key of a kind.
+func (db *DB) Stored(prefix byte, f func(key, val []byte)) {
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
-	r := keys.Prefixed([]byte{keys.PrefixRequest})
+	r := keys.Prefixed([]byte{prefix})
 	it, err := s.snap.Iterate(r.Start, r.End)
 	if err != nil {
 		panic(err)
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		n++
+		f(it.Key(), it.Value())
 	}
-	return n
+}
+
+// Damage puts and removes keys behind the engine's back; a nil value removes.
+// The next commit makes it visible.
+func (db *DB) Damage(kv map[string][]byte) error {
+	b := db.store.NewBatch()
+	for k, v := range kv {
+		var err error
+		if v == nil {
+			err = b.Delete([]byte(k))
+		} else {
+			err = b.Set([]byte(k), v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return db.store.ApplyDurably(b)
 }

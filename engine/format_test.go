@@ -3,13 +3,18 @@ package engine
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/halcyon-db/halcyon/engine/internal/commit"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/store"
 	"github.com/halcyon-db/halcyon/engine/internal/txn"
+	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 // unhex reads bytes as the pages of docs/format write them.
@@ -67,5 +72,118 @@ func TestFormatOfOutcomes(t *testing.T) {
 		if o, err := decodeOutcome(unhex(t, kv[0]), unhex(t, kv[1])); err == nil {
 			t.Errorf("%s decodes to %+v", name, o)
 		}
+	}
+}
+
+// TestFormatOfRows keeps what docs/format/rows.md says.
+func TestFormatOfRows(t *testing.T) {
+	id := value.ID{Table: 10_001, Key: [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}}
+	d := Document{ID: id, CreationTime: 1_700_000_000_000.25, Fields: value.Object(
+		value.Field{Name: "name", Value: value.String("a")}, value.Field{Name: "n", Value: value.Float64(1.5)})}
+	want := unhex(t, "01 00060A24181E4001 4278BCFE56800400 0A 02 13 01 6E 05 000000000000F83F 04 6E616D65 07 01 61")
+	row := appendRow(nil, d)
+	binary.BigEndian.PutUint64(row[txn.StampOffset:], 1_700_000_000_000_001)
+	if !cmp.Equal(row, want) {
+		t.Errorf("the row is\n%x, want\n%x", row, want)
+	}
+	if rowTimestamp(want) != 1_700_000_000_000_001 {
+		t.Errorf("it was committed at %d", rowTimestamp(want))
+	}
+	got, err := decodeRow(id, want)
+	if err != nil || got.ID != id || got.CreationTime != d.CreationTime || !value.Equal(got.Fields, d.Fields) {
+		t.Errorf("it decodes to %+v, %v", got, err)
+	}
+	for n := range want {
+		if d, err := decodeRow(id, want[:n]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("its first %d bytes decode to %+v, %v", n, d, err)
+		}
+	}
+	want[0] = 2
+	if _, err := decodeRow(id, want); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a row of another version gives %v", err)
+	}
+}
+
+// TestFormatOfChangeRecords keeps what docs/format/log.md says.
+func TestFormatOfChangeRecords(t *testing.T) {
+	outcome := unhex(t, "64 C0000000 00000000 00000000 0000000C 00000007")
+	removed := unhex(t, "72 00002711 01020304 05060708 090A0B0C 0D0E0F10")
+	want := unhex(t, "01 15 64 C0000000 00000000 00000000 0000000C 00000007 0C 01 00060A24181E4001 6F6B"+
+		"15 72 00002711 01020304 05060708 090A0B0C 0D0E0F10 00")
+	r := newRecord(&commit.Group{})
+	r.add(outcome, txn.Write{Value: unhex(t, "01 00060A24181E4001 6F6B")})
+	r.add(removed, txn.Write{Deleted: true})
+	r.add(keys.AppendIndex(nil, 7), txn.Write{}) // left out
+	if !cmp.Equal(r.bytes(), want) {
+		t.Errorf("the record is\n%x, want\n%x", r.bytes(), want)
+	}
+	var got [][2]string
+	err := decodeRecord(want, func(key, val []byte) error {
+		if (val == nil) != (key[0] == keys.PrefixRow) {
+			t.Errorf("effect on %x has value %x", key, val)
+		}
+		got = append(got, [2]string{string(key), string(val)})
+		return nil
+	})
+	if diff := cmp.Diff([][2]string{{string(outcome), string(unhex(t, "01 00060A24181E4001 6F6B"))}, {string(removed), ""}}, got); err != nil || diff != "" {
+		t.Errorf("it decodes with %v %s", err, diff)
+	}
+	whole := map[int]bool{1: true, 1 + 22 + 12: true} // up to an effect's end
+	for n := range want {
+		if err := decodeRecord(want[:n], func(_, _ []byte) error { return nil }); errors.Is(err, ErrCorrupt) == whole[n] {
+			t.Errorf("its first %d bytes decode with %v", n, err)
+		}
+	}
+}
+
+// TestFormatOfTheCatalog keeps what docs/format/keys.md says about metadata.
+func TestFormatOfTheCatalog(t *testing.T) {
+	fs := vfs.NewMem()
+	schema := Schema{Tables: []TableDef{{
+		Name: "t", Indexes: []IndexDef{{Name: "i", Fields: []string{"f", "g.h"}}},
+		Aggregates: []AggregateDef{{Name: "a", GroupBy: []string{"f"}, OrderBy: []string{"g"}, Sum: "s", Ranked: true}},
+	}}}
+	db, err := Open("db", schema, &Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := db.Durable()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open("db", store.Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	snap := s.NewSnapshot()
+	defer snap.Release()
+	got := map[string]string{}
+	it, err := snap.Iterate(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		got[string(it.Key())] = hex.EncodeToString(it.Value())
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	clock, err := hex.DecodeString(got["mclock"])
+	if err != nil || len(clock) != 8 || Timestamp(binary.BigEndian.Uint64(clock)) < last {
+		t.Errorf("the clock is %x, %d was handed out", clock, last)
+	}
+	delete(got, "mclock")
+	want := map[string]string{
+		"mformat":                      "00000001",
+		"mnext":                        "00002716",
+		"mtable/t":                     "0000271101",
+		"mindex/t\x00by_creation_time": "0000271201" + "0901020400",
+		"mindex/t\x00i":                "0000271301" + "09030a0400" + "070166" + "0703672e68",
+		"maggregate/t\x00a":            "0000271401" + "09050c0402" + "070166" + "070167" + "01" + "070173",
+		"maggregate/t\x00a\x00ranking": "0000271501" + "0902050402" + "070166",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
