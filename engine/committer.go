@@ -145,7 +145,7 @@ func (c *committer) turn(m *mutation) {
 	// Not the executor: when it hangs, the state is free all the same, since the
 	// Tx that reads it is dead.
 	defer c.db.states.endAttempt(s)
-	tx := c.db.newTx(s, c.m.Overlay(), true, c.db.timeOn(s))
+	tx := c.db.newTx(s, c.m.Overlay(), true, transactionTime(c.db.o.Clock.Now()))
 	t := turn{m: m, tx: tx, done: make(chan turnDone, 1)}
 	late := make(chan struct{})
 	stop := c.db.o.Clock.AfterFunc(c.db.o.FunctionTimeMax, func() { close(late) })

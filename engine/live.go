@@ -277,7 +277,7 @@ func (h *hub) watch(f func()) (replaced bool) {
 
 func (h *hub) run(j job) {
 	start := h.db.o.Clock.Now()
-	tx := h.db.newTx(j.state, nil, false, h.db.timeOn(j.state))
+	tx := h.db.newTx(j.state, nil, false, h.db.queryTime(j.state))
 	var body []byte
 	// A panic is the query's own outcome to show; the caller of Run turns it into
 	// one. Here it only must not end the process.

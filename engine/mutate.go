@@ -90,7 +90,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 	s := db.states.beginAttempt()
 	defer db.states.endAttempt(s)
 	start := db.o.Clock.Now()
-	tx := db.newTx(s, nil, true, db.timeOn(s))
+	tx := db.newTx(s, nil, true, transactionTime(start))
 	result, replay, err := db.executeInPlace(m, tx)
 	m.result = result
 	cost := db.o.Clock.Now().Sub(start)
@@ -190,15 +190,20 @@ func (db *DB) Query(ctx context.Context, fn func(*Tx) error) (Timestamp, error) 
 	defer db.places.release()
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
-	tx := db.newTx(s, nil, false, db.timeOn(s))
+	tx := db.newTx(s, nil, false, db.queryTime(s))
 	_, err := tx.call(func(tx *Tx) ([]byte, error) { return nil, fn(tx) })
 	return s.at, err
 }
 
-// timeOn is the time a function sees on s: never before the newest commit it
-// can see, and moving on when nothing commits.
-func (db *DB) timeOn(s *state) time.Time {
-	now := db.o.Clock.Now().UTC().Truncate(time.Microsecond)
+// transactionTime is what a transaction that starts now sees as the time.
+func transactionTime(now time.Time) time.Time { return now.UTC().Truncate(time.Microsecond) }
+
+// queryTime is the time a query on s sees: never before the newest commit it
+// can see, and moving on when nothing commits. Timestamps run ahead of the
+// clock for at most a lease after a crash, and by a microsecond a commit while
+// the clock stands still.
+func (db *DB) queryTime(s *state) time.Time {
+	now := transactionTime(db.o.Clock.Now())
 	if t := s.at.Time().UTC(); t.After(now) {
 		return t
 	}
