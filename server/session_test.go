@@ -252,6 +252,9 @@ func TestPings(t *testing.T) {
 	for i := range int64(20) {
 		clock.advance(15 * time.Second)
 		eventually(t, "a Ping has come", func() bool { return pings.Load() > i })
+		// The server notes when it sent the Ping after that: a clock that moved
+		// on before would make the next one late.
+		eventually(t, "the Ping has been noted", func() bool { return since(&ours.sentAt) <= 2*time.Second })
 		if i%2 == 1 {
 			eventually(t, "the client's pong has come", func() bool { return since(&ours.seenAt) <= 2*time.Second })
 		}
