@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -28,7 +29,7 @@ var salesDef = engine.AggregateDef{Name: "by_shop", GroupBy: []string{"shop"}, O
 
 func openSales(t testing.TB, fs vfs.FS, def engine.AggregateDef) *engine.DB {
 	t.Helper()
-	db, err := engine.Open("db", salesSchema(def), &engine.Options{FS: fs, Seed: 1})
+	db, err := engine.Open("db", salesSchema(def), &engine.Options{FS: fs, Seed: 1, FunctionTimeMax: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

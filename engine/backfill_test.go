@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -160,26 +161,33 @@ func TestCrashWhileBuilding(t *testing.T) {
 		},
 		{Name: "counters"},
 	}}
+	var mu sync.Mutex
 	var crashed []*vfs.MemFS
-	var writes atomic.Int64
+	var writes int64
 	every := 1 + rng.Int64N(5)
 	hooked := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		// Only the committing goroutine writes to the log while the database opens.
-		if strings.HasSuffix(op.Path, ".log") && op.Kind == errorfs.OpFileWrite && writes.Add(1)%every == 0 && len(crashed) < times(5) {
+		if !strings.HasSuffix(op.Path, ".log") || op.Kind != errorfs.OpFileWrite {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if writes++; writes%every == 0 && len(crashed) < times(5) {
 			crashed = append(crashed, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng}))
 		}
 		return nil
 	}))
 	db = enginetest.OpenWith(t, after, engine.Options{FS: hooked})
-	seen := len(crashed)
+	mu.Lock()
+	seen := slices.Clone(crashed)
+	mu.Unlock()
 	checkDefinitions(t, db, after, n)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if seen < 3 {
-		t.Errorf("%d crashes in %d writes: the opening builds too little", seen, writes.Load())
+	if len(seen) < 3 {
+		t.Errorf("%d crashes: the opening builds too little", len(seen))
 	}
-	for i, fs := range crashed[:seen] {
+	for i, fs := range seen {
 		s := []engine.Schema{before, after}[(i+1)%2]
 		db := enginetest.OpenWith(t, s, engine.Options{FS: fs})
 		checkDefinitions(t, db, s, n)

@@ -12,10 +12,6 @@ import (
 	"github.com/halcyon-db/halcyon/engine/internal/txn"
 )
 
-// straysMax is how many runs of one function may hang in the committer's turn
-// before the function is refused.
-const straysMax = 3
-
 // committer drives the commit machine: the one goroutine that decides the
 // order of commits. DB.Open starts it, DB.Close stops it.
 type committer struct {
@@ -24,7 +20,6 @@ type committer struct {
 	durable chan Timestamp // one for each group the publisher has finished
 	sealed  chan sealed    // to the publisher, in order
 	turns   chan turn      // to the goroutine that executes in turn
-	strays  map[string]int // by function name
 	failed  error
 }
 
@@ -52,7 +47,7 @@ func newCommitter(db *DB, last uint64) *committer {
 	return &committer{
 		db: db, m: commit.New(db.o.commit, last),
 		durable: make(chan Timestamp, 8), sealed: make(chan sealed, 8),
-		turns: make(chan turn), strays: map[string]int{},
+		turns: make(chan turn),
 	}
 }
 
@@ -137,8 +132,8 @@ func (c *committer) submit(m *mutation) {
 // turn executes a mutation again on the open group's overlay, where nothing
 // can come between its reads and its writes.
 func (c *committer) turn(m *mutation) {
-	if c.strays[m.Name] >= straysMax {
-		m.verdict <- verdict{err: fmt.Errorf("%s: %w", m.Name, ErrFunctionStuck)}
+	if err := c.db.refused(m.Name); err != nil {
+		m.verdict <- verdict{err: err}
 		return
 	}
 	s := c.db.states.beginAttempt()
@@ -158,7 +153,6 @@ func (c *committer) turn(m *mutation) {
 		// The goroutine cannot be stopped. Its Tx fails from here on, so that it
 		// can touch nothing, and another one takes the next turns.
 		tx.end(ErrTimeout)
-		c.strays[m.Name]++
 		c.db.stray(m.Name)
 		go c.executeTurns()
 		m.verdict <- verdict{err: ErrTimeout, at: Timestamp(c.m.Last())}

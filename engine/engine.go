@@ -34,7 +34,7 @@ type DB struct {
 	failOnce    sync.Once
 	committer   *committer
 	pipeline    sync.WaitGroup // committer, publisher, turns that are not stray, sweeper
-	straysTotal atomic.Uint64
+	strays      strays
 	stats       atomic.Pointer[commit.Stats] // as of the newest group
 
 	calls struct {
@@ -237,12 +237,6 @@ func (db *DB) failure() error {
 	}
 }
 
-// stray counts a function that did not return in the committer's turn.
-func (db *DB) stray(name string) {
-	db.straysTotal.Add(1)
-	db.o.Logger.Error("a function ran past its time limit and cannot be stopped", "function", name)
-}
-
 // Durable returns the newest durable timestamp.
 func (db *DB) Durable() Timestamp { return db.states.durableAt() }
 
@@ -257,7 +251,7 @@ type Stats struct {
 
 // Stats returns the counts as of the newest group of commits.
 func (db *DB) Stats() Stats {
-	s := Stats{Strays: db.straysTotal.Load()}
+	s := Stats{Strays: db.strays.total.Load()}
 	if c := db.stats.Load(); c != nil {
 		s.Commits, s.Conflicts, s.Turns, s.Groups = c.Accepted, c.Conflicts, c.Turns, c.Groups
 	}

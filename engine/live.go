@@ -137,7 +137,7 @@ func newHub(db *DB, s *state) *hub {
 	db.states.retain(s)
 	h.mu.current = s
 	for range runtime.GOMAXPROCS(0) {
-		h.workers.Go(h.work)
+		h.startWorker()
 	}
 	return h
 }
@@ -220,8 +220,19 @@ func (h *hub) committed(s *state, touched [][]byte) {
 	h.db.states.release(release)
 }
 
-// work runs queries until the hub closes.
-func (h *hub) work() {
+// startWorker adds a worker. REQUIRES: workers.Wait has not returned.
+func (h *hub) startWorker() {
+	h.workers.Add(1)
+	go func() {
+		if !h.work() {
+			h.workers.Done()
+		}
+	}()
+}
+
+// work runs queries until the hub closes. It reports whether this worker was
+// given up and counted out then, together with the query it hung in.
+func (h *hub) work() (stray bool) {
 	h.mu.Lock()
 	for {
 		for len(h.mu.jobs) == 0 && !h.mu.closed {
@@ -229,18 +240,18 @@ func (h *hub) work() {
 		}
 		if h.mu.closed {
 			h.mu.Unlock()
-			return
+			return false
 		}
 		j := h.mu.jobs[0]
 		h.mu.jobs[0] = job{}
 		h.mu.jobs = h.mu.jobs[1:]
 		h.mu.Unlock()
-		replaced := h.watch(func() { h.run(j) })
+		stray := h.run(j)
 		h.mu.Lock()
-		if replaced {
+		if stray {
 			h.mu.strays--
 			h.mu.Unlock()
-			return
+			return true
 		}
 	}
 }
@@ -248,51 +259,38 @@ func (h *hub) work() {
 // liveStraysMax is how many hanging queries get a worker in their place.
 const liveStraysMax = 16
 
-// watch runs f and reports whether another worker took this one's place
-// because f went on long after its time: a function that ignores its Tx cannot
-// be stopped, and must not stop the other queries.
-func (h *hub) watch(f func()) (replaced bool) {
-	var mu sync.Mutex
-	done := false
-	stop := h.db.o.Clock.AfterFunc(2*h.db.o.FunctionTimeMax, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if done || h.mu.closed || h.mu.strays == liveStraysMax {
-			return
-		}
-		h.mu.strays++
-		replaced = true
-		h.db.stray("a live query")
-		h.workers.Go(h.work)
-	})
-	f()
-	stop()
-	mu.Lock()
-	defer mu.Unlock()
-	done = true
-	return replaced
-}
-
-func (h *hub) run(j job) {
+// run executes a query. It reports whether the query was given up.
+func (h *hub) run(j job) (stray bool) {
 	start := h.db.o.Clock.Now()
 	tx := h.db.newTx(j.state, nil, false, h.db.queryTime(j.state))
+	g := h.db.guard("a live query", tx, func() {
+		h.db.states.release(j.state)
+		h.mu.Lock()
+		if h.mu.strays++; h.mu.strays <= liveStraysMax && !h.mu.closed {
+			h.startWorker()
+		}
+		h.mu.Unlock()
+		h.workers.Done()
+	})
 	var body []byte
 	// A panic is the query's own outcome to show; the caller of Run turns it into
 	// one. Here it only must not end the process.
-	if _, err := tx.call(func(tx *Tx) ([]byte, error) {
+	_, err := tx.call(func(tx *Tx) ([]byte, error) {
 		body = j.fn(tx)
 		return nil, nil
-	}); err != nil {
+	})
+	if stray = g.end(); !stray {
+		h.db.states.release(j.state)
+	}
+	if err != nil {
 		h.db.o.Logger.Error("a live query failed outside of its own handling", "error", err)
 	}
 	took := uint64(h.db.o.Clock.Now().Sub(start).Microseconds())
-	wake := tx.wake()
-	h.db.states.release(j.state)
+	// Of a stray too: it may come back after all, and screens wait for it.
 	h.step(func(m *live.Machine, now uint64) []live.Effect {
-		return m.Ran(j.run, body, readSet(&tx.mu.reads), wake, took, now)
+		return m.Ran(j.run, body, readSet(&tx.mu.reads), tx.wake(), took, now)
 	})
+	return stray
 }
 
 func readSet(r *txn.ReadSet) live.ReadSet {

@@ -48,6 +48,7 @@ type mutation struct {
 	fn      func(*Tx) ([]byte, error)
 	attempt commit.Attempt
 	result  []byte
+	stray   bool // given up: nothing of the database is held any more
 	verdict chan verdict
 }
 
@@ -72,8 +73,15 @@ func (db *DB) Mutate(ctx context.Context, call Call, fn func(*Tx) ([]byte, error
 	if err := db.enter(); err != nil {
 		return Receipt{}, err
 	}
-	defer db.exit()
 	m := &mutation{Call: call, fn: fn, verdict: make(chan verdict, 1)}
+	defer func() {
+		if !m.stray {
+			db.exit()
+		}
+	}()
+	if err := db.refused(m.Name); err != nil {
+		return Receipt{}, err
+	}
 	for tries := 1; ; tries++ {
 		r, done, err := db.attempt(ctx, m, tries)
 		if done || err != nil {
@@ -88,10 +96,17 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 		return r, false, err
 	}
 	s := db.states.beginAttempt()
-	defer db.states.endAttempt(s)
+	defer func() {
+		if !m.stray {
+			db.states.endAttempt(s)
+		}
+	}()
 	start := db.o.Clock.Now()
 	tx := db.newTx(s, nil, true, transactionTime(start))
 	result, replay, err := db.executeInPlace(m, tx)
+	if m.stray {
+		return r, true, ErrTimeout
+	}
 	m.result = result
 	cost := db.o.Clock.Now().Sub(start)
 
@@ -136,9 +151,19 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 }
 
 // executeInPlace is execute for who has taken a place. It gives the place back
-// also when the function ends its goroutine, as a failing test does.
+// also when the function ends its goroutine, as a failing test does, or never
+// returns.
 func (db *DB) executeInPlace(m *mutation, tx *Tx) (result []byte, replay *Receipt, err error) {
-	defer db.places.release()
+	g := db.guard(m.Name, tx, func() {
+		db.places.release()
+		db.states.endAttempt(tx.state)
+		db.exit()
+	})
+	defer func() {
+		if m.stray = g.end(); !m.stray {
+			db.places.release()
+		}
+	}()
 	return db.execute(m, tx)
 }
 
@@ -183,14 +208,23 @@ func (db *DB) Query(ctx context.Context, fn func(*Tx) error) (Timestamp, error) 
 	if err := db.enter(); err != nil {
 		return 0, err
 	}
-	defer db.exit()
 	if err := db.places.acquire(ctx, false); err != nil {
+		db.exit()
 		return 0, err
 	}
-	defer db.places.release()
 	s := db.states.acquireDurable()
-	defer db.states.release(s)
+	free := func() {
+		db.places.release()
+		db.states.release(s)
+		db.exit()
+	}
 	tx := db.newTx(s, nil, false, db.queryTime(s))
+	g := db.guard("a query", tx, free)
+	defer func() {
+		if !g.end() {
+			free()
+		}
+	}()
 	_, err := tx.call(func(tx *Tx) ([]byte, error) { return nil, fn(tx) })
 	return s.at, err
 }
