@@ -323,7 +323,11 @@ func TestHistoriesAreSerializable(t *testing.T) {
 			for round := range times(c.rounds) {
 				rng := rand.New(rand.NewPCG(seed, uint64(c.workers)<<32|uint64(round)))
 				fs := vfs.NewMem()
-				db := enginetest.OpenWith(t, historySchema, engine.Options{FS: fs, AggregateCacheBytes: 1 + rng.IntN(2)<<20})
+				// Groups of one and of many, caches of nothing and of everything: the
+				// histories are serializable all the same.
+				o := engine.Options{FS: fs, AggregateCacheBytes: 1 + rng.IntN(2)<<20, RowCacheBytes: 1 + rng.IntN(2)<<20}
+				o = o.WithGroups([]int{1, 4, 512}[round%3], 1+round%2)
+				db := enginetest.OpenWith(t, historySchema, o)
 				h := enginetest.NewHistory(db, historySchema)
 				p := &program{db: db}
 				half := func() {
@@ -345,7 +349,7 @@ func TestHistoriesAreSerializable(t *testing.T) {
 				if err := db.Close(); err != nil {
 					t.Fatal(err)
 				}
-				db = enginetest.OpenWith(t, historySchema, engine.Options{FS: fs})
+				db = enginetest.OpenWith(t, historySchema, o)
 				h.Rebase(db)
 				p.db = db
 				half()
