@@ -104,7 +104,21 @@ func (db *DB) start(schema Schema) error {
 	db.pipeline.Go(db.sweep)
 	// The first state gets a timestamp of the present.
 	db.moveTime <- struct{}{}
-	return db.awaitState(s.at + 1)
+	if err := db.awaitState(s.at + 1); err != nil {
+		db.stop()
+		return err
+	}
+	return nil
+}
+
+// stop ends everything that runs and drops the newest states; what was accepted
+// is committed first. REQUIRES: no call is running.
+func (db *DB) stop() {
+	db.hub.close()
+	close(db.closing)
+	db.pipeline.Wait()
+	db.hub.end()
+	db.states.close()
 }
 
 // awaitState waits until a state at or after at is durable. The caller reads
@@ -186,16 +200,12 @@ func (db *DB) Close() error {
 	}
 	db.calls.Unlock()
 	<-idle
-	db.hub.close()
-	close(db.closing)
-	db.pipeline.Wait()
+	db.stop()
 	b := db.store.NewBatch()
 	err := b.Set(metaKey(metaClock), binary.BigEndian.AppendUint64(nil, db.committer.m.Last()))
 	if err == nil && db.failure() == nil {
 		err = db.store.ApplyDurably(b)
 	}
-	db.hub.end()
-	db.states.close()
 	return errors.Join(err, db.store.Close())
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.uber.org/goleak"
 
 	"github.com/halcyon-db/halcyon/engine"
 	"github.com/halcyon-db/halcyon/engine/enginetest"
@@ -127,6 +128,46 @@ func TestLogErrorEndsAcknowledgements(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOpenOnABrokenLog fails the first writes to the log of an opening, one at a
+// time: Open says so and leaves nothing running.
+func TestOpenOnABrokenLog(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
+	insert(t, db, "counters", fields("name", "a", "n", 1))
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for n := range int32(4) {
+		before := goleak.IgnoreCurrent()
+		own := fs.CrashClone(vfs.CrashCloneCfg{})
+		var writes atomic.Int32
+		broken := errorfs.Wrap(own, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if strings.HasSuffix(op.Path, ".log") && op.Kind == errorfs.OpFileWrite && writes.Add(1) == n+1 {
+				return errorfs.ErrInjected
+			}
+			return nil
+		}))
+		db, err := engine.Open("db", schema, &engine.Options{FS: broken, Fatal: func(error) {}})
+		if err == nil {
+			_ = db.Close()
+		} else {
+			refused++
+		}
+		goleak.VerifyNone(t, before)
+		after := enginetest.OpenWith(t, schema, engine.Options{FS: own.CrashClone(vfs.CrashCloneCfg{})})
+		if r := verify(t, after); r.Documents != 1 {
+			t.Errorf("write %d: %d documents are there", n, r.Documents)
+		}
+		if err := after.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if refused < 2 {
+		t.Errorf("%d openings were refused, want those whose catalog or first state could not be written", refused)
 	}
 }
 
