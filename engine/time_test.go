@@ -95,7 +95,7 @@ func fresh(db *engine.DB, wake bool) engine.LiveQuery {
 // round is of a state at or after it.
 func TestTimeAloneChangesAnAnswer(t *testing.T) {
 	clock := enginetest.NewClock(epoch)
-	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock})
+	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock, FunctionTimeMax: 24 * time.Hour})
 	s := newScreen(db)
 	defer s.Close()
 	s.Add(1, fresh(db, true))
@@ -143,7 +143,7 @@ func TestTimeAloneChangesAnAnswer(t *testing.T) {
 // when its answer changes is run again within 5 seconds.
 func TestLookingAtTimeRunsAgain(t *testing.T) {
 	clock := enginetest.NewClock(epoch)
-	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock})
+	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock, FunctionTimeMax: 24 * time.Hour})
 	s := newScreen(db)
 	defer s.Close()
 	insert(t, db, "counters", fields("name", "a", "n", 1))
@@ -167,7 +167,7 @@ func TestLookingAtTimeRunsAgain(t *testing.T) {
 // before a commit that it can see.
 func TestQueryTimeFollowsItsSnapshot(t *testing.T) {
 	clock := enginetest.NewClock(epoch)
-	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock})
+	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock, FunctionTimeMax: 24 * time.Hour})
 	for range 20 { // while the clock stands still, timestamps run ahead of it
 		r := mutate(t, db, func(tx *engine.Tx) error {
 			return mustInsert(tx, db.Table("counters"), fields("name", "a", "n", 1))
