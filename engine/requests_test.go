@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/halcyon-db/halcyon/engine"
 	"github.com/halcyon-db/halcyon/engine/enginetest"
@@ -117,6 +120,56 @@ func TestOnceKeepsTheLastThousand(t *testing.T) {
 	// Another client has its own numbers.
 	if got, err := once(db, client(2), 0, "n"); err != nil || got.Replayed {
 		t.Errorf("another client's request 0: %+v, %v", got, err)
+	}
+}
+
+// TestOnceInOneGroup sends copies of a request that conflict in nothing but the
+// request itself, while the disk is slow: they meet in one group of commits.
+func TestOnceInOneGroup(t *testing.T) {
+	var gate atomic.Pointer[chan struct{}]
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if strings.HasSuffix(op.Path, ".log") && op.Kind == errorfs.OpFileWrite {
+			if g := gate.Load(); g != nil {
+				<-*g
+			}
+		}
+		return nil
+	}))
+	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs}.WithGroups(512, 1))
+	const copies = 5
+	for r := range uint32(30) {
+		g := make(chan struct{})
+		gate.Store(&g)
+		var wg sync.WaitGroup
+		wg.Go(func() { insert(t, db, "counters", fields("name", "holds the disk", "n", 1)) })
+		var executed, fresh atomic.Int64
+		for range copies {
+			wg.Go(func() {
+				got, err := db.Mutate(context.Background(), engine.Call{Name: "once", Once: true, Client: client(1), Request: r}, func(tx *engine.Tx) ([]byte, error) {
+					executed.Add(1)
+					return nil, mustInsert(tx, db.Table("views"), fields("path", fmt.Sprint(r), "n", 1))
+				})
+				if err != nil {
+					t.Error(err)
+				} else if !got.Replayed {
+					fresh.Add(1)
+				}
+			})
+		}
+		// Copies that come late are answered without being executed.
+		for turns := 0; turns < 500 || executed.Load() == 0; turns++ {
+			runtime.Gosched()
+		}
+		gate.Store(nil)
+		close(g)
+		wg.Wait()
+		query(t, db, func(tx *engine.Tx) error {
+			n, err := tx.Count(db.Table("views").Aggregate("paths"), eq(fmt.Sprint(r)))
+			if n != 1 || fresh.Load() != 1 {
+				t.Errorf("request %d was executed %d times, and said so %d times", r, n, fresh.Load())
+			}
+			return err
+		})
 	}
 }
 
