@@ -52,7 +52,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		{"row removed", func(s stored) map[string][]byte { return map[string][]byte{string(s.rows[0]): nil} }, "there is no such row"},
 		{"row from before", func(s stored) map[string][]byte {
 			old := bytes.Clone(s.values[string(s.rows[0])])
-			old[8]--
+			binary.BigEndian.PutUint64(old[1:], binary.BigEndian.Uint64(old[1:])-1)
 			return map[string][]byte{string(s.rows[0]): old}
 		}, "still as it was"},
 		{"row changed", func(s stored) map[string][]byte {
