@@ -164,7 +164,7 @@ func (c *committer) turn(m *mutation) {
 		m.verdict <- verdict{at: Timestamp(c.m.Last()), replay: d.replay, err: d.err}
 		return
 	}
-	m.attempt = commit.Attempt{Snapshot: c.m.Last(), Reads: &tx.mu.reads, Writes: &tx.mu.own, Owner: m}
+	m.attempt = commit.Attempt{Snapshot: c.m.Last(), Reads: &tx.mu.reads, Writes: tx.mu.own, Owner: m}
 	c.m.Accept(&m.attempt, c.now())
 }
 

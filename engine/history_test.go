@@ -251,6 +251,40 @@ func (p *program) writeTo(tx *enginetest.Tx, rng *rand.Rand, t *engine.Table, id
 
 var errChance = errors.New("failed by chance")
 
+// steps reads and writes at random, some of it in nested transactions, of which
+// some are taken back.
+func (p *program) steps(tx *enginetest.Tx, rng *rand.Rand, n, depth int) error {
+	for range n {
+		var err error
+		switch {
+		case depth < 3 && rng.IntN(10) == 0:
+			err = tx.Nested(func() error {
+				if err := p.steps(tx, rng, 1+rng.IntN(4), depth+1); err != nil {
+					return err
+				}
+				if rng.IntN(2) == 0 {
+					return errTakenBack
+				}
+				return nil
+			})
+			if errors.Is(err, errTakenBack) {
+				err = nil
+			}
+		case rng.IntN(2) == 0:
+			err = p.write(tx, rng)
+		default:
+			err = p.read(tx, rng, true)
+		}
+		if err != nil {
+			return err
+		}
+		runtime.Gosched()
+	}
+	return nil
+}
+
+var errTakenBack = errors.New("taken back")
+
 // run executes n random transactions one after the other.
 func (p *program) run(h *enginetest.History, rng *rand.Rand, who, n int) error {
 	for i := range n {
@@ -274,17 +308,8 @@ func (p *program) run(h *enginetest.History, rng *rand.Rand, who, n int) error {
 		slow := rng.IntN(40) == 0
 		_, err := h.Mutate(context.Background(), engine.Call{Name: name}, func(tx *enginetest.Tx) ([]byte, error) {
 			rng := rand.New(rand.NewPCG(seed, 2))
-			for range steps {
-				var err error
-				if rng.IntN(2) == 0 {
-					err = p.write(tx, rng)
-				} else {
-					err = p.read(tx, rng, true)
-				}
-				if err != nil {
-					return nil, err
-				}
-				runtime.Gosched()
+			if err := p.steps(tx, rng, steps, 0); err != nil {
+				return nil, err
 			}
 			if slow { // too slow for a turn at the first conflict
 				for start := time.Now(); time.Since(start) < 1200*time.Microsecond; {

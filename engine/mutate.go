@@ -122,7 +122,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 		return r, true, err
 	}
 	m.attempt = commit.Attempt{
-		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: &tx.mu.own,
+		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: tx.mu.own,
 		Cost: cost, Tries: tries, Owner: m,
 	}
 	select {

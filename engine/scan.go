@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -171,6 +172,9 @@ func (tx *Tx) scanNext(ix *Index, c *cursor) (Document, bool, error) {
 		return Document{}, false, err
 	}
 	defer tx.leave()
+	if c.it == nil {
+		return Document{}, false, tx.failLocked(errors.New("a scan goes on after the nested transaction it began in"))
+	}
 	if !c.it.Next() {
 		c.done = true
 		return Document{}, false, nil

@@ -32,7 +32,8 @@ type Tx struct {
 		sync.Mutex
 		err        error // set: every further call fails with it
 		view       txn.View
-		own        txn.Overlay
+		own        *txn.Overlay   // where changes go: the innermost of Nested's, or the transaction's
+		nested     []*txn.Overlay // those that enclose own, the transaction's first
 		reads      txn.ReadSet
 		rand       *rand.Rand
 		seed       uint64
@@ -54,7 +55,8 @@ func (db *DB) newTx(s *state, group *txn.Overlay, write bool, now time.Time) *Tx
 	m := &tx.mu
 	m.view.Base = s.snap
 	if write {
-		m.view.Layers = append(m.view.Layers, &m.own)
+		m.own = new(txn.Overlay)
+		m.view.Layers = append(m.view.Layers, m.own)
 	}
 	if group != nil {
 		tx.inTurn = true
@@ -331,7 +333,7 @@ func (tx *Tx) writeLocked(t *Table, id value.ID, old, fresh *Document) error {
 	case tx.mu.wroteBytes > bytesWrittenMax:
 		return tx.failLocked(&LimitError{Limit: "bytes written", Max: bytesWrittenMax})
 	}
-	if err := t.change(&tx.mu.own, id, old, fresh); err != nil {
+	if err := t.change(tx.mu.own, id, old, fresh); err != nil {
 		// Part of the change may be in the overlay.
 		return tx.failLocked(err)
 	}

@@ -146,6 +146,8 @@ const (
 	opReplace
 	opPatch
 	opDelete
+	opNest
+	opUnnest
 )
 
 // op is one thing a transaction did, with what it got for it.
@@ -294,6 +296,20 @@ func (tx *Tx) Patch(t *engine.Table, id value.ID, fields value.Value, unset ...s
 // Delete is engine.Tx.Delete.
 func (tx *Tx) Delete(t *engine.Table, id value.ID) error {
 	return tx.write(op{kind: opDelete, table: t.Name, id: id}, tx.Tx.Delete(t, id))
+}
+
+// Nested is engine.Tx.Nested.
+func (tx *Tx) Nested(f func() error) error {
+	return tx.Tx.Nested(func() error {
+		writes := tx.writes
+		tx.did(op{kind: opNest})
+		err := f()
+		tx.did(op{kind: opUnnest, ok: err == nil})
+		if err != nil {
+			tx.writes = writes
+		}
+		return err
+	})
 }
 
 func (tx *Tx) write(o op, err error) error {

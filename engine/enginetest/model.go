@@ -16,6 +16,7 @@ import (
 type model struct {
 	parts map[string]map[string]part // of a table
 	docs  map[string]map[value.ID]engine.Document
+	saved []map[string]map[value.ID]engine.Document // at the begin of each nested transaction
 }
 
 // part is an index or an aggregate.
@@ -51,12 +52,10 @@ type cursor struct {
 // if they count.
 func (m *model) replay(t transaction) error {
 	if !t.wrote {
-		before := map[string]map[value.ID]engine.Document{}
-		for name, docs := range m.docs {
-			before[name] = maps.Clone(docs)
-		}
+		before := m.copy()
 		defer func() { m.docs = before }()
 	}
+	m.saved = nil
 	cursors := map[int]*cursor{}
 	for i, o := range t.ops {
 		if err := m.step(o, cursors); err != nil {
@@ -64,6 +63,14 @@ func (m *model) replay(t transaction) error {
 		}
 	}
 	return nil
+}
+
+func (m *model) copy() map[string]map[value.ID]engine.Document {
+	out := map[string]map[value.ID]engine.Document{}
+	for name, docs := range m.docs {
+		out[name] = maps.Clone(docs)
+	}
+	return out
 }
 
 func (m *model) step(o op, cursors map[int]*cursor) error {
@@ -116,6 +123,14 @@ func (m *model) step(o op, cursors map[int]*cursor) error {
 		if want := m.groups(o.table, o.part); !slices.EqualFunc(o.groups, want, sameGroup) {
 			return fmt.Errorf("groups of %s by %s gave %s; serially %s", o.table, o.part, showGroups(o.groups), showGroups(want))
 		}
+	case opNest:
+		m.saved = append(m.saved, m.copy())
+	case opUnnest:
+		last := len(m.saved) - 1
+		if !o.ok {
+			m.docs = m.saved[last]
+		}
+		m.saved = m.saved[:last]
 	case opInsert:
 		if present || !o.ok || !value.Equal(o.doc.Fields, o.fields) || o.doc.ID != o.id {
 			return fmt.Errorf("insert of %s into %s gave %s; there before: %v", showValue(o.fields), o.table, show(o.doc), present)
