@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/halcyon-db/halcyon/engine"
-	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 // ErrNotOpen is returned by calls of an App that is not open.
@@ -64,6 +62,7 @@ type runtime struct {
 	logger  *slog.Logger
 	clock   engine.Clock
 	mounts  map[mountedTable]*boundTable
+	numbers map[uint32]mountedTable // by the number in ids
 	owners  map[*tableDef][]mountedTable
 }
 
@@ -164,7 +163,7 @@ func (a *App) Open(dir string, opts *Options) error {
 	if a.running.Load() != nil {
 		return errors.New("the app is open already")
 	}
-	r := &runtime{app: a, mounts: map[mountedTable]*boundTable{}, owners: map[*tableDef][]mountedTable{}}
+	r := &runtime{app: a, mounts: map[mountedTable]*boundTable{}, numbers: map[uint32]mountedTable{}, owners: map[*tableDef][]mountedTable{}}
 	if opts != nil {
 		r.options = *opts
 	}
@@ -187,6 +186,7 @@ func (a *App) Open(dir string, opts *Options) error {
 	for _, t := range a.tables {
 		b := &boundTable{def: t.def, table: db.Table(engineName(t.module, t.def.name)), indexes: map[string]*engine.Index{}, aggregates: map[string]*engine.Aggregate{}}
 		b.codec, _ = codecFor(t.def.typ) // NewApp has checked it
+		b.tables = moduleTables{r, t.module}
 		for _, name := range []string{engine.IndexByID, engine.IndexByCreationTime} {
 			b.indexes[name] = b.table.Index(name)
 		}
@@ -197,6 +197,7 @@ func (a *App) Open(dir string, opts *Options) error {
 			b.aggregates[g.Name] = b.table.Aggregate(g.Name)
 		}
 		r.mounts[t] = b
+		r.numbers[b.table.Number] = t
 		r.owners[t.def] = append(r.owners[t.def], t)
 	}
 	if !a.running.CompareAndSwap(nil, r) {
@@ -315,29 +316,4 @@ func (r *runtime) table(module string, def *tableDef) (*boundTable, error) {
 		return nil, fmt.Errorf("table %q belongs to the modules %s and %s; module %s can't tell which is meant",
 			def.name, owners[0].module, owners[1].module, module)
 	}
-}
-
-// nameOf and check make a runtime the tableNames of arguments.
-var _ tableNames = (*runtime)(nil)
-
-func (r *runtime) nameOf(document reflect.Type) string {
-	for _, t := range r.app.tables {
-		if t.def.typ == document {
-			return t.def.name
-		}
-	}
-	return document.Name()
-}
-
-func (r *runtime) check(document reflect.Type, id value.ID) (ok bool, other string) {
-	for _, t := range r.app.tables {
-		if r.mounts[t].table.Number != id.Table {
-			continue
-		}
-		if t.def.typ == document {
-			return true, ""
-		}
-		other = t.def.name
-	}
-	return false, other
 }

@@ -139,7 +139,7 @@ func (r *runtime) resolve(path string, kind FunctionKind, given value.Value, adm
 		limit := &value.LimitError{Limit: "arguments of " + path + " in bytes", Got: size, Max: argsSizeMax}
 		return nil, nil, systemFailure(CodeLimitExceeded, limit.Error())
 	}
-	first, err := decodeArgs(r, f, given)
+	first, err := decodeArgs(moduleTables{r, f.module}, f, given)
 	if err != nil {
 		return nil, nil, &Failure{Message: "ArgumentValidationError: " + err.Error()}
 	}
@@ -148,7 +148,7 @@ func (r *runtime) resolve(path string, kind FunctionKind, given value.Value, adm
 		if !used.Swap(true) {
 			return first
 		}
-		again, _ := decodeArgs(r, f, given) // has succeeded before
+		again, _ := decodeArgs(moduleTables{r, f.module}, f, given) // has succeeded before
 		return again
 	}, nil
 }

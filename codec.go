@@ -1,6 +1,7 @@
 package halcyon
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -34,16 +35,24 @@ const (
 	shapeObject                    // structs
 	shapePointer                   // *T: T, or undefined (null where undefined can't be)
 	shapeNullable                  // Nullable[T]: T or null
+	shapeEnum                      // a T with a method Values() []T: one of these
+	shapeUnion                     // structs that embed Union: what one of their fields is
 )
 
 // codec is the plan by which values of one Go type become Convex values and back. It is built once a type and never changes.
 type codec struct {
 	typ    reflect.Type
 	shape  shape
-	elem   *codec       // of arrays, records, pointers and nullables
+	elem   *codec       // of arrays, records, pointers and nullables; of enums, what their values are
 	fields []fieldCodec // of objects, sorted by name
 	refers reflect.Type // of ids: the struct type of the table
 	lo, hi float64      // of integers, inclusive
+
+	literals []value.Value // of enums: what may be, in the author's order
+	variants []variant     // of unions, in the order of the struct
+	tag      string        // of unions: the field that says which variant an object is; empty when the first that fits counts
+
+	ids bool // there are ids in it, beside the system field of a document
 }
 
 // fieldCodec is one field of an object.
@@ -54,6 +63,7 @@ type fieldCodec struct {
 	optional bool // may be absent
 	omit     bool // absent when zero (pointers: when nil, without this)
 	system   systemField
+	tag      bool // the field that says which variant of a union this is: it has no index, and the only literal of its codec as value
 }
 
 // systemField marks the two fields that the engine keeps outside of a document's own fields.
@@ -107,6 +117,7 @@ func codecFor(typ reflect.Type) (*codec, error) {
 		codecs.Store(typ, err)
 		return nil, err
 	}
+	c.findIDs()
 	kept, _ := codecs.LoadOrStore(typ, c)
 	return kept.(*codec), nil
 }
@@ -120,6 +131,8 @@ func (b *codecBuilder) build(typ reflect.Type) (*codec, error) {
 	switch {
 	case typ == typeAny:
 		return anyCodec, nil
+	case typ == typeUnion:
+		return nil, errors.New("halcyon.Union is embedded in a struct, it is not a value by itself")
 	case typ == typeValue:
 		c.shape = shapeValue
 		return c, nil
@@ -133,7 +146,17 @@ func (b *codecBuilder) build(typ reflect.Type) (*codec, error) {
 	case typ.Implements(reflect.TypeFor[nullableMarker]()) && typ.Kind() == reflect.Struct:
 		c.shape = shapeNullable
 		return c, b.element(c, typ.Field(0).Type)
+	case isEnum(typ):
+		return c, b.enum(c)
+	case isUnion(typ):
+		return c, b.union(c)
 	}
+	return c, b.kind(c)
+}
+
+// kind builds the plan of a type that is no more than its kind.
+func (b *codecBuilder) kind(c *codec) error {
+	typ := c.typ
 	switch typ.Kind() {
 	case reflect.Bool:
 		c.shape = shapeBool
@@ -153,29 +176,29 @@ func (b *codecBuilder) build(typ reflect.Type) (*codec, error) {
 	case reflect.Slice:
 		if typ.Elem().Kind() == reflect.Uint8 {
 			c.shape = shapeBytes
-			return c, nil
+			return nil
 		}
 		c.shape = shapeArray
-		return c, b.element(c, typ.Elem())
+		return b.element(c, typ.Elem())
 	case reflect.Map:
 		if typ.Key().Kind() != reflect.String {
-			return nil, fmt.Errorf("a map needs string keys, not %v", typ.Key())
+			return fmt.Errorf("a map needs string keys, not %v", typ.Key())
 		}
 		c.shape = shapeRecord
-		return c, b.element(c, typ.Elem())
+		return b.element(c, typ.Elem())
 	case reflect.Pointer:
 		if typ.Elem().Kind() == reflect.Pointer {
-			return nil, fmt.Errorf("a pointer to a pointer has no Convex value")
+			return fmt.Errorf("a pointer to a pointer has no Convex value")
 		}
 		c.shape = shapePointer
-		return c, b.element(c, typ.Elem())
+		return b.element(c, typ.Elem())
 	case reflect.Struct:
 		c.shape = shapeObject
-		return c, b.object(c)
+		return b.object(c)
 	default:
-		return nil, fmt.Errorf("%v has no Convex value", typ)
+		return fmt.Errorf("%v has no Convex value", typ)
 	}
-	return c, nil
+	return nil
 }
 
 func (b *codecBuilder) element(c *codec, typ reflect.Type) (err error) {
@@ -212,6 +235,9 @@ func (b *codecBuilder) fields(c *codec, typ reflect.Type, at []int) error {
 			continue
 		}
 		if sf.Anonymous && !hasTag && !hasMark && sf.Type.Kind() == reflect.Struct {
+			if isUnion(sf.Type) {
+				return fmt.Errorf("field %s: a union has no fields of its own to embed; give it a json tag", sf.Name)
+			}
 			if err := b.fields(c, sf.Type, index); err != nil {
 				return err
 			}
@@ -325,6 +351,12 @@ func (c *codec) at(path string) (fieldCodec, error) {
 			return fieldCodec{name: path, codec: anyCodec, optional: true}, nil
 		case shapeRecord:
 			found.codec, found.optional, found.omit = in.elem, true, false
+		case shapeUnion:
+			f, ok := in.member(part)
+			if !ok {
+				return found, fmt.Errorf("no variant of %v has a field %q", in.typ, part)
+			}
+			found.codec, found.optional, found.omit = f.codec, found.optional || f.optional, f.omit
 		case shapeObject:
 			f, ok := in.field(part)
 			if !ok || f.system != notSystem {

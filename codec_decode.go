@@ -123,12 +123,21 @@ func (d *decoder) decode(c *codec, v value.Value, rv reflect.Value) *ValidationE
 			return nil
 		}
 		rv.Field(1).SetBool(true)
-		if c.elem.shape == shapeObject || c.elem.shape == shapeID {
+		if c.elem.shape == shapeObject || c.elem.shape == shapeID || c.elem.tag != "" {
 			return d.decode(c.elem, v, rv.Field(0)) // the member's own error says more than the union's
 		}
 		if d.decode(c.elem, v, rv.Field(0)) == nil {
 			return nil
 		}
+	case shapeEnum:
+		if c.hasLiteral(v) && d.decode(c.elem, v, rv) == nil {
+			return nil
+		}
+		if len(c.literals) == 1 {
+			return d.otherLiteral(c, v)
+		}
+	case shapeUnion:
+		return d.decodeUnion(c, v, rv)
 	}
 	return d.mismatch(c, v)
 }
@@ -139,17 +148,26 @@ func (d *decoder) decodeID(c *codec, v value.Value, rv reflect.Value) *Validatio
 		return d.mismatch(c, v)
 	}
 	if !d.stored {
-		id, err := value.ParseID(s)
-		if err != nil {
-			return d.mismatch(c, v)
-		}
-		if d.tables != nil {
-			if ok, other := d.tables.check(c.refers, id); !ok {
-				return d.wrongTable(c, v, other)
-			}
+		if err := d.checkID(c, v); err != nil {
+			return err
 		}
 	}
 	rv.SetString(s)
+	return nil
+}
+
+// checkID checks a string that is to be an id.
+func (d *decoder) checkID(c *codec, v value.Value) *ValidationError {
+	s, _ := v.AsString()
+	id, err := value.ParseID(s)
+	if err != nil {
+		return d.mismatch(c, v)
+	}
+	if d.tables != nil {
+		if ok, other := d.tables.check(c.refers, id); !ok {
+			return d.wrongTable(c, v, other)
+		}
+	}
 	return nil
 }
 
@@ -191,12 +209,19 @@ func (d *decoder) decodeObject(c *codec, v value.Value, rv reflect.Value) *Valid
 		for len(given) > 0 && given[0].Name < f.name {
 			extra, given = orElse(extra, given[0].Name), given[1:]
 		}
-		fv := rv.FieldByIndex(f.index)
+		var fv reflect.Value
+		if !f.tag {
+			fv = rv.FieldByIndex(f.index)
+		}
 		if len(given) == 0 || strings.Compare(given[0].Name, f.name) != 0 {
 			if !f.optional && !(d.stored && f.system != notSystem) {
 				return d.missing(c, f, v)
 			}
 			fv.SetZero()
+			continue
+		}
+		if f.tag {
+			given = given[1:] // decodeUnion has chosen this variant by it
 			continue
 		}
 		if err := d.decode(f.codec, given[0].Value, fv); err != nil {

@@ -79,6 +79,10 @@ func (c *codec) encode(rv reflect.Value) (value.Value, error) {
 			return value.Null(), nil
 		}
 		return orNull(c.elem.encode(rv.Field(0)))
+	case shapeEnum:
+		return c.encodeEnum(rv)
+	case shapeUnion:
+		return c.encodeUnion(rv)
 	default:
 		return value.Null(), nil
 	}
@@ -145,6 +149,10 @@ func (c *codec) encodeObject(rv reflect.Value, document bool) (value.Value, erro
 	fields := make([]value.Field, 0, len(c.fields))
 	for i := range c.fields {
 		f := &c.fields[i]
+		if f.tag {
+			fields = append(fields, value.Field{Name: f.name, Value: f.codec.literals[0]})
+			continue
+		}
 		fv := rv.FieldByIndex(f.index)
 		if document && f.system != notSystem || f.omit && isZero(fv) {
 			continue
@@ -208,6 +216,12 @@ func (c *codec) encodeLoose(v any, optional bool) (value.Value, error) {
 		return encodeAny(v)
 	case rv.Type() == c.typ:
 		return c.encode(rv)
+	case c.shape == shapeEnum:
+		encoded, err := c.elem.encodeLoose(v, optional)
+		if err == nil && !c.hasLiteral(encoded) {
+			err = c.notLiteral(encoded)
+		}
+		return encoded, err
 	case c.shape == shapePointer || c.shape == shapeNullable:
 		return c.elem.encodeLoose(v, optional)
 	case rv.Kind() == reflect.Pointer && rv.IsNil():

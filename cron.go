@@ -215,7 +215,7 @@ func (r *runtime) commitCron(ctx context.Context, c *cron, failure error) (cronS
 }
 
 func (r *runtime) executeCron(inner *engine.Tx, c *cron) error {
-	args, invalid := decodeArgs(r, c.function, value.Object())
+	args, invalid := decodeArgs(moduleTables{r, c.function.module}, c.function, value.Object())
 	if invalid != nil {
 		return invalid
 	}

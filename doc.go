@@ -43,6 +43,8 @@
 //	*T, or `json:",omitzero"`            v.optional(T): absent when nil or zero
 //	Nullable[T]                          v.union(T, v.null())
 //	ID[T]                                v.id(table)
+//	T with a method Values() []T         v.union(v.literal(...), ...), see [Enum]
+//	struct that embeds Union             v.union(...), see [Union]
 //	any, value.Value                     v.any()
 //
 // A nil pointer is null where a value can not be absent: inside of arrays and maps, and as a result. The option omitempty means the same

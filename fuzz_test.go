@@ -11,13 +11,29 @@ import (
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
+// FuzzUnions is FuzzArguments for enums and unions.
+func FuzzUnions(f *testing.F) {
+	for _, seed := range []string{
+		`{"status":"open","level":1,"content":{"kind":"text","body":"b"},"scalar":"x","maybe":null}`,
+		`{"status":"closed","level":2,"content":{"kind":"image","url":"u","width":3},"scalar":5,"more":[{"kind":"text","body":""}],"only":"me"}`,
+		`{"status":"other","content":{"kind":5}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	fuzzArguments[choices](f)
+}
+
 // FuzzArguments checks that arguments from clients are taken or refused, never worse, and that what is taken encodes to what was sent,
 // save that a null or zero that may be left out is.
 func FuzzArguments(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"name":"x"}`, `{"name":"x","age":3,"tags":["a"],"address":{"city":"c"},"many":[null,1],"free":{"a":[]}}`, `[]`} {
 		f.Add([]byte(seed))
 	}
-	c, err := codecFor(reflect.TypeFor[arguments]())
+	fuzzArguments[arguments](f)
+}
+
+func fuzzArguments[T any](f *testing.F) {
+	c, err := codecFor(reflect.TypeFor[T]())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -26,7 +42,7 @@ func FuzzArguments(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var args, again arguments
+		var args, again T
 		if err := (&decoder{}).decode(c, v, reflect.ValueOf(&args).Elem()); err != nil {
 			if len(err.Error()) > 4*displayBytesMax {
 				t.Errorf("a message of %d bytes for %d bytes of arguments", len(err.Error()), len(data))

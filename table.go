@@ -160,6 +160,7 @@ func bind[T any](tx *Tx, def *tableDef, id ID[T]) (*boundTable, value.ID, error)
 type boundTable struct {
 	def        *tableDef
 	codec      *codec
+	tables     tableNames
 	table      *engine.Table
 	indexes    map[string]*engine.Index
 	aggregates map[string]*engine.Aggregate
@@ -187,6 +188,9 @@ func (b *boundTable) decode(doc engine.Document, rv reflect.Value) error {
 
 // encode returns the fields of a document struct to store. The engine checks them against the limits of documents.
 func (b *boundTable) encode(rv reflect.Value) (value.Value, error) {
+	if err := b.codec.checkIDs(rv, b.tables); err != nil {
+		return value.Value{}, fmt.Errorf("document of table %s: %w", b.def.name, err)
+	}
 	fields, err := b.codec.encodeObject(rv, true)
 	if err != nil {
 		return value.Value{}, fmt.Errorf("document of table %s: %w", b.def.name, err)
@@ -211,6 +215,9 @@ func (b *boundTable) patch(fields Fields) (set value.Value, unset []string, err 
 		case encoded.IsUndefined():
 			unset = append(unset, name)
 		default:
+			if err := f.codec.checkLoose(v, encoded, b.tables); err != nil {
+				return set, nil, fmt.Errorf("patch of table %s: %w", b.def.name, err.under("."+name))
+			}
 			given = append(given, value.Field{Name: name, Value: encoded})
 		}
 	}

@@ -106,9 +106,12 @@ func (tx *Tx) call(args reflect.Value) (result value.Value, stack []byte, err er
 	if len(out) == 1 {
 		return value.Null(), nil, nil
 	}
+	if invalid := tx.fn.result.checkIDs(out[0], moduleTables{tx.run, tx.fn.module}); invalid != nil {
+		return value.Value{}, nil, fmt.Errorf("ReturnsValidationError: %w", invalid)
+	}
 	result, err = orNull(tx.fn.result.encode(out[0]))
 	if err != nil {
-		err = fmt.Errorf("result of %s: %w", tx.fn.path, err)
+		err = fmt.Errorf("ReturnsValidationError: result of %s: %w", tx.fn.path, err)
 	}
 	return result, nil, err
 }

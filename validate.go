@@ -78,6 +78,10 @@ func (d *decoder) wrongTable(c *codec, v value.Value, other string) *ValidationE
 	}
 }
 
+func (d *decoder) otherLiteral(c *codec, v value.Value) *ValidationError {
+	return &ValidationError{problem: "`" + display(v) + "` does not match literal validator `" + d.validator(c) + "`."}
+}
+
 // validator returns the Convex validator of a Go type.
 func (d *decoder) validator(c *codec) string {
 	var b strings.Builder
@@ -119,8 +123,20 @@ func (d *decoder) appendValidator(b *strings.Builder, c *codec) {
 		d.appendValidator(b, c.elem)
 	case shapeNullable:
 		b.WriteString("v.union(")
-		d.appendValidator(b, c.elem)
+		d.appendMembers(b, c.elem)
 		b.WriteString(", v.null())")
+	case shapeEnum:
+		if len(c.literals) == 1 {
+			d.appendMembers(b, c)
+			return
+		}
+		b.WriteString("v.union(")
+		d.appendMembers(b, c)
+		b.WriteString(")")
+	case shapeUnion:
+		b.WriteString("v.union(")
+		d.appendMembers(b, c)
+		b.WriteString(")")
 	case shapeObject:
 		b.WriteString("v.object({")
 		for i := range c.fields {
@@ -138,6 +154,28 @@ func (d *decoder) appendValidator(b *strings.Builder, c *codec) {
 			}
 		}
 		b.WriteString("})")
+	}
+}
+
+// appendMembers writes what a union of c is made of: a union inside of a union is not one by itself.
+func (d *decoder) appendMembers(b *strings.Builder, c *codec) {
+	switch c.shape {
+	case shapeEnum:
+		for i, v := range c.literals {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString("v.literal(" + display(v) + ")")
+		}
+	case shapeUnion:
+		for i := range c.variants {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			d.appendMembers(b, c.variants[i].codec)
+		}
+	default:
+		d.appendValidator(b, c)
 	}
 }
 
