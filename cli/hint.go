@@ -35,6 +35,8 @@ func explainOpen(program, dir string, err error) error {
 		hint = fmt.Sprintf("another process has %s open, probably a running `%s serve`: stop it first, or choose another folder with --storage.dir", dir, program)
 	case errors.Is(err, engine.ErrNewerFormat):
 		hint = fmt.Sprintf("%s was written by a newer version: run that version or a newer one", dir)
+	case errors.Is(err, engine.ErrOlderFormat):
+		hint = fmt.Sprintf("before version 0.1 the data of one version is not promised to be readable by the next: run the version that wrote %s, or begin with another folder", dir)
 	case errors.Is(err, engine.ErrCorrupt):
 		hint = fmt.Sprintf("keep a copy of %s as it is, then restore a backup into another folder and name it with --storage.dir", dir)
 	case errors.Is(err, fs.ErrPermission):

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,13 +21,15 @@ type committer struct {
 	durable chan Timestamp // one for each group the publisher has finished
 	sealed  chan sealed    // to the publisher, in order
 	turns   chan turn      // to the goroutine that executes in turn
+	term    Term           // in which this process leads the log
+	head    LogPosition    // the log's newest, as this leader knows it
 	failed  error
 }
 
 // sealed is a group on its way to the disk.
 type sealed struct {
 	group   commit.Group
-	pending *store.Pending // nil when there was nothing to write
+	pending LogAppend // nil when there was nothing to write
 	state   *state
 }
 
@@ -43,9 +46,9 @@ type turnDone struct {
 	err    error
 }
 
-func newCommitter(db *DB, last uint64) *committer {
+func newCommitter(db *DB, last uint64, term Term, head LogPosition) *committer {
 	return &committer{
-		db: db, m: commit.New(db.o.commit, last),
+		db: db, m: commit.New(db.o.commit, last), term: term, head: head,
 		durable: make(chan Timestamp, 8), sealed: make(chan sealed, 8),
 		turns: make(chan turn),
 	}
@@ -189,15 +192,15 @@ func (c *committer) seal() {
 	}
 	base := c.db.states.newestApplied()
 	next := &state{at: Timestamp(g.At), trees: base.trees}
-	var pending *store.Pending
+	var pending LogAppend
 	if len(g.Attempts) == 0 && g.Lease == 0 {
 		base.snap.Retain()
 		next.snap = base.snap
 	} else {
 		b := c.db.store.NewBatch()
-		err := c.fill(b, &g, base, next)
+		r, err := c.fill(b, &g, base, next)
 		if err == nil {
-			pending, err = c.db.store.Apply(b)
+			pending, err = c.append(r, &localBatch{store: c.db.store, b: b})
 		}
 		if err != nil {
 			c.fail(g, err)
@@ -207,6 +210,32 @@ func (c *committer) seal() {
 	}
 	c.db.states.apply(next)
 	c.sealed <- sealed{g, pending, next}
+}
+
+// append puts a group into the log and into the store. The embedded log does
+// both at once; with any other, what is in the store is in the log before, so
+// the committer waits for it, and meanwhile the next group collects.
+func (c *committer) append(r LogRecord, local *localBatch) (LogAppend, error) {
+	ctx := context.Background() // a sealed group must not be given up
+	p, err := c.db.log.Append(ctx, r, local)
+	if local.applied {
+		c.head = r.Position
+		return p, err
+	}
+	if err == nil {
+		err = p.Wait(ctx)
+	}
+	if errors.Is(err, ErrUnknownOutcome) {
+		err = SettleAppend(ctx, c.db.log, r, c.db.o.Clock)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("append to the commit log: %w", err)
+	}
+	c.head = r.Position
+	if err := local.Set(metaKey(metaApplied), appendPosition(nil, c.head)); err != nil {
+		return nil, err
+	}
+	return local.Apply()
 }
 
 // fail refuses a group that could not be written, and everything after it.
@@ -222,10 +251,17 @@ func (c *committer) fail(g commit.Group, err error) {
 }
 
 // fill writes a group into a batch: rows and index entries, blocks of
-// aggregates, the change record, the lease.
-func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) error {
+// aggregates, the lease. It returns the change record.
+func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (LogRecord, error) {
 	var err error
 	record := newRecord(g)
+	if g.Lease != 0 {
+		lease := binary.BigEndian.AppendUint64(nil, g.Lease)
+		record.set(metaKey(metaClock), lease)
+		if err := b.Set(metaKey(metaClock), lease); err != nil {
+			return LogRecord{}, err
+		}
+	}
 	g.Writes.EachWrite(func(k string, w txn.Write) bool {
 		key := []byte(k)
 		switch {
@@ -248,20 +284,12 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) err
 		return err == nil
 	})
 	if err != nil {
-		return err
+		return LogRecord{}, err
 	}
 	if next.trees, err = c.db.applyAggregates(b, base, g); err != nil {
-		return err
+		return LogRecord{}, err
 	}
-	if g.Lease != 0 {
-		if err := b.Set(metaKey(metaClock), binary.BigEndian.AppendUint64(nil, g.Lease)); err != nil {
-			return err
-		}
-	}
-	if len(g.Attempts) == 0 {
-		return nil
-	}
-	return b.Set(keys.AppendLog(nil, g.At), record.bytes())
+	return record.finish(c.term, c.head, Timestamp(g.At)), nil
 }
 
 // applyAggregates writes the blocks that a group changes and returns the trees
@@ -323,7 +351,7 @@ func (c *committer) publish() {
 	failed := false
 	for s := range c.sealed {
 		if s.pending != nil {
-			if err := s.pending.Wait(); err != nil {
+			if err := s.pending.Wait(context.Background()); err != nil {
 				failed = true
 				c.db.fail(fmt.Errorf("%w: %w", ErrFailed, err))
 			}

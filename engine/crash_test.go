@@ -87,12 +87,14 @@ func (l *crashLoad) crashLocked() {
 // changes returns every effect on documents, as text, in the order of groups.
 func changes(t *testing.T, db *engine.DB) (out []string, groups []engine.Timestamp) {
 	t.Helper()
-	for c, err := range db.Changes(0) {
+	for g, err := range db.Changes(context.Background(), 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, fmt.Sprint(c.Group, c.Table, c.ID, c.Deleted, value.Size(c.Fields), string(value.AppendJSON(nil, c.Fields.Get("path"))), c.Fields.Get("n")))
-		groups = append(groups, c.Group)
+		for _, c := range g.Changes {
+			out = append(out, fmt.Sprint(g.At, c.At, c.Table, c.ID, c.Deleted, value.Size(c.Fields), string(value.AppendJSON(nil, c.Fields.Get("path"))), c.Fields.Get("n")))
+			groups = append(groups, g.At)
+		}
 	}
 	return out, groups
 }

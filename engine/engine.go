@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 type DB struct {
 	o       Options
 	store   *store.Store
+	log     CommitLog
 	catalog *catalog
 	blocks  *aggregate.Cache
 	rows    *rowCache
@@ -29,6 +31,7 @@ type DB struct {
 
 	submissions chan *mutation
 	moveTime    chan struct{} // asks for an empty group, for time alone
+	leaving     chan struct{} // closed by Close before it waits for calls
 	closing     chan struct{}
 	failed      chan struct{}
 	failOnce    sync.Once
@@ -56,6 +59,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 		o:           opts.withDefaults(),
 		submissions: make(chan *mutation, 1024),
 		moveTime:    make(chan struct{}, 1),
+		leaving:     make(chan struct{}),
 		closing:     make(chan struct{}),
 		failed:      make(chan struct{}),
 	}
@@ -81,10 +85,15 @@ func (db *DB) start(schema Schema) error {
 	if err := db.load(schema); err != nil {
 		return err
 	}
+	term, head, err := db.lead(context.Background())
+	if err != nil {
+		return err
+	}
 	snap := db.store.NewSnapshot()
 	s := &state{snap: snap}
 	last, err := readClock(snap)
 	if err == nil {
+		last = max(last, uint64(head.At))
 		s.at = Timestamp(last)
 		s.trees, err = db.readTrees(snap)
 	}
@@ -97,7 +106,7 @@ func (db *DB) start(schema Schema) error {
 	db.seed = db.o.Seed ^ last*0x9e3779b97f4a7c15
 	db.states.reset(s)
 	db.hub = newHub(db, s)
-	db.committer = newCommitter(db, last)
+	db.committer = newCommitter(db, last, term, head)
 	db.pipeline.Go(db.committer.run)
 	db.pipeline.Go(db.committer.publish)
 	go db.committer.executeTurns() // ends with the committer, or is a stray
@@ -192,6 +201,7 @@ func (db *DB) Close() error {
 		return ErrClosed
 	}
 	db.calls.closed = true
+	close(db.leaving)
 	idle := make(chan struct{})
 	if db.calls.n == 0 {
 		close(idle)

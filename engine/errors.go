@@ -25,6 +25,7 @@ var (
 	ErrCorrupt       = store.ErrCorrupt
 	ErrLocked        = store.ErrLocked
 	ErrNewerFormat   = store.ErrNewerFormat
+	ErrOlderFormat   = errors.New("the folder was written by an older version, whose data this one does not read")
 )
 
 // LimitError reports a limit of one transaction that a function went past.

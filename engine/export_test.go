@@ -1,9 +1,32 @@
 package engine
 
 import (
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/store"
 )
+
+// OpenEmbeddedLog opens the log inside of a store without a database around it.
+func OpenEmbeddedLog(t testing.TB, fs vfs.FS) (log CommitLog, closeLog func()) {
+	t.Helper()
+	s, err := store.Open("log", store.Options{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newEmbeddedLog(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // WithGroups sets how many transactions a group takes and how many groups may
 // be in flight.

@@ -368,7 +368,7 @@ func TestClose(t *testing.T) {
 	_, mutate := db.Mutate(context.Background(), engine.Call{}, func(*engine.Tx) ([]byte, error) { return nil, nil })
 	_, verify := db.Verify(context.Background())
 	var changes error
-	for _, err := range db.Changes(0) {
+	for _, err := range db.Changes(context.Background(), 0) {
 		changes = err
 	}
 	for name, err := range map[string]error{"mutate": mutate, "verify": verify, "changes": changes, "close": db.Close()} {

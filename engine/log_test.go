@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -20,16 +21,21 @@ func TestChangesTellWhatHappened(t *testing.T) {
 	tell := func(after engine.Timestamp) (out []string) {
 		t.Helper()
 		last := after
-		for c, err := range db.Changes(after) {
+		for g, err := range db.Changes(t.Context(), after) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Group <= after || c.Group < last || c.Group > db.Durable() {
-				t.Errorf("a change at %d after %d, from %d to %d", c.Group, last, after, db.Durable())
+			if g.At <= last || g.At > db.Durable() || len(g.Changes) == 0 {
+				t.Errorf("%d changes at %d after %d, from %d to %d", len(g.Changes), g.At, last, after, db.Durable())
 			}
-			last = c.Group
-			n, _ := c.Fields.Get("n").AsFloat64()
-			out = append(out, fmt.Sprint(c.Table, " ", n, " deleted ", c.Deleted, " ", c.Deleted == c.Fields.IsUndefined()))
+			for _, c := range g.Changes {
+				if c.At > g.At || c.At <= last || c.Deleted != (c.CreationTime == 0) {
+					t.Errorf("a change at %d, created at %v, in the group at %d after %d", c.At, c.CreationTime, g.At, last)
+				}
+				n, _ := c.Fields.Get("n").AsFloat64()
+				out = append(out, fmt.Sprint(c.Table, " ", n, " deleted ", c.Deleted, " ", c.Deleted == c.Fields.IsUndefined()))
+			}
+			last = g.At
 		}
 		return out
 	}
@@ -55,7 +61,7 @@ func TestChangesTellWhatHappened(t *testing.T) {
 			t.Errorf("after %d: %s", after, diff)
 		}
 	}
-	for range db.Changes(0) {
+	for range db.Changes(t.Context(), 0) {
 		break // stopping is no error
 	}
 
@@ -66,8 +72,13 @@ func TestChangesTellWhatHappened(t *testing.T) {
 		t.Fatal(err)
 	}
 	insert(t, db, "counters", fields("name", "c", "n", 9)) // so that a state has it
-	if diff := cmp.Diff(append(all[1:], "counters 8 deleted false true", "counters 9 deleted false true"), tell(0)); diff != "" {
+	if diff := cmp.Diff(append(all[1:], "counters 8 deleted false true", "counters 9 deleted false true"), tell(one)); diff != "" {
 		t.Errorf("after a sweep: %s", diff)
+	}
+	for _, err := range db.Changes(t.Context(), one-1) {
+		if !errors.Is(err, engine.ErrOutOfRetention) {
+			t.Errorf("what was removed is told, with %v", err)
+		}
 	}
 	verify(t, db)
 }

@@ -61,6 +61,10 @@ type Options struct {
 	// RequestRetention is how long the outcome of a client's request is kept.
 	// Default 24 h.
 	RequestRetention time.Duration
+	// Log is the commit log. Default: the one inside of the store. With another
+	// one, which processes may share, the store follows the log: Open brings it up
+	// to date, and nothing is in it before it is in the log.
+	Log CommitLog
 	// Fatal is called when the disk failed and nothing more may be acknowledged.
 	// Default: the process ends.
 	Fatal func(error)

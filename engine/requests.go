@@ -303,8 +303,8 @@ func (tx *Tx) sweepClient(client ClientID, silent, forgotten Timestamp) error {
 func (db *DB) sweepLog(now time.Time) error {
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
-	all := keys.Prefixed([]byte{keys.PrefixLog})
 	cut := micros(now.Add(-db.o.LogRetention))
+	all := keys.Prefixed([]byte{keys.PrefixLog})
 	size, err := db.store.Size(all.Start, all.End)
 	if err != nil {
 		return err
@@ -325,9 +325,5 @@ func (db *DB) sweepLog(now time.Time) error {
 			return err
 		}
 	}
-	b := db.store.NewBatch()
-	if err := b.DeleteRange(all.Start, keys.AppendLog(nil, cut)); err != nil {
-		return err
-	}
-	return db.store.ApplyDurably(b)
+	return db.log.Truncate(context.Background(), Timestamp(cut))
 }

@@ -337,21 +337,31 @@ func (v *verifier) owners() error {
 	return nil
 }
 
-// records checks that change records decode and that no row is older than they
+// records checks that change records decode and form one chain, and that no row is older than they
 // say. It looks at rows alone: outcomes of requests may have been swept.
 func (v *verifier) records() error {
+	var previous LogPosition
 	return v.each(keys.Prefixed([]byte{keys.PrefixLog}), func(key, val []byte) error {
 		v.report.Records++
-		group, err := keys.LogTimestamp(key)
-		if err != nil || Timestamp(group) > v.s.at {
-			v.fault(Fault{}, "change record %x is malformed or above the newest state %d", key, v.s.at)
+		r, err := storedRecord(key, val)
+		if err != nil {
+			v.fault(Fault{}, "change record %x: %v", key, err)
 			return nil
 		}
-		err = decodeRecord(val, func(key, val []byte) error {
-			if len(key) == 0 || key[0] != keys.PrefixRow {
+		group := r.Position.At
+		if group > v.s.at {
+			v.fault(Fault{}, "change record %x is above the newest state %d", key, v.s.at)
+			return nil
+		}
+		if previous != (LogPosition{}) && r.Previous != previous {
+			v.fault(Fault{}, "change record at %d continues %s, the one before is at %s", group, r.Previous, previous)
+		}
+		previous = r.Position
+		err = r.effects(func(key, val []byte) error {
+			if key[0] != keys.PrefixRow {
 				return nil
 			}
-			return v.effect(Timestamp(group), key, val)
+			return v.effect(group, key, val)
 		})
 		if errors.Is(err, errRecord) {
 			v.fault(Fault{}, "change record at %d: %v", group, err)

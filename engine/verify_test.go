@@ -89,6 +89,11 @@ func TestVerifyFindsDamage(t *testing.T) {
 			k := string(s.records[0])
 			return map[string][]byte{k: s.values[k][:len(s.values[k])-1]}
 		}, "change record"},
+		{"record changed", func(s stored) map[string][]byte {
+			k := string(s.records[0])
+			return map[string][]byte{k: change(s.values[k], len(s.values[k])-1)}
+		}, "its sum is"},
+		{"record removed", func(s stored) map[string][]byte { return map[string][]byte{string(s.records[1]): nil} }, "the one before is at"},
 		{"catalog entry", func(stored) map[string][]byte { return map[string][]byte{"mindex/views\x00half": {0, 0, 0, 9, 0}} }, "ready false"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

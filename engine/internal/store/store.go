@@ -353,6 +353,14 @@ func (s *Store) ApplyDurably(b *Batch) error {
 	return p.Wait()
 }
 
+// Sync returns when everything applied before the call is durable.
+func (s *Store) Sync() error {
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		return fmt.Errorf("sync the write-ahead log: %w", err)
+	}
+	return nil
+}
+
 // pebbleLogger hands Pebble's own messages to slog.
 type pebbleLogger struct {
 	log   *slog.Logger
