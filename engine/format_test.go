@@ -33,6 +33,7 @@ func TestFormatOfOutcomes(t *testing.T) {
 	client := ClientID{0: 0xc0, 15: 0x0c}
 	tx := &Tx{db: &DB{o: (*Options)(nil).withDefaults()}, write: true}
 	tx.deadline = tx.db.o.Clock.Now().Add(tx.db.o.FunctionTimeMax)
+	tx.mu.own = new(txn.Overlay)
 	tx.mu.own.Set([]byte("r"), txn.Write{})
 	if err := tx.remember(client, 7, []byte("ok")); err != nil {
 		t.Fatal(err)
