@@ -528,6 +528,7 @@ func TestRankingOfManyGroups(t *testing.T) {
 	}
 	def.Ranked = true
 	db = openSales(t, fs, def)
+	waitBuilt(t, db)
 	table = db.Table("sales")
 	a := table.Aggregate("by_shop")
 	expect := func(groups, first int, counts ...int64) {

@@ -158,7 +158,7 @@ func (db *DB) documentChange(group Timestamp, key, val []byte) (c DocumentChange
 		return c, false, errors.Join(ErrCorrupt, err)
 	}
 	c = DocumentChange{At: group, ID: value.ID{Table: binary.BigEndian.Uint32(key[1:]), Key: doc}, Deleted: val == nil}
-	if t := db.catalog.byNumber[c.ID.Table]; t != nil {
+	if t := db.catalog().byNumber[c.ID.Table]; t != nil {
 		c.Table = t.Name
 	}
 	if val != nil {

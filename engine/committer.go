@@ -24,6 +24,8 @@ type committer struct {
 	term    Term           // in which this process leads the log
 	head    LogPosition    // the log's newest, as this leader knows it
 	failed  error
+	// revision is what the group being sealed does to the catalog, mostly nothing.
+	revision *revision
 }
 
 // sealed is a group on its way to the disk.
@@ -78,6 +80,8 @@ func (c *committer) run() {
 		select {
 		case m := <-submissions:
 			c.submit(m)
+		case r := <-c.db.reshapings:
+			c.reshape(r)
 		case <-c.db.moveTime:
 			moveTime = true
 		case <-c.durable:
@@ -120,6 +124,10 @@ func (c *committer) finish() {
 func (c *committer) submit(m *mutation) {
 	if c.failed != nil {
 		m.verdict <- verdict{err: c.failed}
+		return
+	}
+	if m.catalog != c.db.catalog() {
+		m.verdict <- verdict{retry: true} // it lacks entries of what is new
 		return
 	}
 	switch v, _ := c.m.Submit(&m.attempt, c.now()); v {
@@ -191,7 +199,7 @@ func (c *committer) seal() {
 		return
 	}
 	base := c.db.states.newestApplied()
-	next := &state{at: Timestamp(g.At), trees: base.trees}
+	next := &state{at: Timestamp(g.At), catalog: base.catalog, builds: base.builds, trees: base.trees}
 	var pending LogAppend
 	if len(g.Attempts) == 0 && g.Lease == 0 {
 		base.snap.Retain()
@@ -209,6 +217,7 @@ func (c *committer) seal() {
 		next.snap = c.db.store.NewSnapshot()
 	}
 	c.db.states.apply(next)
+	c.db.newest.Store(next.catalog)
 	c.sealed <- sealed{g, pending, next}
 }
 
@@ -253,7 +262,10 @@ func (c *committer) fail(g commit.Group, err error) {
 // fill writes a group into a batch: rows and index entries, blocks of
 // aggregates, the lease. It returns the change record.
 func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (LogRecord, error) {
-	var err error
+	err := c.revise(b, c.revision, base, next)
+	if err != nil {
+		return LogRecord{}, err
+	}
 	record := newRecord(g)
 	if g.Lease != 0 {
 		lease := binary.BigEndian.AppendUint64(nil, g.Lease)
@@ -272,6 +284,13 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (Lo
 		default:
 			err = b.Set(key, w.Value)
 		}
+		if key[0] == keys.PrefixMeta {
+			// The catalog is each store's own, as its numbers are.
+			if isProgress(key) {
+				err = c.progressed(next, key, w)
+			}
+			return err == nil
+		}
 		record.add(key, w)
 		switch key[0] {
 		case keys.PrefixRow:
@@ -286,40 +305,10 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (Lo
 	if err != nil {
 		return LogRecord{}, err
 	}
-	if next.trees, err = c.db.applyAggregates(b, base, g); err != nil {
+	if err := c.db.applyAggregates(b, base, next, g); err != nil {
 		return LogRecord{}, err
 	}
 	return record.finish(c.term, c.head, Timestamp(g.At)), nil
-}
-
-// applyAggregates writes the blocks that a group changes and returns the trees
-// after it.
-func (db *DB) applyAggregates(b *store.Batch, base *state, g *commit.Group) ([]aggregate.Tree, error) {
-	trees := base.trees
-	for _, a := range db.catalog.aggregates {
-		var changes []aggregate.Change
-		g.Writes.EachEntry(keys.Prefixed(keys.AppendEntry(nil, a.id)), func(k string, e txn.Entry) bool {
-			changes = append(changes, aggregate.Change{Key: []byte(k[entryPrefix:]), Delta: e.Delta, Weight: e.Is})
-			return true
-		})
-		if len(changes) == 0 {
-			continue
-		}
-		t, err := db.applyTree(b, base, trees[a.slot], g.At, changes)
-		if err != nil {
-			return nil, fmt.Errorf("aggregate %s of %s: %w", a.Name, a.table.Name, err)
-		}
-		if &trees[0] == &base.trees[0] {
-			trees = append([]aggregate.Tree(nil), trees...)
-		}
-		trees[a.slot] = t
-		if a.ranking != nil {
-			if trees[a.ranking.slot], err = db.applyRanking(b, base, a, g, changes); err != nil {
-				return nil, fmt.Errorf("ranking of aggregate %s of %s: %w", a.Name, a.table.Name, err)
-			}
-		}
-	}
-	return trees, nil
 }
 
 func (db *DB) applyTree(b *store.Batch, base *state, t aggregate.Tree, at uint64, changes []aggregate.Change) (aggregate.Tree, error) {

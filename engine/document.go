@@ -78,7 +78,7 @@ func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error 
 		o.Set(row, txn.Write{Value: appendRow(nil, *fresh), Stamped: true})
 	}
 	for _, ix := range t.indexes {
-		if ix.id == 0 {
+		if ix.id == 0 || ix.status == statusFailed {
 			continue
 		}
 		var was, is []byte
@@ -103,6 +103,9 @@ func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error 
 		}
 	}
 	for _, a := range t.aggregates {
+		if a.status == statusFailed {
+			continue
+		}
 		var was, is []byte
 		if old != nil {
 			was = a.key(*old)
@@ -118,6 +121,9 @@ func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error 
 		}
 		if fresh != nil {
 			e.Is = a.weight(*fresh)
+		}
+		if a.status == statusBuilding {
+			a.hide(o, was, is, e.Is)
 		}
 		if was != nil && is != nil && string(was) == string(is) {
 			if e.Was != e.Is {

@@ -12,6 +12,7 @@ import (
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
 	"github.com/halcyon-db/halcyon/engine/internal/store"
+	"github.com/halcyon-db/halcyon/engine/internal/txn"
 )
 
 // DB is an open database. All methods are safe for concurrent use.
@@ -19,7 +20,7 @@ type DB struct {
 	o       Options
 	store   *store.Store
 	log     CommitLog
-	catalog *catalog
+	newest  atomic.Pointer[catalog] // that is applied
 	blocks  *aggregate.Cache
 	rows    *rowCache
 	clients *clientCache
@@ -30,6 +31,8 @@ type DB struct {
 	hub     *hub
 
 	submissions chan *mutation
+	reshapings  chan *reshaping
+	builder     *builder
 	moveTime    chan struct{} // asks for an empty group, for time alone
 	leaving     chan struct{} // closed by Close before it waits for calls
 	closing     chan struct{}
@@ -49,8 +52,9 @@ type DB struct {
 }
 
 // Open opens the database in dir, creating it when there is none, and brings
-// its indexes and aggregates in line with the schema. That takes time in
-// proportion to the rows of every table that has a new or changed one.
+// its indexes and aggregates in line with the schema. Those that are new or
+// changed are built in the background, see Building; Open waits for those of
+// tables with up to 10,000 documents.
 //
 // Errors: ErrLocked when another process has the folder open, ErrNewerFormat,
 // ErrCorrupt, and what is wrong with the schema.
@@ -58,6 +62,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 	db := &DB{
 		o:           opts.withDefaults(),
 		submissions: make(chan *mutation, 1024),
+		reshapings:  make(chan *reshaping),
 		moveTime:    make(chan struct{}, 1),
 		leaving:     make(chan struct{}),
 		closing:     make(chan struct{}),
@@ -82,7 +87,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 }
 
 func (db *DB) start(schema Schema) error {
-	if err := db.load(schema); err != nil {
+	if err := db.revise(schema); err != nil {
 		return err
 	}
 	term, head, err := db.lead(context.Background())
@@ -90,12 +95,15 @@ func (db *DB) start(schema Schema) error {
 		return err
 	}
 	snap := db.store.NewSnapshot()
-	s := &state{snap: snap}
+	s := &state{snap: snap, catalog: db.catalog()}
 	last, err := readClock(snap)
 	if err == nil {
 		last = max(last, uint64(head.At))
 		s.at = Timestamp(last)
-		s.trees, err = db.readTrees(snap)
+		s.trees, err = s.catalog.readTrees(snap)
+	}
+	if err == nil {
+		s.builds, err = readBuilds(snap)
 	}
 	if err != nil {
 		snap.Release()
@@ -111,13 +119,50 @@ func (db *DB) start(schema Schema) error {
 	db.pipeline.Go(db.committer.publish)
 	go db.committer.executeTurns() // ends with the committer, or is a stray
 	db.pipeline.Go(db.sweep)
-	// The first state gets a timestamp of the present.
-	db.moveTime <- struct{}{}
-	if err := db.awaitState(s.at + 1); err != nil {
+	db.builder = newBuilder(db)
+	small, err := db.smallTables(s)
+	if err == nil {
+		db.pipeline.Go(db.builder.run)
+		// The first state gets a timestamp of the present.
+		db.moveTime <- struct{}{}
+		err = db.awaitState(s.at + 1)
+	}
+	if err == nil {
+		// What could not be built is known by the log, and to who uses it.
+		err = db.waitBuilt(context.Background(), func(b Build) bool { return small[b.Table] })
+	}
+	if err != nil && !errors.Is(err, ErrBuildFailed) {
 		db.stop()
 		return err
 	}
 	return nil
+}
+
+// revise brings the stored catalog in line with a schema while nothing runs.
+func (db *DB) revise(schema Schema) error {
+	snap := db.store.NewSnapshot()
+	defer snap.Release()
+	rev, err := revise(snap, schema)
+	if err != nil {
+		return err
+	}
+	b := db.store.NewBatch()
+	for _, r := range rev.drops {
+		err = errors.Join(err, b.DeleteRange(r.Start, r.End))
+	}
+	rev.writes.EachWrite(func(k string, w txn.Write) bool {
+		if w.Deleted {
+			err = errors.Join(err, b.Delete([]byte(k)))
+		} else {
+			err = errors.Join(err, b.Set([]byte(k), w.Value))
+		}
+		return true
+	})
+	if err == nil && !b.Empty() {
+		err = db.store.ApplyDurably(b)
+	}
+	db.newest.Store(rev.catalog)
+	return err
 }
 
 // stop ends everything that runs and drops the newest states; what was accepted
@@ -159,9 +204,10 @@ func readClock(s *store.Snapshot) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-func (db *DB) readTrees(s *store.Snapshot) ([]aggregate.Tree, error) {
-	trees := make([]aggregate.Tree, db.catalog.slots)
-	for _, a := range db.catalog.aggregates {
+// readTrees returns the trees as they are stored.
+func (c *catalog) readTrees(s *store.Snapshot) ([]aggregate.Tree, error) {
+	trees := c.emptyTrees()
+	for _, a := range c.aggregates {
 		var err error
 		if trees[a.slot], err = readTree(s, a.empty()); err == nil && a.ranking != nil {
 			trees[a.ranking.slot], err = readTree(s, a.ranking.empty())

@@ -22,6 +22,10 @@ var (
 	ErrNoSum         = errors.New("the aggregate is declared without a sum")
 	ErrSumRange      = aggregate.ErrSumRange
 	ErrTxDone        = errors.New("the transaction is over: a Tx must not be kept")
+	ErrNoTable       = errors.New("the schema has no such table")
+	ErrNoIndex       = errors.New("the schema has no such index or aggregate")
+	ErrIndexBuilding = errors.New("it is being built; try again later")
+	ErrBuildFailed   = errors.New("it could not be built from the documents there are")
 	ErrCorrupt       = store.ErrCorrupt
 	ErrLocked        = store.ErrLocked
 	ErrNewerFormat   = store.ErrNewerFormat
@@ -63,3 +67,20 @@ const (
 	bytesWrittenMax     = 16 << 20
 	indexKeySizeMax     = 4 << 10
 )
+
+// BuildingError reports the use of an index or aggregate that does not have all
+// entries yet. It is ErrIndexBuilding, and the same call will succeed later.
+type BuildingError struct {
+	Table, Index string
+	// Done and Total are steps of the build, for the sake of their ratio. Total
+	// is 0 while it is not known.
+	Done, Total int64
+}
+
+// Error does not tell the progress, so that it is the same at each attempt.
+func (e *BuildingError) Error() string {
+	return fmt.Sprintf("index %s of %s: %v", e.Index, e.Table, ErrIndexBuilding)
+}
+
+// Unwrap makes errors.Is(err, ErrIndexBuilding) true.
+func (e *BuildingError) Unwrap() error { return ErrIndexBuilding }

@@ -35,6 +35,12 @@ func (o Options) WithGroups(attempts, flying int) Options {
 	return o
 }
 
+// WithBuildHook calls f before each step of the builder.
+func (o Options) WithBuildHook(f func()) Options {
+	o.buildHook = f
+	return o
+}
+
 // SweepOnce removes what its retention has passed, as happens every 10 minutes.
 func (db *DB) SweepOnce() error { return db.sweepOnce() }
 

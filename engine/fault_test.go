@@ -41,7 +41,8 @@ func TestLogErrorEndsAcknowledgements(t *testing.T) {
 			}))
 			failed := make(chan error, 1)
 			clock := enginetest.NewClock(time.Unix(1_800_000_000, 0))
-			db, err := engine.Open("db", schema, &engine.Options{FS: broken, Clock: clock, Fatal: func(err error) {
+			more := engine.Schema{Tables: append([]engine.TableDef{{Name: "new"}}, schema.Tables...)}
+			db, err := engine.Open("db", more, &engine.Options{FS: broken, Clock: clock, Fatal: func(err error) {
 				select {
 				case failed <- err:
 				default:
@@ -151,7 +152,8 @@ func TestOpenOnABrokenLog(t *testing.T) {
 			}
 			return nil
 		}))
-		db, err := engine.Open("db", schema, &engine.Options{FS: broken, Fatal: func(error) {}})
+		more := engine.Schema{Tables: append([]engine.TableDef{{Name: "new"}}, schema.Tables...)}
+		db, err := engine.Open("db", more, &engine.Options{FS: broken, Fatal: func(error) {}})
 		if err == nil {
 			_ = db.Close()
 		} else {

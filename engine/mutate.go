@@ -29,6 +29,8 @@ type Call struct {
 	// can see its effect. It must be quick and must not call the database. It is
 	// not called for a mutation that wrote nothing.
 	OnCommit func(Receipt)
+
+	step *buildStep // of the builder's transactions
 }
 
 // Receipt is the outcome of a mutation.
@@ -47,6 +49,7 @@ type mutation struct {
 	Call
 	fn      func(*Tx) ([]byte, error)
 	attempt commit.Attempt
+	catalog *catalog // under which it was executed
 	result  []byte
 	stray   bool // given up: nothing of the database is held any more
 	verdict chan verdict
@@ -121,6 +124,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 		}
 		return r, true, err
 	}
+	m.catalog = s.catalog
 	m.attempt = commit.Attempt{
 		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: tx.mu.own,
 		Cost: cost, Tries: tries, Owner: m,

@@ -69,7 +69,8 @@ type Options struct {
 	// Default: the process ends.
 	Fatal func(error)
 
-	commit commit.Options // for tests of this package
+	commit    commit.Options // for tests of this package
+	buildHook func()         // likewise; called before each step of the builder
 }
 
 func (o *Options) withDefaults() Options {

@@ -25,6 +25,9 @@ func (tx *Tx) Rank(a *Aggregate, r Range, id value.ID, desc bool) (rank int64, o
 		return 0, false, err
 	}
 	defer tx.leave()
+	if a, err = tx.aggregateLocked(a); err != nil {
+		return 0, false, err
+	}
 	d, ok, err := tx.getLocked(a.table, id)
 	if err != nil || !ok {
 		return 0, false, err
@@ -65,6 +68,9 @@ func (tx *Tx) DocumentAt(a *Aggregate, r Range, offset int64, desc bool) (d Docu
 		return Document{}, false, err
 	}
 	defer tx.leave()
+	if a, err = tx.aggregateLocked(a); err != nil {
+		return Document{}, false, err
+	}
 	key, ok, err := tx.entryAtLocked(a, rg, offset, desc)
 	if err != nil {
 		return Document{}, false, tx.failLocked(fmt.Errorf("read %s of %s by offset: %w", a.Name, a.table.Name, err))

@@ -8,9 +8,7 @@ import (
 	"slices"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
-	"github.com/halcyon-db/halcyon/engine/internal/commit"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
-	"github.com/halcyon-db/halcyon/engine/internal/store"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
@@ -24,8 +22,10 @@ import (
 // that read the top of the ranking runs again when something there changes, and
 // not at every commit. Mutations are validated by the aggregate's own entries.
 type ranking struct {
-	id   uint32
-	slot int // its place in a state's trees
+	id     uint32
+	meta   string // the key of its catalog entry
+	status partStatus
+	slot   int // its place in a state's trees
 }
 
 func (r *ranking) empty() aggregate.Tree { return aggregate.Tree{Agg: r.id} }
@@ -111,104 +111,6 @@ func (a *Aggregate) regroup(tree aggregate.Tree, r *aggregate.Reader, n int, ent
 	return out, nil
 }
 
-// applyRanking writes the blocks of an aggregate's ranking that a group of
-// commits changes, and touches the keys in it that are different then.
-func (db *DB) applyRanking(b *store.Batch, base *state, a *Aggregate, g *commit.Group, entries []aggregate.Change) (aggregate.Tree, error) {
-	tree := base.trees[a.ranking.slot]
-	changed, err := a.regroup(base.trees[a.slot], &aggregate.Reader{Cache: db.blocks, Blocks: base}, len(entries),
-		func(i int) ([]byte, int8) { return entries[i].Key, entries[i].Delta })
-	if err != nil || len(changed) == 0 {
-		return tree, err
-	}
-	var changes []aggregate.Change
-	for _, c := range changed {
-		if c.was > 0 {
-			changes = append(changes, aggregate.Change{Key: rankKey(c.was, c.group), Delta: -1})
-		}
-		if c.now > 0 {
-			changes = append(changes, aggregate.Change{Key: rankKey(c.now, c.group), Delta: +1})
-		}
-	}
-	slices.SortFunc(changes, func(x, y aggregate.Change) int { return bytes.Compare(x.Key, y.Key) })
-	fresh, err := db.applyTree(b, base, tree, g.At, changes)
-	if err != nil {
-		return tree, err
-	}
-	prefix := keys.AppendEntry(nil, a.ranking.id)
-	for _, c := range changes {
-		g.Writes.Touch(append(prefix[:len(prefix):len(prefix)], c.Key...))
-	}
-	if fresh.Entries != tree.Entries {
-		g.Writes.Touch(a.ranking.sizeKey())
-	}
-	return fresh, nil
-}
-
-// backfillRanking builds the ranking of a complete aggregate while nothing else
-// writes.
-func (db *DB) backfillRanking(b building) error {
-	ranked := b.agg.ranking.empty()
-	var at uint64
-	for cursor, done := []byte(nil), false; !done; {
-		batch := db.store.NewBatch()
-		base := &state{snap: db.store.NewSnapshot()}
-		var changes []aggregate.Change
-		tree, err := readTree(base.snap, b.agg.empty())
-		if err == nil {
-			changes, cursor, err = b.agg.ranks(tree, &aggregate.Reader{Cache: db.blocks, Blocks: base}, cursor)
-		}
-		if err == nil && len(changes) > 0 {
-			at++
-			ranked, err = db.applyTree(batch, base, ranked, at, changes)
-		}
-		base.snap.Release()
-		if err != nil {
-			return err
-		}
-		if done = cursor == nil; done {
-			b.part.ready = true
-			if err := batch.Set(metaKey(b.name), b.part.append(nil)); err != nil {
-				return err
-			}
-		}
-		if err := db.store.ApplyDurably(batch); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ranks returns the ranking's entries for up to backfillRows groups from cursor
-// on, and where to go on, nil at the end.
-func (a *Aggregate) ranks(tree aggregate.Tree, r *aggregate.Reader, cursor []byte) (changes []aggregate.Change, next []byte, err error) {
-	next = cursor
-	for len(changes) < backfillRows {
-		entry, ok, err := tree.Seek(r, next)
-		if err != nil {
-			return nil, nil, err
-		}
-		next = nil
-		if !ok {
-			break
-		}
-		group, err := a.groupOf(entry)
-		if err != nil {
-			return nil, nil, err
-		}
-		next = keys.Successor(group)
-		count, err := tree.Count(r, group, next)
-		if err != nil {
-			return nil, nil, err
-		}
-		changes = append(changes, aggregate.Change{Key: rankKey(count, group), Delta: +1})
-		if next == nil {
-			break
-		}
-	}
-	slices.SortFunc(changes, func(x, y aggregate.Change) int { return bytes.Compare(x.Key, y.Key) })
-	return changes, next, nil
-}
-
 // Top returns the n groups of an aggregate with the most documents, those first,
 // and groups of equal counts in the order of their values. The transaction's own
 // changes are included. When the aggregate is ranked it costs O(n log n),
@@ -224,6 +126,10 @@ func (tx *Tx) Top(a *Aggregate, n int) ([]GroupCount, error) {
 		return nil, err
 	}
 	defer tx.leave()
+	a, err := tx.rankingLocked(a)
+	if err != nil {
+		return nil, err
+	}
 	ranks, err := tx.topLocked(a, n)
 	if err != nil {
 		return nil, tx.failLocked(fmt.Errorf("top of %s of %s: %w", a.Name, a.table.Name, err))
@@ -346,6 +252,9 @@ func (tx *Tx) CountGroups(a *Aggregate) (n int64, err error) {
 		return 0, err
 	}
 	defer tx.leave()
+	if a, err = tx.rankingLocked(a); err != nil {
+		return 0, err
+	}
 	if tx.write {
 		tx.mu.reads.AddRange(keys.Prefixed(keys.AppendEntry(nil, a.id)))
 	} else {

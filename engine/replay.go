@@ -94,10 +94,13 @@ func (db *DB) appliedPosition() (LogPosition, error) {
 // replay applies one record: its effects, and what follows from them.
 // REQUIRES: nothing else writes.
 func (db *DB) replay(r LogRecord) error {
-	base := &state{snap: db.store.NewSnapshot()}
+	base := &state{snap: db.store.NewSnapshot(), catalog: db.catalog()}
 	defer base.snap.Release()
 	var err error
-	if base.trees, err = db.readTrees(base.snap); err != nil {
+	if base.trees, err = base.catalog.readTrees(base.snap); err != nil {
+		return err
+	}
+	if base.builds, err = readBuilds(base.snap); err != nil {
 		return err
 	}
 	g := commit.Group{At: uint64(r.Position.At), Writes: new(txn.Overlay)}
@@ -118,7 +121,8 @@ func (db *DB) replay(r LogRecord) error {
 	if err != nil {
 		return err
 	}
-	if _, err := db.applyAggregates(b, base, &g); err != nil {
+	next := &state{at: r.Position.At, catalog: base.catalog, builds: base.builds, trees: base.trees}
+	if err := db.applyAggregates(b, base, next, &g); err != nil {
 		return err
 	}
 	if err := b.Set(metaKey(metaApplied), appendPosition(nil, r.Position)); err != nil {
@@ -142,7 +146,7 @@ func (db *DB) replayEffect(o *txn.Overlay, base *state, key, val []byte) error {
 		return nil
 	}
 	id := rowID(key)
-	t := db.catalog.byNumber[binary.BigEndian.Uint32(key[1:])]
+	t := db.catalog().byNumber[binary.BigEndian.Uint32(key[1:])]
 	if t == nil {
 		return fmt.Errorf("document %s is of a table that the schema does not have", id)
 	}

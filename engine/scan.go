@@ -108,7 +108,7 @@ func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) (er
 	if err != nil || rg.Empty() {
 		return err
 	}
-	c, err := tx.open(rg, desc)
+	c, err := tx.open(ix, rg, desc)
 	if err != nil {
 		return err
 	}
@@ -128,11 +128,14 @@ func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) (er
 }
 
 // open starts a scan. It ends with closeLocked, by end at the latest.
-func (tx *Tx) open(rg keys.Range, desc bool) (*cursor, error) {
+func (tx *Tx) open(ix *Index, rg keys.Range, desc bool) (*cursor, error) {
 	if err := tx.enter(); err != nil {
 		return nil, err
 	}
 	defer tx.leave()
+	if _, err := tx.indexLocked(ix); err != nil {
+		return nil, err
+	}
 	it, err := tx.mu.view.Iterate(rg, desc)
 	if err != nil {
 		return nil, tx.failLocked(err)
@@ -223,6 +226,9 @@ func (tx *Tx) Count(a *Aggregate, r Range) (int64, error) {
 		return 0, err
 	}
 	defer tx.leave()
+	if a, err = tx.aggregateLocked(a); err != nil {
+		return 0, err
+	}
 	tx.mu.reads.AddRange(rg)
 	if err := tx.intervalsLocked(); err != nil {
 		return 0, err
@@ -281,6 +287,9 @@ func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Ra
 		return g, rest, false, err
 	}
 	defer tx.leave()
+	if a, err = tx.aggregateLocked(a); err != nil {
+		return g, rest, false, err
+	}
 	from, _ := treeRange(rg)
 	entry, ok, err := tx.state.trees[a.slot].Seek(tx.reader(), from)
 	if err != nil {

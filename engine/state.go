@@ -12,9 +12,11 @@ import (
 // with the aggregates' trees of that moment. It is immutable; holders are
 // counted by the states it belongs to.
 type state struct {
-	at    Timestamp
-	snap  *store.Snapshot
-	trees []aggregate.Tree // by Aggregate.slot
+	at      Timestamp
+	snap    *store.Snapshot
+	catalog *catalog
+	builds  map[uint32]progress // of the parts that are building, never changed
+	trees   []aggregate.Tree    // by Aggregate.slot
 
 	refs     int // guarded by states.mu
 	attempts int // of these, attempts at mutations; guarded by states.mu

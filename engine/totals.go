@@ -62,6 +62,9 @@ func (tx *Tx) Total(a *Aggregate, r Range) (Total, error) {
 		return Total{}, err
 	}
 	defer tx.leave()
+	if a, err = tx.aggregateLocked(a); err != nil {
+		return Total{}, err
+	}
 	tx.mu.reads.AddRange(rg)
 	if err := tx.intervalsLocked(); err != nil {
 		return Total{}, err

@@ -178,6 +178,9 @@ func (tx *Tx) Get(t *Table, id value.ID) (Document, bool, error) {
 }
 
 func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
+	if _, err := tx.tableLocked(t); err != nil {
+		return Document{}, false, err
+	}
 	if id.Table != t.Number {
 		return Document{}, false, nil // an id of another table names nothing here
 	}
@@ -323,6 +326,10 @@ func (tx *Tx) Delete(t *Table, id value.ID) error {
 }
 
 func (tx *Tx) writeLocked(t *Table, id value.ID, old, fresh *Document) error {
+	t, err := tx.tableLocked(t)
+	if err != nil {
+		return err
+	}
 	tx.mu.wroteDocs++
 	if fresh != nil {
 		tx.mu.wroteBytes += value.Size(fresh.Fields)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
@@ -66,8 +67,8 @@ func (db *DB) Verify(ctx context.Context) (Report, error) {
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
 	v := &verifier{db: db, ctx: ctx, s: s, blocks: &aggregate.Reader{Cache: db.blocks, Blocks: s}, report: Report{At: s.at}}
-	for _, name := range slices.Sorted(maps.Keys(db.catalog.tables)) {
-		if err := v.table(db.catalog.tables[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(s.catalog.tables)) {
+		if err := v.table(s.catalog.tables[name]); err != nil {
 			return v.report, fmt.Errorf("verify table %s: %w", name, err)
 		}
 	}
@@ -118,7 +119,12 @@ func (v *verifier) table(t *Table) error {
 		if err := v.s.trees[a.slot].Check(v.blocks); err != nil {
 			v.fault(Fault{Table: t.Name, Part: a.Name}, "%v", err)
 		}
-		if a.ranking == nil {
+		if a.status == statusBuilding {
+			if err := v.hidden(a); err != nil {
+				return err
+			}
+		}
+		if a.ranking == nil || a.ranking.status != statusReady {
 			continue
 		}
 		if err := v.s.trees[a.ranking.slot].Check(v.blocks); err != nil {
@@ -147,7 +153,9 @@ func (v *verifier) table(t *Table) error {
 			v.fault(Fault{Table: t.Name, ID: id.String()}, "committed at %d, the newest state is %d", at, v.s.at)
 		}
 		for i, a := range t.aggregates {
-			totals[i].Add(a.weight(d))
+			if a.status == statusReady {
+				totals[i].Add(a.weight(d))
+			}
 		}
 		return v.entries(t, d)
 	})
@@ -156,7 +164,7 @@ func (v *verifier) table(t *Table) error {
 	}
 	v.report.Documents += rows
 	for _, ix := range t.indexes {
-		if ix.id == 0 {
+		if ix.id == 0 || ix.status == statusFailed {
 			continue
 		}
 		n := int64(0)
@@ -173,12 +181,17 @@ func (v *verifier) table(t *Table) error {
 		if n == rows {
 			continue
 		}
-		v.fault(Fault{Table: t.Name, Part: ix.Name}, "%d entries for %d rows", n, rows)
-		if err := v.each(all, func(key, _ []byte) error { return v.owned(ix, key) }); err != nil {
+		if ix.status == statusReady {
+			v.fault(Fault{Table: t.Name, Part: ix.Name}, "%d entries for %d rows", n, rows)
+		}
+		if err := v.each(all, func(key, _ []byte) error { return v.owned(t, ix.Name, key, ix.key) }); err != nil {
 			return err
 		}
 	}
 	for i, a := range t.aggregates {
+		if a.status != statusReady {
+			continue
+		}
 		n := v.s.trees[a.slot].Entries
 		v.report.Entries += n
 		if n != rows {
@@ -245,7 +258,7 @@ func (v *verifier) ranking(a *Aggregate) error {
 // entries checks that everything derived from a document is there.
 func (v *verifier) entries(t *Table, d Document) error {
 	for _, ix := range t.indexes {
-		if ix.id == 0 {
+		if ix.id == 0 || ix.status != statusReady {
 			continue
 		}
 		_, ok, err := v.s.snap.Get(ix.key(d))
@@ -257,6 +270,9 @@ func (v *verifier) entries(t *Table, d Document) error {
 		}
 	}
 	for _, a := range t.aggregates {
+		if a.status != statusReady {
+			continue
+		}
 		k := a.key(d)[entryPrefix:]
 		n, err := v.s.trees[a.slot].Count(v.blocks, k, keys.Next(k))
 		if err != nil {
@@ -268,15 +284,35 @@ func (v *verifier) entries(t *Table, d Document) error {
 	return nil
 }
 
+// hidden checks the hidden index of an aggregate that is being built, and that
+// its tree has the entries below the cursor.
+func (v *verifier) hidden(a *Aggregate) error {
+	p := v.s.builds[a.id]
+	cursor := append(keys.AppendIndex(nil, a.id), p.cursor...)
+	below := int64(0)
+	if err := v.each(keys.Prefixed(keys.AppendIndex(nil, a.id)), func(key, _ []byte) error {
+		if p.phase == phaseDone || p.phase == phasePour && bytes.Compare(key, cursor) < 0 {
+			below++
+		}
+		return v.owned(a.table, a.Name, key, func(d Document) []byte { return a.hiddenKey(a.key(d)) })
+	}); err != nil {
+		return err
+	}
+	if n := v.s.trees[a.slot].Entries; n != below {
+		v.fault(Fault{Table: a.table.Name, Part: a.Name}, "counts %d documents, %d are before the cursor of its build", n, below)
+	}
+	return nil
+}
+
 // owned checks that the document an index entry points to calls for it.
-func (v *verifier) owned(ix *Index, key []byte) error {
-	f := Fault{Table: ix.table.Name, Part: ix.Name}
+func (v *verifier) owned(t *Table, part string, key []byte, want func(Document) []byte) error {
+	f := Fault{Table: t.Name, Part: part}
 	doc, err := keys.Document(key)
 	if err != nil {
 		v.fault(f, "key %x is not that of an entry", key)
 		return nil
 	}
-	id := value.ID{Table: ix.table.Number, Key: doc}
+	id := value.ID{Table: t.Number, Key: doc}
 	f.ID = id.String()
 	b, ok, err := v.s.snap.Get(keys.AppendRow(nil, id.Table, id.Key))
 	if err != nil {
@@ -287,7 +323,7 @@ func (v *verifier) owned(ix *Index, key []byte) error {
 		return nil
 	}
 	// A row that does not decode has been reported.
-	if d, err := decodeRow(id, b); err == nil && !bytes.Equal(ix.key(d), key) {
+	if d, err := decodeRow(id, b); err == nil && !bytes.Equal(want(d), key) {
 		v.fault(f, "has an entry %x that its fields do not call for", key)
 	}
 	return nil
@@ -297,15 +333,22 @@ func (v *verifier) owned(ix *Index, key []byte) error {
 // stored belong to something in the catalog, tables that the schema no longer
 // has included.
 func (v *verifier) owners() error {
+	metas := v.s.catalog.metas()
 	known := map[byte]map[uint32]bool{keys.PrefixRow: {}, keys.PrefixIndex: {}, keys.PrefixAggregate: {}}
 	for prefix, kind := range map[string]byte{metaTable: keys.PrefixRow, metaIndex: keys.PrefixIndex, metaAgg: keys.PrefixAggregate} {
 		if err := v.each(keys.Prefixed(metaKey(prefix)), func(key, val []byte) error {
 			p, err := decodePart(val)
-			if err != nil || !p.ready {
-				v.fault(Fault{}, "catalog entry %q: ready %v, %v", key[1:], p.ready, err)
+			if err != nil {
+				v.fault(Fault{}, "catalog entry %q: %v", key[1:], err)
 				return nil
 			}
-			known[kind][p.id] = true
+			if table, _, ok := strings.Cut(string(key[1+len(prefix):]), "\x00"); ok && v.s.catalog.tables[table] != nil && !metas[string(key)] {
+				v.fault(Fault{}, "catalog entry %q is of nothing in the schema", key[1:])
+			}
+			known[kind][p.id] = p.status != statusFailed
+			if kind == keys.PrefixAggregate && p.status == statusBuilding {
+				known[keys.PrefixIndex][p.id] = true
+			}
 			return nil
 		}); err != nil {
 			return err
@@ -380,7 +423,7 @@ func (v *verifier) effect(group Timestamp, key, val []byte) error {
 		return nil
 	}
 	number := binary.BigEndian.Uint32(key[1:])
-	if t := v.db.catalog.byNumber[number]; t != nil {
+	if t := v.s.catalog.byNumber[number]; t != nil {
 		f.Table = t.Name
 	}
 	f.ID = value.ID{Table: number, Key: doc}.String()

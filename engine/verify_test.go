@@ -94,7 +94,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			return map[string][]byte{k: change(s.values[k], len(s.values[k])-1)}
 		}, "its sum is"},
 		{"record removed", func(s stored) map[string][]byte { return map[string][]byte{string(s.records[1]): nil} }, "the one before is at"},
-		{"catalog entry", func(stored) map[string][]byte { return map[string][]byte{"mindex/views\x00half": {0, 0, 0, 9, 0}} }, "ready false"},
+		{"catalog entry", func(stored) map[string][]byte { return map[string][]byte{"mindex/views\x00half": {0, 0, 0, 9, 0}} }, "nothing in the schema"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			db := enginetest.Open(t, schema)
