@@ -595,6 +595,15 @@ func (tx *Tx) fillRows(ix *Index, a *Aggregate, t *Table, rg keys.Range, n int) 
 			if err := keyFits(d, ix.Name, k); err != nil {
 				return nil, 0, &errUnbuildable{err}
 			}
+			if ix.unique {
+				if err := tx.claimLocked(ix, d); err != nil {
+					var taken *UniqueError
+					if errors.As(err, &taken) {
+						err = &errUnbuildable{fmt.Errorf("document %s: %w", d.ID, err)}
+					}
+					return nil, 0, err
+				}
+			}
 			tx.mu.own.Set(k, txn.Write{})
 			continue
 		}

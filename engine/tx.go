@@ -340,6 +340,14 @@ func (tx *Tx) writeLocked(t *Table, id value.ID, old, fresh *Document) error {
 	case tx.mu.wroteBytes > bytesWrittenMax:
 		return tx.failLocked(&LimitError{Limit: "bytes written", Max: bytesWrittenMax})
 	}
+	for _, ix := range t.indexes {
+		if fresh == nil || !ix.unique || ix.status == statusFailed || old != nil && string(ix.key(*old)) == string(ix.key(*fresh)) {
+			continue
+		}
+		if err := tx.claimLocked(ix, *fresh); err != nil {
+			return err
+		}
+	}
 	if err := t.change(tx.mu.own, id, old, fresh); err != nil {
 		// Part of the change may be in the overlay.
 		return tx.failLocked(err)
