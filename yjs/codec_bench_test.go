@@ -9,7 +9,7 @@ import (
 func BenchmarkDiffB4(b *testing.B) {
 	for _, v := range []Version{V1, V2} {
 		c := Codec{Version: v}
-		update := readData(b, map[Version]string{V1: "yjs-vectors/b4.v1.bin.gz", V2: "yjs-vectors/b4.v2.bin.gz"}[v])
+		update := readData(b, map[Version]string{V1: "vectors/b4.v1.bin.gz", V2: "vectors/b4.v2.bin.gz"}[v])
 		m, err := c.Meta(update)
 		if err != nil {
 			b.Fatal(err)

@@ -26,7 +26,7 @@ func TestCompatibilityDocuments(t *testing.T) {
 		Name, Root, Format, UpdateBase64 string
 		Expected                         json.RawMessage
 	}
-	if err := json.Unmarshal(readData(t, "yjs-vectors/compatibility.json"), &cases); err != nil {
+	if err := json.Unmarshal(readData(t, "vectors/compatibility.json"), &cases); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
@@ -85,7 +85,7 @@ func checkRoundTrip(t *testing.T, d *Doc) {
 // TestYrsDataset applies the update sequences of the Rust implementation's
 // test suite, in order and merged.
 func TestYrsDataset(t *testing.T) {
-	data := readData(t, "yjs-vectors/yrs-small-test-dataset.bin.gz")
+	data := readData(t, "vectors/yrs-small-test-dataset.bin.gz")
 	r := lib0.NewReader(string(data))
 	n := r.Uint()
 	for i := range n {
@@ -130,8 +130,8 @@ func TestYrsDataset(t *testing.T) {
 
 // TestB4 loads the large document of the yjs benchmarks and writes it again.
 func TestB4(t *testing.T) {
-	v1 := readData(t, "yjs-vectors/b4.v1.bin.gz")
-	v2 := readData(t, "yjs-vectors/b4.v2.bin.gz")
+	v1 := readData(t, "vectors/b4.v1.bin.gz")
+	v2 := readData(t, "vectors/b4.v2.bin.gz")
 	d := NewDoc(&Options{GC: true})
 	must(t, d.Apply(v1, nil))
 	if got := d.EncodeState(nil); !bytes.Equal(got, v1) {
@@ -156,7 +156,7 @@ func TestB4(t *testing.T) {
 		t.Errorf("merged with itself it differs: %v", err)
 	}
 	e := NewDoc(&Options{GC: true})
-	must(t, e.Apply(readData(t, "yjs-vectors/yrs-b4-update.bin.gz"), nil))
+	must(t, e.Apply(readData(t, "vectors/yrs-b4-update.bin.gz"), nil))
 	if e.Text("text").String() != tr.end && e.Text("").String() != tr.end {
 		t.Error("text of the document written by yrs differs")
 	}
@@ -198,7 +198,7 @@ func TestConcurrentTraces(t *testing.T) {
 					Patches [][]any
 				}
 			}
-			must(t, json.Unmarshal(readData(t, "editing-traces/"+name+".concurrent.json.gz"), &tr))
+			must(t, json.Unmarshal(readData(t, "traces/"+name+".concurrent.json.gz"), &tr))
 			docs := make([]*Doc, tr.NumAgents)
 			have := make([]map[int]bool, tr.NumAgents)
 			for i := range docs {

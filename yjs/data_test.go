@@ -9,18 +9,11 @@ import (
 	"testing"
 )
 
-// dataDir holds recorded documents and editing traces that are too large to
-// live beside the code.
-const dataDir = "../../shared/data"
-
-// readData returns a file of dataDir, unpacked when its name ends in .gz. It
-// skips the test where the data is absent.
+// readData returns a file of testdata, unpacked when its name ends in .gz. The
+// README files there say where the files come from.
 func readData(t testing.TB, name string) []byte {
 	t.Helper()
-	f, err := os.Open(filepath.Join(dataDir, name))
-	if os.IsNotExist(err) {
-		t.Skipf("no test data: %s is absent", name)
-	}
+	f, err := os.Open(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +52,7 @@ func readTrace(t testing.TB, name string) trace {
 		StartContent, EndContent string
 		Txns                     []struct{ Patches [][]any }
 	}
-	if err := json.Unmarshal(readData(t, "editing-traces/"+name+".json.gz"), &raw); err != nil {
+	if err := json.Unmarshal(readData(t, "traces/"+name+".json.gz"), &raw); err != nil {
 		t.Fatal(err)
 	}
 	tr := trace{name: name, start: raw.StartContent, end: raw.EndContent}

@@ -7,8 +7,8 @@ import (
 )
 
 func BenchmarkLoadB4(b *testing.B) {
-	v1 := readData(b, "yjs-vectors/b4.v1.bin.gz")
-	v2 := readData(b, "yjs-vectors/b4.v2.bin.gz")
+	v1 := readData(b, "vectors/b4.v1.bin.gz")
+	v2 := readData(b, "vectors/b4.v2.bin.gz")
 	for _, c := range []struct {
 		name   string
 		v      Version

@@ -8,7 +8,7 @@ import (
 // the same run. Its numbers are in milliseconds, medians of five.
 func BenchmarkBesideNPM(b *testing.B) {
 	o := startOracle(b)
-	b4 := readData(b, "yjs-vectors/b4.v1.bin.gz")
+	b4 := readData(b, "vectors/b4.v1.bin.gz")
 	m, err := ParseUpdateMeta(b4)
 	must(b, err)
 	sv := map[uint64]uint64{}
