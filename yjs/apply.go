@@ -72,7 +72,7 @@ func (d *Doc) Pending() *PendingInfo {
 // when the document is stored or sent on.
 func (p *pending) mergeInto(state []byte, v Version, sv StateVector) ([]byte, error) {
 	updates := [][]byte{state}
-	c := Codec{Version: v, Limits: Limits{Structs: 1 << 62, Run: clockMax}, FirstWins: true}
+	c := Codec{Version: v, Limits: Limits{Structs: 1 << 62, Run: clockMax}, FirstWins: true, KeepSplit: true}
 	if p.deleted != nil {
 		e := newEncoder(v, 0)
 		u, err := e.finish(p.deleted)
@@ -282,7 +282,7 @@ func (tx *Transaction) keepPending(rest []incomingClient) error {
 	}
 	p := d.pending
 	if p.structs != nil {
-		c := Codec{Version: V2, Limits: Limits{Structs: 1 << 62, Run: clockMax}}
+		c := Codec{Version: V2, Limits: Limits{Structs: 1 << 62, Run: clockMax}, KeepSplit: true}
 		merged, err := c.Merge(p.structs, update)
 		if err != nil {
 			panic(broken(err.Error()))

@@ -16,6 +16,9 @@ type Codec struct {
 	// so that no history is lost when one of the updates comes from a document
 	// that has collected its garbage. Npm yjs keeps one or the other.
 	FirstWins bool
+	// KeepSplit makes Merge write structs as they came instead of joining those
+	// that one insertion might have made. Npm yjs joins nothing when it merges.
+	KeepSplit bool
 }
 
 func (c Codec) version() Version {

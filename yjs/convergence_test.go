@@ -58,7 +58,7 @@ func convert(t testing.TB, updates [][]byte) [][]byte {
 // are depends on the order in which changes arrived, also in npm yjs.
 func joined(t testing.TB, d *Doc) []byte {
 	t.Helper()
-	u, err := CompactUpdates(d.EncodeState(nil))
+	u, err := MergeUpdates(d.EncodeState(nil))
 	must(t, err)
 	return u
 }
@@ -95,16 +95,16 @@ func TestConvergence(t *testing.T) {
 		check("in order", load(t, V1, updates...))
 		rnd.Shuffle(len(updates), func(i, k int) { updates[i], updates[k] = updates[k], updates[i] })
 		check("in random order", load(t, V1, updates...))
-		check("merged in groups", load(t, V1, groups(t, rnd, 3, updates, MergeUpdates)...))
-		check("compacted in groups", load(t, V1, groups(t, rnd, 3, updates, CompactUpdates)...))
+		check("merged in groups", load(t, V1, groups(t, rnd, 3, updates, Codec{KeepSplit: true}.Merge)...))
+		check("joined in groups", load(t, V1, groups(t, rnd, 3, updates, MergeUpdates)...))
 		v2 := convert(t, updates)
-		check("V2 merged in groups", load(t, V2, groups(t, rnd, 3, v2, MergeUpdatesV2)...))
-		check("V2 compacted in groups", load(t, V2, groups(t, rnd, 2, v2, Codec{Version: V2}.Compact)...))
+		check("V2 merged in groups", load(t, V2, groups(t, rnd, 3, v2, Codec{Version: V2, KeepSplit: true}.Merge)...))
+		check("V2 joined in groups", load(t, V2, groups(t, rnd, 2, v2, MergeUpdatesV2)...))
 
-		all, err := CompactUpdates(updates...)
+		all, err := MergeUpdates(updates...)
 		must(t, err)
-		check("compacted", load(t, V1, all))
-		check("compacted onto a part", load(t, V1, append(updates[:rnd.IntN(len(updates)+1):len(updates)], all)...))
+		check("joined", load(t, V1, all))
+		check("joined onto a part", load(t, V1, append(updates[:rnd.IntN(len(updates)+1):len(updates)], all)...))
 		part := load(t, V1, updates[:rnd.IntN(len(updates)+1)]...)
 		diff, err := DiffUpdate(all, part.State())
 		must(t, err)

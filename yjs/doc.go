@@ -15,10 +15,11 @@
 //	missing, err := yjs.DiffUpdate(merged, peerState)
 //	meta, err := yjs.ParseUpdateMeta(incoming)
 //
-// [Codec] has the same with limits, for both encodings, and
-// [Codec.Compact], which also joins what was typed one character at a time.
-// These functions integrate nothing, so they drop nothing: an update that
-// depends on one that has not arrived keeps its place, with a gap before it.
+// [Codec] has the same with limits and for both encodings. These functions
+// integrate nothing, so they drop nothing: an update that depends on one that
+// has not arrived keeps its place, with a gap before it. Merging also joins what
+// was typed one character at a time, which makes a history many times smaller
+// and forgets nothing of it.
 //
 // A [Doc] is for looking inside and for editing. It holds roots by name, which
 // are made by asking for them: [Doc.Text], [Doc.Array], [Doc.Map] and
@@ -78,14 +79,19 @@
 //
 //   - Changes that wait for others are tried again until nothing moves. npm yjs
 //     may keep some for ever although all they need is there.
-//   - Merging keeps the richer of two contents for the same clocks, where npm
-//     yjs keeps one or the other; see [Codec.FirstWins]. A single update is checked and
-//     written anew, not returned as it is.
+//   - Merging joins neighbours, see [Codec.KeepSplit], and keeps the richer of
+//     two contents for the same clocks, where npm yjs keeps one or the other, see
+//     [Codec.FirstWins]. A single update is checked and written anew, not
+//     returned as it is.
+//   - A gap in front of a client's first struct is never written. Npm yjs copies
+//     one when it converts, and keeps for ever pending what follows it.
 //   - An update with two blocks of one client, an empty struct, an unknown
 //     shared type or bytes after its end is refused.
 //   - Formatting marks that changes from peers made redundant are only removed
 //     with [Options.CleanFormats]; asking an event for its delta never changes
 //     the document.
+//   - A document embedded in a text is stored as one; npm yjs stores an empty
+//     object.
 //   - A root may be read as another kind than the one it was first asked for.
 //   - Subdocuments that were deleted are reported once.
 //   - Clocks end at 2^40.

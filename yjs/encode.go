@@ -72,8 +72,13 @@ func (e *encoder) flush() {
 	e.cur, e.written = e.cur[:0], 0
 }
 
-// write appends a struct without its first offset units.
+// write appends a struct without its first offset units. A gap in front of all
+// structs of a client says nothing, and npm yjs keeps for ever pending what
+// follows one, so none is written.
 func (e *encoder) write(b *block, offset uint64) {
+	if b.kind == kindSkip && (e.written == 0 || e.client != b.client) {
+		return
+	}
 	e.open(b.client, b.clock+offset)
 	e.written++
 	if offset == 0 && e.cols == nil && b.body != "" {

@@ -185,18 +185,16 @@ func ExampleMergeUpdates() {
 	}
 	merged, err := yjs.MergeUpdates(updates...)
 	check(err)
-	compact, err := yjs.CompactUpdates(updates...)
-	check(err)
 	meta, err := yjs.ParseUpdateMeta(merged)
 	check(err)
-	fmt.Println(len(updates), "updates,", meta.Structs, "structs,", len(merged), "bytes, compact", len(compact))
-	diff, err := yjs.DiffUpdate(compact, yjs.StateVector{1: 4})
+	fmt.Println(len(updates), "updates, merged", meta.Structs, "struct,", len(merged), "bytes")
+	diff, err := yjs.DiffUpdate(merged, yjs.StateVector{1: 4})
 	check(err)
 	meta, err = yjs.ParseUpdateMeta(diff)
 	check(err)
 	fmt.Println("a peer at clock 4 gets", meta.From[1], "to", meta.To[1])
 	// Output:
-	// 6 updates, 6 structs, 36 bytes, compact 16
+	// 6 updates, merged 1 struct, 16 bytes
 	// a peer at clock 4 gets 4 to 6
 }
 

@@ -61,17 +61,17 @@ func checkUpdate(t *testing.T, v Version, update []byte) {
 	if !bytes.Equal(again, once) {
 		t.Fatalf("merging is not idempotent:\n%x\n%x", once, again)
 	}
-	compacted, err := Codec{Version: v, Limits: big}.Compact(merged)
+	split, err := Codec{Version: v, Limits: big, KeepSplit: true}.Merge(update)
 	must(t, err)
-	mc, err := Codec{Version: v, Limits: big}.Meta(compacted)
+	mm, err := Codec{Version: v, Limits: big}.Meta(merged)
 	must(t, err)
-	if len(mc.From) > len(m.From) || !mc.Deleted.Equal(m.Deleted) {
-		t.Fatalf("compacted: %+v, want %+v", mc, m)
+	if len(mm.From) > len(m.From) || !mm.Deleted.Equal(m.Deleted) {
+		t.Fatalf("merged: %+v, want %+v", mm, m)
 	}
 	if d.Pending() == nil && !d.State().Covers(sv) {
 		t.Fatalf("the document has %v, less than %v", d.State(), sv)
 	}
-	for name, u := range map[string][]byte{"merged": merged, "compacted": compacted, "diff": diff} {
+	for name, u := range map[string][]byte{"merged": merged, "split": split, "diff": diff} {
 		e := NewDoc(&Options{Limits: big})
 		must(t, e.apply(u, v, nil))
 		if (e.Pending() == nil) != (d.Pending() == nil) {

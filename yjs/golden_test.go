@@ -39,12 +39,8 @@ func TestConvertGolden(t *testing.T) {
 				t.Errorf("V1 to V2\n got %x, %v\nwant %x", got, err, v2)
 			}
 			got, err = ConvertV2ToV1(v2)
-			want := v1
-			if g.name == "text" {
-				want = v1
-			}
-			if err != nil || !bytes.Equal(got, want) {
-				t.Errorf("V2 to V1\n got %x, %v\nwant %x", got, err, want)
+			if err != nil || !bytes.Equal(got, v1) {
+				t.Errorf("V2 to V1\n got %x, %v\nwant %x", got, err, v1)
 			}
 			if err := (Codec{}).Validate(v1); err != nil {
 				t.Errorf("V1: %v", err)
@@ -75,9 +71,13 @@ func TestMergeGolden(t *testing.T) {
 	}
 	want := unhex(t, "0103010004010174016184010001628401010163"+"00")
 	for _, order := range [][][]byte{{a, b, c}, {c, b, a}, {b, a, c}, {gap, b}, {b, gap, a}} {
-		got, err := MergeUpdates(order...)
+		got, err := Codec{KeepSplit: true}.Merge(order...)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("merge = %x, %v, want %x", got, err, want)
+		}
+		got, err = MergeUpdates(order...)
+		if joined := unhex(t, "01010100040101740361626300"); err != nil || !bytes.Equal(got, joined) {
+			t.Errorf("merge with joining = %x, %v, want %x", got, err, joined)
 		}
 	}
 	diff, err := DiffUpdate(want, StateVector{1: 1})

@@ -45,7 +45,7 @@ type runner struct {
 	undo   []*UndoManager
 	sent   [][2]string
 	out    [][][2]string
-	v1     [][]byte // all V1 updates sent
+	v1, v2 [][]byte // all updates sent
 	events []any
 }
 
@@ -63,6 +63,7 @@ func newRunner(s *script) *runner {
 		d.OnUpdateV2(func(u Update) {
 			if u.Origin != "remote" {
 				r.sent = append(r.sent, [2]string{"2", base64.StdEncoding.EncodeToString(u.Bytes)})
+				r.v2 = append(r.v2, u.Bytes)
 			}
 		})
 		r.docs = append(r.docs, d)
@@ -168,6 +169,23 @@ func (r *runner) run(step []any) error {
 	case "sync":
 		from := r.docs[num(args[0])]
 		return d.Apply(from.EncodeState(d.State()), "remote")
+	case "sync2":
+		from := r.docs[num(args[0])]
+		return d.ApplyV2(from.EncodeStateV2(d.State()), "remote")
+	case "group":
+		v, from := Version(num(args[0])), r.v1
+		if v == V2 {
+			from = r.v2
+		}
+		var group [][]byte
+		for _, i := range args[1].([]any) {
+			group = append(group, from[num(i)])
+		}
+		u, err := Codec{Version: v}.Merge(group...)
+		if err != nil {
+			return err
+		}
+		return d.apply(u, v, "remote")
 	case "deliver":
 		return d.Apply(r.v1[num(args[0])], "remote")
 	case "undo":
@@ -511,9 +529,16 @@ func (g *generator) next() []any {
 			from++
 		}
 		if g.deliver && len(g.r.v1) > 0 && g.n(3) > 0 {
-			return []any{"deliver", at, g.n(len(g.r.v1))}
+			if g.n(2) == 0 {
+				return []any{"deliver", at, g.n(len(g.r.v1))}
+			}
+			group := []int{g.n(len(g.r.v1)), g.n(len(g.r.v1))}
+			for range g.n(4) {
+				group = append(group, g.n(len(g.r.v1)))
+			}
+			return []any{"group", at, 1 + g.n(2), group}
 		}
-		return []any{"sync", at, from}
+		return []any{pick(g, "sync", "sync2"), at, from}
 	case k == 2 && g.undo:
 		return []any{pick(g, "undo", "redo", "stop", "undo"), at}
 	case k == 3:
@@ -571,6 +596,16 @@ func (g *generator) shared(depth int) any {
 	return map[string]any{"$text": g.text()}
 }
 
+// embed is what stands in a text between its characters.
+func (g *generator) embed() any {
+	if g.n(3) == 0 {
+		if v := g.shared(1).(map[string]any); v["$doc"] == nil {
+			return v // npm yjs stores a document in a text as an empty object
+		}
+	}
+	return pick[any](g, map[string]any{"img": g.n(9)}, map[string]any{"n": []any{nil, 1e21, "😀"}, "e": map[string]any{}})
+}
+
 func (g *generator) anything() any {
 	switch g.n(8) {
 	case 0:
@@ -612,7 +647,7 @@ func (g *generator) edit(at int) []any {
 		}
 		return []any{"format", at, i, n, attrs}
 	case k == 10:
-		return []any{"embed", at, g.place(t), map[string]any{"img": g.n(9)}, g.attrs()}
+		return []any{"embed", at, g.place(t), g.embed(), g.attrs()}
 	case k == 11 && g.formats:
 		var ops []any
 		left := t.Len()

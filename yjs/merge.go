@@ -14,11 +14,17 @@ var errUnsorted = errors.New("clients of an update are not in descending order")
 // missing between them is written as gaps, which a receiver keeps pending; a
 // client never starts with a gap. Merging never integrates anything, so nothing
 // is dropped because something it depends on is not there yet. Without updates
-// the result is the empty update.
+// the result is the empty update; a single update is checked and written anew.
 //
-// The result is what npm yjs makes of the same updates, byte for byte, except
-// that a single update is checked and written anew, and that richer content
-// wins where updates disagree (see FirstWins).
+// Neighbours that one insertion might have made are joined: the characters
+// somebody typed one by one become one struct, as they do in a document that
+// has integrated them. Nothing is forgotten by that: every clock, every origin
+// and all deleted content is still there, and a document that loads the result
+// is the same, to the byte, as one that loads the updates. KeepSplit turns it
+// off.
+//
+// With KeepSplit and FirstWins the result is what npm yjs makes of two or more
+// updates, byte for byte.
 func (c Codec) Merge(updates ...[]byte) ([]byte, error) {
 	out, err := c.mergeRich(updates)
 	if errors.Is(err, errUnsorted) {
@@ -197,8 +203,9 @@ func (c Codec) merge(updates [][]byte, rich *DeleteSet) (out []byte, conflict bo
 			heap = append(heap, &sources[i])
 		}
 	}
-	e := newEncoder(c.version(), size)
-	overlap := e.mergeSources(heap)
+	m := merger{joiner: joiner{e: newEncoder(c.version(), size), off: c.KeepSplit, runMax: c.Limits.withDefaults(0).Run}}
+	overlap := m.mergeSources(heap)
+	m.flush()
 	var deleted DeleteSet
 	unsorted, poor := false, false
 	for i := range sources {
@@ -211,28 +218,33 @@ func (c Codec) merge(updates [][]byte, rich *DeleteSet) (out []byte, conflict bo
 	if unsorted {
 		return nil, false, errUnsorted
 	}
-	out, err = e.finish(&deleted)
+	out, err = m.e.finish(&deleted)
 	return out, overlap && poor, err
+}
+
+// merger writes what several sources hold.
+type merger struct {
+	joiner
+	out  block // read and not yet passed on
+	have bool
 }
 
 // mergeSources writes what the sources hold. The order in which it takes
 // structs and the places where it cuts them are those of npm yjs, which sorts
 // its readers anew, stably, for each struct: the reader just advanced stays in
 // front of those it ties with, hence the falling turns.
-func (e *encoder) mergeSources(heap sourceHeap) (overlap bool) {
+func (m *merger) mergeSources(heap sourceHeap) (overlap bool) {
 	heap.heapify()
 	turn := 0
-	var out block // read and not yet written
-	have := false
 	for len(heap) > 0 {
 		s := heap[0]
 		client := s.cur.client
-		if e.mergeNext(s, &out, &have) {
+		if m.mergeNext(s) {
 			overlap = true
 		}
-		for s.ok && have && s.cur.client == client && s.cur.clock == out.end() {
-			e.write(&out, 0)
-			out = s.cur
+		for s.ok && m.have && s.cur.client == client && s.cur.clock == m.out.end() {
+			m.add(&m.out)
+			m.out = s.cur
 			s.advance()
 		}
 		if !s.ok {
@@ -247,17 +259,18 @@ func (e *encoder) mergeSources(heap sourceHeap) (overlap bool) {
 			heap.down(0)
 		}
 	}
-	if have {
-		e.write(&out, 0)
+	if m.have {
+		m.add(&m.out)
 	}
 	return overlap
 }
 
 // mergeNext brings the first struct of s together with the one waiting to be
 // written. It reports whether they overlap.
-func (e *encoder) mergeNext(s *source, out *block, have *bool) (overlap bool) {
-	if !*have {
-		*out, *have = s.cur, true
+func (m *merger) mergeNext(s *source) (overlap bool) {
+	out := &m.out
+	if !m.have {
+		*out, m.have = s.cur, true
 		s.advance()
 		return false
 	}
@@ -271,11 +284,11 @@ func (e *encoder) mergeNext(s *source, out *block, have *bool) (overlap bool) {
 	}
 	switch {
 	case client != out.client:
-		e.write(out, 0)
+		m.add(out)
 		*out = s.cur
 		s.advance()
 	case out.end() < s.cur.clock:
-		e.write(out, 0)
+		m.add(out)
 		gap := block{client: client, clock: out.end(), kind: kindSkip}
 		gap.length = s.cur.clock - gap.clock
 		*out = gap
@@ -290,7 +303,7 @@ func (e *encoder) mergeNext(s *source, out *block, have *bool) (overlap bool) {
 			out.body = ""
 			return overlap
 		}
-		e.write(out, 0)
+		m.add(out)
 		*out = next
 		s.advance()
 	}

@@ -10,13 +10,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // oracle is npm yjs in a node process.
 type oracle struct {
+	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
 }
@@ -42,6 +46,36 @@ func startOracle(t testing.TB) *oracle {
 		t.Skipf("npm yjs is not available: %v", oracleErr)
 	}
 	return oracleProcess
+}
+
+// eachSeed calls f for the seeds 0 to n-1 on several processors, with an oracle
+// for each, and says how many ran.
+func eachSeed(t *testing.T, n int, f func(t *testing.T, o *oracle, seed uint64)) {
+	t.Helper()
+	startOracle(t)
+	var ran atomic.Int64
+	workers := runtime.GOMAXPROCS(0)
+	t.Run("npm", func(t *testing.T) {
+		for w := range workers {
+			t.Run(strconv.Itoa(w), func(t *testing.T) {
+				t.Parallel()
+				o, err := newOracle()
+				must(t, err)
+				defer o.stop()
+				for seed := uint64(w); seed < uint64(n); seed += uint64(workers) {
+					f(t, o, seed)
+					ran.Add(1)
+				}
+			})
+		}
+	})
+	t.Logf("%d seeds ran beside npm yjs", ran.Load())
+}
+
+// stop ends the process, which it does when its standard input closes.
+func (o *oracle) stop() {
+	_ = o.in.Close()
+	_ = o.cmd.Wait()
 }
 
 func newOracle() (*oracle, error) {
@@ -72,7 +106,7 @@ func newOracle() (*oracle, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &oracle{in: in, out: bufio.NewReaderSize(out, 1<<20)}, nil
+	return &oracle{cmd: cmd, in: in, out: bufio.NewReaderSize(out, 1<<20)}, nil
 }
 
 // ask sends a request and reads the answer into to. An error is what yjs threw.

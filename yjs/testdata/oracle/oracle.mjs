@@ -103,6 +103,7 @@ const ops = {
       return d
     })
     const out = []
+    const all = [[], []] // updates sent, by version
     const events = []
     if (r.events) {
       docs.forEach((d, k) => ['t', 'a', 'm', 'x'].forEach(name => d.share.get(name).observeDeep(es => {
@@ -114,7 +115,9 @@ const ops = {
       const d = docs[at]
       switch (name) {
         case 'sync': Y.applyUpdate(d, Y.encodeStateAsUpdate(docs[args[0]], Y.encodeStateVector(d)), 'remote'); break
-        case 'deliver': Y.applyUpdate(d, bytes(out.flat().filter(x => x[0] === '1')[args[0]][1]), 'remote'); break
+        case 'sync2': Y.applyUpdateV2(d, Y.encodeStateAsUpdateV2(docs[args[0]], Y.encodeStateVector(d)), 'remote'); break
+        case 'deliver': Y.applyUpdate(d, bytes(all[0][args[0]]), 'remote'); break
+        case 'group': (args[0] === 2 ? Y.applyUpdateV2 : Y.applyUpdate)(d, (args[0] === 2 ? Y.mergeUpdatesV2 : Y.mergeUpdates)(args[1].map(i => bytes(all[args[0] - 1][i]))), 'remote'); break
         case 'undo': d.um.undo(); break
         case 'redo': d.um.redo(); break
         case 'stop': d.um.stopCapturing(); break
@@ -126,6 +129,7 @@ const ops = {
       sent.length = 0
       run(s)
       out.push(sent.slice())
+      for (const [v, u] of sent) all[v - 1].push(u)
     }
     return { out, events, docs: docs.map(state) }
   },
