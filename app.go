@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/halcyon-db/halcyon/engine"
 )
@@ -25,6 +27,15 @@ type Options struct {
 	// ShowErrors tells clients the text of errors that are not an Error. For development: such a text may hold what clients must not
 	// see.
 	ShowErrors bool
+	// ActionTimeMax is how long an action may run before its context ends. Default 10 minutes.
+	ActionTimeMax time.Duration
+	// ActionsMax is how many actions run at once; one more is not started and fails with CodeOverloaded. An action that goes on when its
+	// time is over counts until it ends. Default 1,000.
+	ActionsMax int
+	// ActionGrace is how long Close waits for actions whose context it has ended. Default 5 s.
+	ActionGrace time.Duration
+	// LookupEnv is where actions find settings and secrets. Default: os.LookupEnv.
+	LookupEnv func(name string) (string, bool)
 	// OnCron is called after each run of a cron, by the goroutine that ran it. Default: none; runs are logged in any case.
 	OnCron func(CronRun)
 }
@@ -64,6 +75,11 @@ type runtime struct {
 	mounts  map[mountedTable]*boundTable
 	numbers map[uint32]mountedTable // by the number in ids
 	owners  map[*tableDef][]mountedTable
+
+	actions   running
+	closing   context.Context // ends when the App closes: the lifetime of what it runs
+	lookupEnv func(string) (string, bool)
+	close     context.CancelFunc
 }
 
 // NewApp checks the modules and mounts them. The error names every mistake in them.
@@ -178,8 +194,17 @@ func (a *App) Open(dir string, opts *Options) error {
 		settings.Clock = newSystemClock()
 	}
 	r.clock = settings.Clock
+	setDefault(&r.options.ActionTimeMax, actionTimeMax)
+	setDefault(&r.options.ActionGrace, actionGrace)
+	setDefault(&r.options.ActionsMax, actionsMax)
+	r.actions.max = r.options.ActionsMax
+	if r.lookupEnv = r.options.LookupEnv; r.lookupEnv == nil {
+		r.lookupEnv = os.LookupEnv
+	}
+	r.closing, r.close = context.WithCancel(context.Background())
 	db, err := engine.Open(dir, a.schema(), &settings)
 	if err != nil {
+		r.close()
 		return fmt.Errorf("open database in %q: %w", dir, err)
 	}
 	r.db = db
@@ -204,6 +229,12 @@ func (a *App) Open(dir string, opts *Options) error {
 		return errors.Join(errors.New("the app is open already"), db.Close())
 	}
 	return nil
+}
+
+func setDefault[T int | time.Duration](field *T, otherwise T) {
+	if *field == 0 {
+		*field = otherwise
+	}
 }
 
 // Start runs the modules' OnStart hooks, in the order of the modules, and then starts their crons, which go on until Close.
@@ -232,7 +263,8 @@ func (a *App) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close stops the crons, waits for those that are running, and closes the database. Later calls fail with a *RequestError of
+// Close stops the crons, waits for those that are running, ends the context of running actions and waits for them for a while, and closes
+// the database. Later calls fail with a *RequestError of
 // CodeUnavailable or with ErrNotOpen.
 func (a *App) Close() error {
 	a.mu.Lock()
@@ -246,6 +278,10 @@ func (a *App) Close() error {
 	r := a.running.Swap(nil)
 	if r == nil {
 		return nil
+	}
+	r.close()
+	if n := r.actions.wait(r.options.ActionGrace); n > 0 {
+		r.logger.Warn("actions did not end when they were told to", "actions", n)
 	}
 	if err := r.db.Close(); err != nil {
 		return fmt.Errorf("close database: %w", err)

@@ -75,30 +75,24 @@ func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
 // Run calls any function, internal ones included, for the program itself: args is a struct or nil, and result, if not nil, a pointer to
 // what receives the result. A failure of the function is a *Failure.
 func (a *App) Run(ctx context.Context, path string, args, result any) error {
-	encoded := value.Object()
-	if args != nil {
-		var err error
-		if encoded, err = Encode(args); err != nil {
-			return fmt.Errorf("arguments of %s: %w", path, err)
-		}
+	encoded, err := encodeArgs(args)
+	if err != nil {
+		return fmt.Errorf("arguments of %s: %w", path, err)
 	}
-	call := a.Mutation
-	if kind, _ := a.Kind(path); kind == KindQuery {
-		call = a.Query
+	out, err := a.Call(ctx, Request{Path: path, Args: encoded, Admin: true})
+	return finishCall(path, out, err, result)
+}
+
+// Call runs a function of whatever kind. Failures and errors are as for Query, Mutation and Action.
+func (a *App) Call(ctx context.Context, req Request) (Outcome, error) {
+	switch kind, _ := a.Kind(req.Path); kind {
+	case KindQuery:
+		return a.Query(ctx, req)
+	case KindAction:
+		return a.Action(ctx, req)
+	default:
+		return a.Mutation(ctx, req)
 	}
-	out, err := call(ctx, Request{Path: path, Args: encoded, Admin: true})
-	switch {
-	case err != nil:
-		return fmt.Errorf("run %s: %w", path, err)
-	case out.Failure != nil:
-		return fmt.Errorf("run %s: %w", path, out.Failure)
-	case result == nil:
-		return nil
-	}
-	if err := Decode(out.Value, result); err != nil {
-		return fmt.Errorf("result of %s: %w", path, err)
-	}
-	return nil
 }
 
 // prepare finds the function of a request and checks the arguments. args makes the function's argument, anew at each call, since an
@@ -194,6 +188,9 @@ func (r *runtime) describe(f *function, requestID string, err error) *Failure {
 			return &Failure{Message: text + "\nUncaught ConvexError: " + string(value.AppendJSON(nil, data)), Data: data}
 		}
 		err = dataErr
+	} else if inner, ok := errors.AsType[*Failure](err); ok && !inner.Data.IsUndefined() {
+		// An action passes on how a function that it ran has failed.
+		return &Failure{Message: text + "\nUncaught ConvexError: " + string(value.AppendJSON(nil, inner.Data)), Data: inner.Data, Code: inner.Code}
 	}
 	attrs := []any{"function", f.path, "request_id", requestID, "error", err}
 	if call, ok := errors.AsType[*callError](err); ok && call.stack != nil {

@@ -43,13 +43,33 @@ type Failure struct {
 // Error returns the message.
 func (f *Failure) Error() string { return f.Message }
 
+// As makes errors.As find the Error that the function returned, for an action that ran it. Its Data is a [value.Value].
+func (f *Failure) As(target any) bool {
+	into, ok := target.(**Error)
+	if !ok || f.Code != "" || f.Data.Kind() != value.KindObject {
+		return false
+	}
+	code, hasCode := f.Data.Get("code").AsString()
+	message, hasMessage := f.Data.Get("message").AsString()
+	if !hasCode || !hasMessage {
+		return false
+	}
+	told := &Error{Code: code, Message: message}
+	if data := f.Data.Get("data"); !data.IsUndefined() {
+		told.Data = data
+	}
+	*into = told
+	return true
+}
+
 // Code names a failure that is the system's and not a function's. The values are stable.
 type Code string
 
-// The codes, with what a caller may do about each. The first four are outcomes of a call and reach clients as ConvexError data
+// The codes, with what a caller may do about each. The first five are outcomes of a call and reach clients as ConvexError data
 // {isConvexSystemError: true, code, message, retry}; the rest are answers to a request that did not become a call.
 const (
 	CodeTimeout       Code = "Timeout"                     // the function ran too long; nothing happened
+	CodeActionTimeout Code = "ActionTimeout"               // the action ran too long; what it did until then stays
 	CodeLimitExceeded Code = "LimitExceeded"               // the function or its arguments are too big; nothing happened
 	CodeTooOld        Code = "TooOld"                      // a repeated mutation whose first answer is no longer kept; it was not run
 	CodeFunctionStuck Code = "FunctionStuck"               // refused: earlier runs of the function never came back; restart the program
@@ -67,6 +87,7 @@ var codeInfo = map[Code]struct {
 	message string
 }{
 	CodeTimeout:       {http.StatusServiceUnavailable, true, "The function ran longer than functions may and was stopped. It changed nothing."},
+	CodeActionTimeout: {http.StatusServiceUnavailable, false, "The action ran longer than actions may."},
 	CodeLimitExceeded: {http.StatusBadRequest, false, "A limit was exceeded."},
 	CodeTooOld:        {http.StatusConflict, false, "This mutation was sent before, too long ago to know what came of it. It was not run again."},
 	CodeFunctionStuck: {http.StatusServiceUnavailable, false, "Earlier runs of this function never ended, so it is not run any more."},

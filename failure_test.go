@@ -61,7 +61,7 @@ func TestClassify(t *testing.T) {
 
 func TestEveryCodeIsDescribed(t *testing.T) {
 	codes := []Code{
-		CodeTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
+		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
 	}
 	if len(codes) != len(codeInfo) {
 		t.Errorf("%d codes, %d described", len(codes), len(codeInfo))

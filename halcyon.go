@@ -29,13 +29,14 @@ func (Nullable[T]) nullable() {}
 // Fields are the fields that a Patch changes, by name. A nil removes an optional field, and sets a Nullable one to null.
 type Fields map[string]any
 
-// FunctionKind tells queries from mutations.
+// FunctionKind tells queries, mutations and actions apart.
 type FunctionKind uint8
 
 // The kinds of functions.
 const (
 	KindQuery    FunctionKind = iota + 1 // reads; may be subscribed to
 	KindMutation                         // a serializable transaction
+	KindAction                           // may do anything; not a transaction, run at most once
 )
 
 // String returns the name of the kind as Convex writes it.
@@ -45,6 +46,8 @@ func (k FunctionKind) String() string {
 		return "Query"
 	case KindMutation:
 		return "Mutation"
+	case KindAction:
+		return "Action"
 	default:
 		return "Unknown"
 	}

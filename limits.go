@@ -17,6 +17,12 @@ const (
 
 	displayBytesMax = 8 << 10 // a value or validator quoted in an error message
 
+	actionTimeMax  = 10 * time.Minute // Options.ActionTimeMax when it is not set
+	actionsMax     = 1_000            // Options.ActionsMax when it is not set
+	actionGrace    = 5 * time.Second  // Options.ActionGrace when it is not set
+	actionDepthMax = 8                // actions that run actions
+	secretBytesMin = 4                // a shorter secret is not looked for in logs: it would hide half of them
+
 	cronIntervalMin = time.Second
 	cronRetryAfter  = time.Second // after the store refused a run before it started
 )

@@ -62,6 +62,13 @@ func (m *Module) Query(name string, fn any) { m.declare(KindQuery, name, fn, fal
 // A mutation may be executed several times until it takes effect once, so it must not have effects beyond its Tx.
 func (m *Module) Mutation(name string, fn any) { m.declare(KindMutation, name, fn, false) }
 
+// Action declares an action that clients may call: a function that may do anything, such as calling another service, and is no
+// transaction. fn is a func(*Ctx, Args) (Result, error); see Query for what may be left out.
+//
+// An action is run at most once for each call. When the connection of a client breaks, its action goes on to its end, and the client is
+// told nothing: the official clients report "Connection lost while action was in flight".
+func (m *Module) Action(name string, fn any) { m.declare(KindAction, name, fn, false) }
+
 // InternalFunctions declares functions for crons, commands and HTTP handlers of the program itself.
 type InternalFunctions struct{ module *Module }
 
@@ -72,6 +79,9 @@ func (i InternalFunctions) Query(name string, fn any) { i.module.declare(KindQue
 func (i InternalFunctions) Mutation(name string, fn any) {
 	i.module.declare(KindMutation, name, fn, true)
 }
+
+// Action declares an internal action. See [Module.Action].
+func (i InternalFunctions) Action(name string, fn any) { i.module.declare(KindAction, name, fn, true) }
 
 // Cron runs a mutation of this module, without arguments, on a schedule. Each run happens exactly once: the mutation and the time of the
 // next run are one transaction. One run of a cron ends before its next begins; runs that came due while the program was down or busy are
@@ -146,14 +156,18 @@ func (m *Module) declare(kind FunctionKind, name string, fn any, internal bool) 
 
 // plan checks the type of the function and builds the codecs of its arguments and its result.
 func (f *function) plan() (err error) {
-	const want = "want func(*halcyon.Tx, Args) (Result, error), where Args and Result may be left out"
+	first := reflect.TypeFor[*Tx]()
+	if f.kind == KindAction {
+		first = reflect.TypeFor[*Ctx]()
+	}
+	want := fmt.Sprintf("want func(%v, Args) (Result, error), where Args and Result may be left out", first)
 	if f.call.Kind() != reflect.Func || f.call.IsNil() {
 		return fmt.Errorf("%v is not a function; %s", f.call, want)
 	}
 	typ := f.call.Type()
 	in, out := typ.NumIn(), typ.NumOut()
 	switch {
-	case typ.IsVariadic() || in < 1 || in > 2 || typ.In(0) != reflect.TypeFor[*Tx](),
+	case typ.IsVariadic() || in < 1 || in > 2 || typ.In(0) != first,
 		out < 1 || out > 2 || typ.Out(out-1) != typeError:
 		return fmt.Errorf("the function is a %v; %s", typ, want)
 	}

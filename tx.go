@@ -1,10 +1,8 @@
 package halcyon
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"runtime/debug"
 	"time"
 
 	"github.com/halcyon-db/halcyon/engine"
@@ -79,7 +77,7 @@ func (e *callError) Unwrap() error { return e.cause }
 // execute runs a function once. The error, if any, is a *callError.
 func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value) (value.Value, []string, error) {
 	tx := &Tx{inner: inner, run: r, fn: f}
-	result, stack, err := tx.call(args)
+	result, stack, err := f.invoke(reflect.ValueOf(tx), args, r)
 	tx.finish()
 	if err == nil && value.Size(result) > resultSizeMax {
 		err = &value.LimitError{Limit: "result of " + f.path + " in bytes", Got: value.Size(result), Max: resultSizeMax}
@@ -88,32 +86,6 @@ func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value) (va
 		return value.Value{}, nil, &callError{cause: err, logs: tx.logs, stack: stack}
 	}
 	return result, tx.logs, nil
-}
-
-// call calls the function and encodes its result. A panic becomes an error here, at the boundary of the function, and nowhere else.
-func (tx *Tx) call(args reflect.Value) (result value.Value, stack []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			// Not wrapped: an Error that is thrown and not returned was not meant for the client.
-			stack, err = debug.Stack(), fmt.Errorf("panic: %v", p)
-		}
-	}()
-	in := []reflect.Value{reflect.ValueOf(tx), args}
-	out := tx.fn.call.Call(in[:tx.fn.call.Type().NumIn()])
-	if e := out[len(out)-1]; !e.IsNil() {
-		return value.Value{}, nil, e.Interface().(error)
-	}
-	if len(out) == 1 {
-		return value.Null(), nil, nil
-	}
-	if invalid := tx.fn.result.checkIDs(out[0], moduleTables{tx.run, tx.fn.module}); invalid != nil {
-		return value.Value{}, nil, fmt.Errorf("ReturnsValidationError: %w", invalid)
-	}
-	result, err = orNull(tx.fn.result.encode(out[0]))
-	if err != nil {
-		err = fmt.Errorf("ReturnsValidationError: result of %s: %w", tx.fn.path, err)
-	}
-	return result, nil, err
 }
 
 // finish warns once of a query whose answer depends on the time in a way that only running it again can find out. The engine does that.

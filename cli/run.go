@@ -32,8 +32,7 @@ func (v *runVerb) Run(e *env, app *halcyon.App) (err error) {
 		}
 		return usageError{hinted{fmt.Errorf("read the arguments: %w", err), `give one JSON object, quoted for your shell: '{"limit": 10}'`}}
 	}
-	kind, ok := app.Kind(v.Function)
-	if !ok {
+	if _, ok := app.Kind(v.Function); !ok {
 		return usageError{hinted{fmt.Errorf("there is no function %q", v.Function), "a function is named MODULE:FUNCTION, for example stats:getStats"}}
 	}
 	if err := openApp(e, app, v.Storage.Dir, &halcyon.Options{Logger: v.Log.logger(e.stderr)}); err != nil {
@@ -41,11 +40,7 @@ func (v *runVerb) Run(e *env, app *halcyon.App) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeApp(app)) }()
 
-	call := app.Query
-	if kind == halcyon.KindMutation {
-		call = app.Mutation
-	}
-	outcome, err := call(e.ctx, halcyon.Request{Path: v.Function, Args: args, Admin: true})
+	outcome, err := app.Call(e.ctx, halcyon.Request{Path: v.Function, Args: args, Admin: true})
 	for _, line := range outcome.Logs {
 		fmt.Fprintln(e.stderr, line)
 	}

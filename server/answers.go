@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -19,10 +18,6 @@ const (
 	noAuthProvider = "NoAuthProvider: this server has no authentication provider, so it can't accept tokens. Remove the client's auth, or configure a provider."
 	noComponents   = "Functions of components can only be called by the app itself."
 )
-
-func notAnAction(path string) string {
-	return fmt.Sprintf("Could not find public function for '%s'.", path)
-}
 
 func badArgs(err error) string { return "BadArguments: " + err.Error() }
 

@@ -12,6 +12,7 @@ import (
 type application interface {
 	Query(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
 	Mutation(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
+	Action(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
 	NewQuerySet(encode func(halcyon.Outcome) []byte, notify func()) querySet
 	Durable() engine.Timestamp
 	Routes() []halcyon.Route

@@ -26,6 +26,7 @@ const (
 	reasonInternal  = "InternalServerError"
 	reasonBusy      = "TooManyConcurrentRequests"
 	reasonMutations = "TooManyConcurrentMutations"
+	reasonActions   = "TooManyConcurrentActions"
 	reasonReplaced  = "ReplacedByNewerConnection"
 	reasonSilent    = "ClientSilent"
 	reasonSlow      = "MessageTooSlow"
@@ -77,6 +78,7 @@ type conn struct {
 	claimed, left bool
 
 	mutations mutationQueue
+	actions   atomic.Int64 // that run
 
 	mu struct {
 		sync.Mutex

@@ -111,6 +111,22 @@ func testModule(f *fixture) *halcyon.Module {
 	})
 	m.Mutation("fail", func(tx *halcyon.Tx) error { return &halcyon.Error{Code: "NoLuck", Message: "It did not work."} })
 	m.Mutation("crash", func(tx *halcyon.Tx) error { panic("oh no") })
+	m.Action("relay", func(c *halcyon.Ctx, args sendArgs) (string, error) {
+		c.Log("relaying", args.Body)
+		var id string
+		err := c.RunMutation("send", args, &id)
+		return id, err
+	})
+	m.Action("relayFailure", func(c *halcyon.Ctx) error { return c.RunMutation("fail", nil, nil) })
+	m.Action("heldAction", func(c *halcyon.Ctx, args channelArgs) (string, error) {
+		f.entered <- args.Channel
+		select {
+		case <-f.release:
+			return args.Channel, c.RunMutation("increment", args, nil)
+		case <-c.Done():
+			return "", c.Err()
+		}
+	})
 	m.Internal.Mutation("secret", func(tx *halcyon.Tx) error { return nil })
 	m.Handle("GET /hello", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
 	m.Handle("POST /api/event", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "event") }))

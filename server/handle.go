@@ -88,7 +88,7 @@ func (c *conn) handle(opcode gws.Opcode, text []byte, claim *int64) {
 	case *protocol.Mutation:
 		c.handleMutation(m, len(text), claim)
 	case *protocol.Action:
-		c.handleAction(m)
+		c.handleAction(m, len(text), claim)
 	case *protocol.Authenticate:
 		c.handleAuthenticate(m)
 	case *protocol.Event: // telemetry that nobody asked for
@@ -264,13 +264,6 @@ func (c *conn) handleAuthenticate(m *protocol.Authenticate) {
 		c.close(closeTryAgain, reasonAuth)
 	default:
 		c.fatal("BaseVersionMismatch: the identity is at version %d, and the change leads from %d.", identity, m.Base)
-	}
-}
-
-func (c *conn) handleAction(m *protocol.Action) {
-	ok := c.send(&protocol.ActionResponse{RequestID: m.RequestID, ErrorMessage: notAnAction(m.Path)})
-	if !ok {
-		c.closeNow(closeTryAgain, reasonBusy)
 	}
 }
 

@@ -52,15 +52,15 @@ func (s *Server) serveMutation(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveAction answers calls of actions, which no app has: like one that does
-// not exist.
+// serveAction runs an action. It goes on when its client has gone, and ends with
+// the server.
 func (s *Server) serveAction(w http.ResponseWriter, r *http.Request) {
 	s.servePost(w, r, "POST, OPTIONS", func(_ context.Context, req halcyon.Request) (halcyon.Outcome, error) {
-		return halcyon.Outcome{Failure: &halcyon.Failure{Message: notAnAction(req.Path)}}, nil
+		return s.app.Action(s.acting, req)
 	})
 }
 
-// runFunction is App.Query or App.Mutation.
+// runFunction is App.Query, App.Mutation or App.Action.
 type runFunction func(context.Context, halcyon.Request) (halcyon.Outcome, error)
 
 func (s *Server) servePost(w http.ResponseWriter, r *http.Request, allow string, run runFunction) {

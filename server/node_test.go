@@ -83,7 +83,7 @@ func scenario(t *testing.T, dir, address, name string, said func(line string)) {
 // The official Convex clients, unmodified.
 func TestNPMClients(t *testing.T) {
 	dir := nodeClients(t)
-	for _, name := range []string{"live", "optimistic", "errors", "values", "oneOff", "http", "auth", "burst"} {
+	for _, name := range []string{"live", "optimistic", "errors", "values", "oneOff", "http", "auth", "actions", "burst"} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			s := serve(t, f.app, Options{})
@@ -94,6 +94,30 @@ func TestNPMClients(t *testing.T) {
 		f := newFixture(t)
 		s := serve(t, f.app, Options{Compression: true})
 		scenario(t, dir, s.address, "values", nil)
+	})
+	t.Run("lostAction", func(t *testing.T) {
+		f := newFixture(t)
+		s := serve(t, f.app, Options{})
+		var work sync.WaitGroup
+		work.Go(func() {
+			select {
+			case <-f.entered:
+			case <-t.Context().Done():
+				return
+			}
+			for _, c := range s.connections() {
+				c.drop()
+			}
+		})
+		scenario(t, dir, s.address, "lostAction", func(line string) {
+			if strings.Contains(line, "lost") {
+				f.let()
+			}
+		})
+		work.Wait()
+		if len(f.entered) != 0 {
+			t.Error("the action was run twice")
+		}
 	})
 	t.Run("reconnect", func(t *testing.T) {
 		f := newFixture(t)

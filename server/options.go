@@ -36,6 +36,10 @@ type Options struct {
 	// connection, with the same consequence. Default 32 MiB.
 	MutationsQueuedBytesMax int
 
+	// ActionsPerConnectionMax is the number of actions a connection may have
+	// running; one more closes it, and its client comes back. Default 1,000.
+	ActionsPerConnectionMax int
+
 	// MessageBytesMax is the size of the largest message of a client; a larger
 	// one closes its connection before it is read. Default 17 MiB: arguments
 	// may have 16.
@@ -114,6 +118,7 @@ func (o *Options) withDefaults() Options {
 	fill("QueriesPerConnectionMax", &d.QueriesPerConnectionMax, 4_096)
 	fill("MutationsQueuedMax", &d.MutationsQueuedMax, 1_000)
 	fill("MutationsQueuedBytesMax", &d.MutationsQueuedBytesMax, 32<<20)
+	fill("ActionsPerConnectionMax", &d.ActionsPerConnectionMax, 1_000)
 	fill("MessageBytesMax", &d.MessageBytesMax, 17<<20)
 	fill("FirstMessageBytesMax", &d.FirstMessageBytesMax, 64<<10)
 	fill("InboundBytesMax", &d.InboundBytesMax, 256<<20)

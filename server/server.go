@@ -30,6 +30,10 @@ type Server struct {
 	// ctx is the lifetime of the server: it ends when a shutdown is forced.
 	ctx    context.Context
 	cancel context.CancelFunc
+	// acting is the lifetime of actions: it ends when a shutdown has waited for
+	// them for half of its time.
+	acting     context.Context
+	stopActing context.CancelFunc
 
 	// draining is set when the server begins to end.
 	draining   atomic.Bool
@@ -69,6 +73,7 @@ func newServer(app application, opts *Options) *Server {
 	s.log = s.o.Logger
 	s.inbound.max = s.o.InboundBytesMax
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.acting, s.stopActing = context.WithCancel(s.ctx)
 	s.mu.conns = map[*conn]struct{}{}
 	s.mu.sessions = map[engine.ClientID]*conn{}
 	s.mu.empty = sync.NewCond(&s.mu.Mutex)
@@ -136,7 +141,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.log.Info("shutting down", slog.Int("connections", open))
 	s.sweeper.end()
 
-	// Waiting for mutations ends when half of the time is gone: clients must
+	// Waiting for mutations and actions ends when half of the time is gone: clients must
 	// still be told to come back.
 	half := ctx
 	if deadline, ok := ctx.Deadline(); ok {
@@ -145,8 +150,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		defer cancel()
 	}
 	if !s.runners.wait(half) {
-		s.log.Warn("mutations were still running when connections had to be closed; their clients will ask again")
+		s.log.Warn("mutations or actions were still running when connections had to be closed; clients will ask again for mutations")
 	}
+	s.stopActing()
 	for _, c := range s.connections() {
 		c.close(closeRestart, reasonRestart)
 	}
@@ -160,7 +166,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.goroutines.Wait() // the last steps may have begun a write
 	s.cancel()          // calls of the app that have not begun are given up
 	if !s.runners.wait(ctx) {
-		return errors.New("shut down: a mutation is still running")
+		return errors.New("shut down: a mutation or an action is still running")
 	}
 	return nil
 }

@@ -214,6 +214,38 @@ const scenarios = {
     assert.equal(await client.mutation(api.increment, { channel: "a" }), 1n);
   },
 
+  // Actions settle beside each other, over both clients.
+  async actions() {
+    const client = open(), http = new ConvexHttpClient(url, { logger: false });
+    const list = watch(client, api.list, { channel: "a" });
+    for (const caller of [client, http]) {
+      const id = await caller.action(api.relay, { channel: "a", body: "hello" });
+      assert.equal(typeof id, "string");
+      const failed = await caller.action(api.relayFailure, {}).catch((e) => e);
+      assert.ok(failed instanceof ConvexError);
+      assert.deepEqual(failed.data, { code: "NoLuck", message: "It did not work." });
+      const wrong = await caller.action(api.relay, {}).catch((e) => e);
+      assert.match(wrong.message, /ArgumentValidationError: Object is missing the required field `body`/);
+      const kind = await caller.action(api.send, { channel: "a", body: "x" }).catch((e) => e);
+      assert.match(kind.message, /Trying to execute t:send as Action, but it is defined as Mutation\./);
+    }
+    await list.until((v) => v.length === 2);
+    const many = Array.from({ length: 50 }, (_, i) => client.action(api.relay, { channel: "b", body: `${i}` }));
+    assert.equal(new Set(await Promise.all(many)).size, 50);
+  },
+
+  // The test drops the connection while the action runs.
+  async lostAction() {
+    const client = open();
+    const count = watch(client, api.count, { channel: "a" });
+    await count.until((v) => v === 0n);
+    const lost = await client.action(api.heldAction, { channel: "a" }).catch((e) => e);
+    assert.match(lost.message, /Connection lost while action was in flight/);
+    console.log("lost");
+    await count.until((v) => v === 1n); // the action went on, once
+    assert.equal(await client.query(api.count, { channel: "a" }), 1n);
+  },
+
   async burst() {
     const client = open();
     const list = watch(client, api.list, { channel: "b" });
