@@ -174,7 +174,8 @@ const scenarios = {
     }
     const total = await client.query(api.count, { channel: "a" });
     await count.until((v) => v === total);
-    assert.deepEqual(count.seen, [...new Set(count.seen)].sort((a, b) => Number(a - b)));
+    // The result that was shown last may be shown again by the new connection; none goes back.
+    assert.deepEqual(count.seen, [...count.seen].sort((a, b) => Number(a - b)));
   },
 
   async http() {
