@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
@@ -26,6 +27,11 @@ type committer struct {
 	failed  error
 	// revision is what the group being sealed does to the catalog, mostly nothing.
 	revision *revision
+
+	urgent   int         // attempts in the open group that wait for the disk
+	reserved []*mutation // to be executed again once everything accepted is applied
+	expire   alarm       // of the next reservation
+	flush    alarm       // of relaxed attempts in the open group
 }
 
 // sealed is a group on its way to the disk.
@@ -35,24 +41,11 @@ type sealed struct {
 	state   *state
 }
 
-// turn is one execution in the committer's turn.
-type turn struct {
-	m    *mutation
-	tx   *Tx
-	done chan turnDone
-}
-
-type turnDone struct {
-	result []byte
-	replay *Receipt
-	err    error
-}
-
 func newCommitter(db *DB, last uint64, term Term, head LogPosition) *committer {
 	return &committer{
 		db: db, m: commit.New(db.o.commit, last), term: term, head: head,
 		durable: make(chan Timestamp, 8), sealed: make(chan sealed, 8),
-		turns: make(chan turn),
+		turns: make(chan turn), expire: newAlarm(), flush: newAlarm(),
 	}
 }
 
@@ -63,11 +56,14 @@ func (c *committer) now() uint64 { return micros(c.db.o.Clock.Now()) }
 func (c *committer) run() {
 	defer close(c.sealed)
 	defer close(c.turns)
+	defer c.expire.stop()
+	defer c.flush.stop()
 	moveTime := false
 	for {
-		// Sealing as soon as nothing waits keeps latency low; while the disk is
-		// behind, submissions gather in the open group.
-		if c.m.CanSeal() && (c.m.Pending() > 0 || moveTime) {
+		c.wake()
+		// Sealing as soon as somebody waits for it keeps latency low; while the
+		// disk is behind, submissions gather in the open group.
+		if c.m.CanSeal() && (moveTime || c.urgent > 0 || c.m.Full() || len(c.reserved) > 0) {
 			c.drain() // one that asks for time gets this group's
 			c.seal()
 			moveTime = false
@@ -82,6 +78,14 @@ func (c *committer) run() {
 			c.submit(m)
 		case r := <-c.db.reshapings:
 			c.reshape(r)
+		case m := <-c.db.releases:
+			c.m.Release(m)
+		case <-c.expire.rings:
+			c.expire.rang()
+			c.m.Expire(c.now())
+		case <-c.flush.rings:
+			c.flush.rang()
+			moveTime = true
 		case <-c.db.moveTime:
 			moveTime = true
 		case <-c.durable:
@@ -90,6 +94,24 @@ func (c *committer) run() {
 			c.finish()
 			return
 		}
+	}
+}
+
+// wake judges again what no reservation holds back any more, and sets the
+// alarm for the next one to end.
+func (c *committer) wake() {
+	for !c.m.Full() {
+		a := c.m.Woken()
+		if a == nil {
+			break
+		}
+		c.judge(a.Owner.(*mutation))
+	}
+	c.db.held.Store(int64(c.m.Parked()))
+	if at, ok := c.m.NextExpiry(); !ok {
+		c.expire.stop()
+	} else {
+		c.expire.set(c.db.o.Clock, at, c.now())
 	}
 }
 
@@ -109,6 +131,8 @@ func (c *committer) drain() {
 // finish commits what was submitted before the end.
 func (c *committer) finish() {
 	for {
+		c.m.Expire(math.MaxUint64)
+		c.wake()
 		c.drain()
 		if c.m.Pending() == 0 {
 			return
@@ -122,76 +146,77 @@ func (c *committer) finish() {
 }
 
 func (c *committer) submit(m *mutation) {
+	switch {
+	case c.failed != nil:
+		m.verdict <- verdict{err: c.failed}
+	case m.attempt.Writes == nil:
+		c.turn(m)
+	default:
+		c.judge(m)
+	}
+}
+
+// judge accepts an attempt, executes it in turn, or says what is to become of it.
+func (c *committer) judge(m *mutation) {
 	if c.failed != nil {
 		m.verdict <- verdict{err: c.failed}
 		return
 	}
-	if m.catalog != c.db.catalog() {
-		m.verdict <- verdict{retry: true} // it lacks entries of what is new
+	if m.gone.Load() {
+		c.m.Release(m)
 		return
 	}
-	switch v, _ := c.m.Submit(&m.attempt, c.now()); v {
-	case commit.Retry:
-		m.verdict <- verdict{retry: true}
+	if m.catalog != c.db.catalog() {
+		c.m.Release(m)
+		m.verdict <- verdict{again: true} // it lacks entries of what is new
+		return
+	}
+	v := c.m.Judge(&m.attempt, c.now())
+	if m.parallel && v != commit.Parked {
+		m.parallel = false
+		m.cost.judged(v != commit.Free)
+	}
+	switch v {
+	case commit.Free:
+		c.accept(m)
 	case commit.Turn:
 		c.turn(m)
-	case commit.Accepted:
-		// Answered by the publisher.
+	case commit.Reserved:
+		// It has to be executed on a state that has all that was accepted.
+		if c.m.Pending() > 0 {
+			c.reserved = append(c.reserved, m)
+			return
+		}
+		m.verdict <- verdict{again: true, reserved: true}
+	case commit.Parked:
+		// It comes back with wake.
 	}
 }
 
-// turn executes a mutation again on the open group's overlay, where nothing
-// can come between its reads and its writes.
-func (c *committer) turn(m *mutation) {
-	if err := c.db.refused(m.Name); err != nil {
-		m.verdict <- verdict{err: err}
+// accept puts an attempt into the open group. The publisher answers its caller,
+// unless that does not want to wait for the disk.
+func (c *committer) accept(m *mutation) {
+	at := Timestamp(c.m.Accept(&m.attempt, c.now()))
+	if !m.Relaxed {
+		c.urgent++
 		return
 	}
-	s := c.db.states.beginAttempt()
-	// Not the executor: when it hangs, the state is free all the same, since the
-	// Tx that reads it is dead.
-	defer c.db.states.endAttempt(s)
-	tx := c.db.newTx(s, c.m.Overlay(), true, transactionTime(c.db.o.Clock.Now()))
-	t := turn{m: m, tx: tx, done: make(chan turnDone, 1)}
-	late := make(chan struct{})
-	stop := c.db.o.Clock.AfterFunc(c.db.o.FunctionTimeMax, func() { close(late) })
-	defer stop()
-	c.turns <- t
-	var d turnDone
-	select {
-	case d = <-t.done:
-	case <-late:
-		// The goroutine cannot be stopped. Its Tx fails from here on, so that it
-		// can touch nothing, and another one takes the next turns.
-		tx.end(ErrTimeout)
-		c.db.stray(m.Name)
-		go c.executeTurns()
-		m.verdict <- verdict{err: ErrTimeout, at: Timestamp(c.m.Last())}
-		return
+	c.flush.set(c.db.o.Clock, c.now()+relaxedMax, c.now())
+	if m.Early {
+		m.verdict <- verdict{at: at, wrote: true}
 	}
-	m.result = d.result
-	if d.replay != nil || d.err != nil || tx.mu.own.Empty() {
-		// It rests on everything accepted so far.
-		m.verdict <- verdict{at: Timestamp(c.m.Last()), replay: d.replay, err: d.err}
-		return
-	}
-	m.attempt = commit.Attempt{Snapshot: c.m.Last(), Reads: &tx.mu.reads, Writes: tx.mu.own, Owner: m}
-	c.m.Accept(&m.attempt, c.now())
 }
 
-// executeTurns runs functions for the committer until it ends, or until the
-// committer gave up waiting for it. The committer starts it.
-func (c *committer) executeTurns() {
-	for t := range c.turns {
-		result, replay, err := c.db.execute(t.m, t.tx)
-		t.done <- turnDone{result, replay, err}
-	}
-}
+// relaxedMax is how long relaxed attempts may wait for others to go to the disk
+// with, in microseconds.
+const relaxedMax = 20_000
 
 // seal closes the open group, makes it visible to mutations and hands it to
 // the publisher.
 func (c *committer) seal() {
 	g := c.m.Seal(c.now())
+	c.urgent = 0
+	c.flush.stop()
 	stats := c.m.Stats()
 	c.db.stats.Store(&stats)
 	if err := c.db.failure(); err != nil {
@@ -219,6 +244,11 @@ func (c *committer) seal() {
 	c.db.states.apply(next)
 	c.db.newest.Store(next.catalog)
 	c.sealed <- sealed{g, pending, next}
+	for i, m := range c.reserved {
+		m.verdict <- verdict{again: true, reserved: true}
+		c.reserved[i] = nil
+	}
+	c.reserved = c.reserved[:0]
 }
 
 // append puts a group into the log and into the store. The embedded log does
@@ -253,8 +283,12 @@ func (c *committer) fail(g commit.Group, err error) {
 		c.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 	}
 	for _, a := range g.Attempts {
-		a.Owner.(*mutation).verdict <- verdict{err: c.failed}
+		a.Owner.(*mutation).refuse(c.failed)
 	}
+	for _, m := range c.reserved {
+		m.refuse(c.failed)
+	}
+	c.reserved = nil
 	c.m.Durable(uint64(c.db.states.oldest()))
 	c.db.fail(c.failed)
 }
@@ -347,7 +381,7 @@ func (c *committer) publish() {
 		}
 		if failed {
 			for _, a := range s.group.Attempts {
-				a.Owner.(*mutation).verdict <- verdict{err: ErrFailed}
+				a.Owner.(*mutation).refuse(ErrFailed)
 			}
 			c.durable <- s.state.at
 			continue
@@ -359,7 +393,9 @@ func (c *committer) publish() {
 			if m.OnCommit != nil {
 				m.OnCommit(Receipt{At: at, Result: m.result})
 			}
-			m.verdict <- verdict{at: at, wrote: true}
+			if !m.acked() {
+				m.verdict <- verdict{at: at, wrote: true}
+			}
 		}
 		c.db.hub.committed(s.state, s.group.Touched())
 		c.durable <- s.state.at

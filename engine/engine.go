@@ -33,14 +33,17 @@ type DB struct {
 	submissions chan *mutation
 	reshapings  chan *reshaping
 	builder     *builder
-	moveTime    chan struct{} // asks for an empty group, for time alone
-	leaving     chan struct{} // closed by Close before it waits for calls
+	releases    chan *mutation // calls that ended and may have something reserved
+	moveTime    chan struct{}  // asks for an empty group, for time alone
+	leaving     chan struct{}  // closed by Close before it waits for calls
 	closing     chan struct{}
 	failed      chan struct{}
 	failOnce    sync.Once
 	committer   *committer
 	pipeline    sync.WaitGroup // committer, publisher, turns that are not stray, sweeper
 	strays      strays
+	costs       costs
+	held        atomic.Int64                 // attempts that wait for a reservation to end
 	stats       atomic.Pointer[commit.Stats] // as of the newest group
 
 	calls struct {
@@ -63,6 +66,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 		o:           opts.withDefaults(),
 		submissions: make(chan *mutation, 1024),
 		reshapings:  make(chan *reshaping),
+		releases:    make(chan *mutation, 64),
 		moveTime:    make(chan struct{}, 1),
 		leaving:     make(chan struct{}),
 		closing:     make(chan struct{}),
@@ -311,15 +315,17 @@ type Stats struct {
 	Commits   uint64 // transactions that wrote something
 	Conflicts uint64 // executions that lost to another transaction and were repeated
 	Turns     uint64 // of these, how many were repeated in the committer's turn
+	Parked    uint64 // times that one waited for a slower one which had lost
+	Held      int64  // those that wait so now
 	Groups    uint64 // batches written, those that only moved time included
 	Strays    uint64 // executions that went on past their time limit, whom nothing can stop
 }
 
 // Stats returns the counts as of the newest group of commits.
 func (db *DB) Stats() Stats {
-	s := Stats{Strays: db.strays.total.Load()}
+	s := Stats{Strays: db.strays.total.Load(), Held: db.held.Load()}
 	if c := db.stats.Load(); c != nil {
-		s.Commits, s.Conflicts, s.Turns, s.Groups = c.Accepted, c.Conflicts, c.Turns, c.Groups
+		s.Commits, s.Conflicts, s.Turns, s.Parked, s.Groups = c.Accepted, c.Conflicts, c.Turns, c.Parked, c.Groups
 	}
 	return s
 }

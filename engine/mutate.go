@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
@@ -25,6 +26,12 @@ type Call struct {
 	Once    bool
 	Client  ClientID
 	Request uint32
+	// Relaxed says that the function may lose its last 20 ms in a crash: it may
+	// wait that long for other mutations to go to the disk with.
+	Relaxed bool
+	// Early has Mutate return as soon as a Relaxed function's place in the order
+	// is known, before its effects are durable. Queries see them when they are.
+	Early bool
 	// OnCommit is called when the mutation is durable, before any live query
 	// can see its effect. It must be quick and must not call the database. It is
 	// not called for a mutation that wrote nothing.
@@ -44,29 +51,47 @@ type Receipt struct {
 	Replayed bool
 }
 
-// mutation is one call of Mutate on its way.
+// mutation is one call of Mutate on its way. Its fields belong to the calling
+// goroutine, and to the committer between a submission and its verdict.
 type mutation struct {
 	Call
-	fn      func(*Tx) ([]byte, error)
-	attempt commit.Attempt
-	catalog *catalog // under which it was executed
-	result  []byte
-	stray   bool // given up: nothing of the database is held any more
-	verdict chan verdict
+	fn       func(*Tx) ([]byte, error)
+	cost     *cost // of the function
+	attempt  commit.Attempt
+	catalog  *catalog // under which it was executed
+	result   []byte
+	parallel bool        // the attempt was executed in parallel and is not judged yet
+	slow     bool        // not for the committer's turn, whatever the function usually takes
+	reserved bool        // what the last attempt read is kept from being written
+	stray    bool        // given up: nothing of the database is held any more
+	gone     atomic.Bool // nobody waits for the outcome any more
+	verdict  chan verdict
 }
 
 // verdict is the committer's answer to a submitted attempt.
 type verdict struct {
-	retry bool
-	at    Timestamp // durable already when wrote is set, else to be waited for
-	wrote bool
+	again    bool // execute it again in parallel
+	reserved bool // what it read is kept from being written meanwhile
+	at       Timestamp
+	wrote    bool // and at has not to be waited for: it is durable, or the call is Early
 	// replay is the outcome of an earlier execution, found in turn.
 	replay *Receipt
 	err    error
 }
 
+// acked reports whether the caller is answered when its attempt is accepted.
+func (m *mutation) acked() bool { return m.Relaxed && m.Early }
+
+// refuse answers an attempt that had been accepted.
+func (m *mutation) refuse(err error) {
+	if !m.acked() {
+		m.verdict <- verdict{err: err}
+	}
+}
+
 // Mutate executes fn as one serializable transaction and returns when what the
-// outcome rests on is durable, for errors too.
+// outcome rests on is durable, for errors too; of a Call that is Relaxed and
+// Early it does not wait for that.
 //
 // It fails with fn's own error, or alone with ErrTimeout, ErrOverloaded,
 // ErrTooOld, ErrFunctionStuck or a *LimitError; never because another
@@ -76,9 +101,10 @@ func (db *DB) Mutate(ctx context.Context, call Call, fn func(*Tx) ([]byte, error
 	if err := db.enter(); err != nil {
 		return Receipt{}, err
 	}
-	m := &mutation{Call: call, fn: fn, verdict: make(chan verdict, 1)}
+	m := &mutation{Call: call, fn: fn, cost: db.costs.of(call.Name), verdict: make(chan verdict, 1)}
 	defer func() {
 		if !m.stray {
+			db.release(m, m.reserved)
 			db.exit()
 		}
 	}()
@@ -86,17 +112,36 @@ func (db *DB) Mutate(ctx context.Context, call Call, fn func(*Tx) ([]byte, error
 		return Receipt{}, err
 	}
 	for tries := 1; ; tries++ {
-		r, done, err := db.attempt(ctx, m, tries)
+		run := db.attempt
+		if tries == 1 && m.cost.straight(db.turnCost()) {
+			run = db.straight
+		}
+		r, done, err := run(ctx, m, tries)
 		if done || err != nil {
 			return r, err
 		}
 	}
 }
 
+// release tells the committer that a call has ended, if it has something
+// reserved.
+func (db *DB) release(m *mutation, reserved bool) {
+	if !reserved {
+		return
+	}
+	select {
+	case db.releases <- m:
+	case <-db.closing:
+	}
+}
+
 // attempt executes the mutation once in parallel with others and submits it.
 func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, done bool, err error) {
-	if err := db.places.acquire(ctx, tries > 1); err != nil {
-		return r, false, err
+	// One that holds back others does not wait for a place; there are few of them.
+	if !m.reserved {
+		if err := db.places.acquire(ctx, tries > 1); err != nil {
+			return r, false, err
+		}
 	}
 	s := db.states.beginAttempt()
 	defer func() {
@@ -111,13 +156,19 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 		return r, true, ErrTimeout
 	}
 	m.result = result
-	cost := db.o.Clock.Now().Sub(start)
+	cost := m.cost.ran(db.o.Clock.Now().Sub(start))
+	if m.slow {
+		cost = max(cost, db.turnCost())
+	}
 
 	if replay != nil || err != nil || tx.mu.own.Empty() {
 		// Nothing to commit: the outcome stands on the snapshot it read.
 		r := Receipt{At: s.at, Result: m.result}
 		if replay != nil {
 			r = *replay
+		}
+		if m.acked() {
+			return r, true, err
 		}
 		if e := db.wait(ctx, max(s.at, r.At)); e != nil {
 			return r, false, e
@@ -126,9 +177,24 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 	}
 	m.catalog = s.catalog
 	m.attempt = commit.Attempt{
-		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: tx.mu.own,
-		Cost: cost, Tries: tries, Owner: m,
+		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: tx.mu.own, Cost: cost, Owner: m,
 	}
+	m.parallel = true
+	return db.submit(ctx, m)
+}
+
+// straight submits a mutation to be executed in the committer's turn at once.
+func (db *DB) straight(ctx context.Context, m *mutation, _ int) (Receipt, bool, error) {
+	if err := db.places.wait(); err != nil {
+		return Receipt{}, false, err
+	}
+	defer db.places.waited()
+	m.attempt = commit.Attempt{Owner: m}
+	return db.submit(ctx, m)
+}
+
+// submit gives an attempt to the committer and waits for what becomes of it.
+func (db *DB) submit(ctx context.Context, m *mutation) (r Receipt, done bool, err error) {
 	select {
 	case db.submissions <- m:
 	case <-ctx.Done():
@@ -136,20 +202,23 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 	}
 	select {
 	case v := <-m.verdict:
-		if v.retry {
+		m.reserved = v.reserved
+		if v.again {
 			return r, false, nil
 		}
 		r = Receipt{At: v.at, Result: m.result}
 		if v.replay != nil {
 			r = *v.replay
 		}
-		if !v.wrote && v.at != 0 {
+		if !v.wrote && v.at != 0 && !m.acked() {
 			if e := db.wait(ctx, v.at); e != nil {
 				return r, false, e
 			}
 		}
 		return r, true, v.err
 	case <-ctx.Done():
+		m.gone.Store(true)
+		db.release(m, true) // it may have something reserved by now
 		return r, false, ctx.Err()
 	}
 }
@@ -158,14 +227,21 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 // also when the function ends its goroutine, as a failing test does, or never
 // returns.
 func (db *DB) executeInPlace(m *mutation, tx *Tx) (result []byte, replay *Receipt, err error) {
+	reserved := m.reserved
+	leave := func() {
+		if !reserved {
+			db.places.release()
+		}
+	}
 	g := db.guard(m.Name, tx, func() {
-		db.places.release()
+		leave()
 		db.states.endAttempt(tx.state)
+		db.release(m, reserved)
 		db.exit()
 	})
 	defer func() {
 		if m.stray = g.end(); !m.stray {
-			db.places.release()
+			leave()
 		}
 	}()
 	return db.execute(m, tx)
@@ -266,12 +342,10 @@ func (p *places) acquire(ctx context.Context, admitted bool) error {
 	default:
 	}
 	if !admitted {
-		select {
-		case p.waiting <- struct{}{}:
-			defer func() { <-p.waiting }()
-		default:
-			return ErrOverloaded
+		if err := p.wait(); err != nil {
+			return err
 		}
+		defer p.waited()
 	}
 	select {
 	case p.running <- struct{}{}:
@@ -282,6 +356,18 @@ func (p *places) acquire(ctx context.Context, admitted bool) error {
 }
 
 func (p *places) release() { <-p.running }
+
+// wait counts a call among those that wait, until waited.
+func (p *places) wait() error {
+	select {
+	case p.waiting <- struct{}{}:
+		return nil
+	default:
+		return ErrOverloaded
+	}
+}
+
+func (p *places) waited() { <-p.waiting }
 
 func newPanicError(v any) error {
 	if err, ok := v.(error); ok && errors.Is(err, ErrCorrupt) {

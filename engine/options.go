@@ -99,11 +99,16 @@ func (o *Options) withDefaults() Options {
 	setDefault(&d.LogRetention, 24*time.Hour)
 	setDefault(&d.LogBytesMax, 256<<20)
 	setDefault(&d.RequestRetention, 24*time.Hour)
+	setDefault(&d.commit.TurnCost, time.Millisecond)
+	d.commit.ReserveMax = uint64(d.FunctionTimeMax.Microseconds())
 	if d.Fatal == nil {
 		d.Fatal = func(error) { os.Exit(1) }
 	}
 	return d
 }
+
+// turnCost is what a function may take to be executed in the committer's turn.
+func (db *DB) turnCost() time.Duration { return db.o.commit.TurnCost }
 
 func setDefault[T comparable](field *T, val T) {
 	var zero T

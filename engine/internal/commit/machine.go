@@ -15,8 +15,8 @@ type Options struct {
 	GroupAttemptsMax int           // attempts in one group; default 512
 	GroupBytesMax    int           // bytes of values in one group; default 1 MiB
 	GroupsInFlight   int           // sealed groups not yet durable; default 2
-	TurnCost         time.Duration // attempts cheaper than this lose at most once; default 1 ms
-	TriesMax         int           // parallel tries before an attempt gets a turn whatever it costs; default 4
+	TurnCost         time.Duration // attempts cheaper than this are executed again in turn; default 1 ms
+	ReserveMax       uint64        // microseconds for which an attempt may hold back others; default 1 s
 	Lease            uint64        // microseconds that a lease reaches ahead; default 2 s
 }
 
@@ -33,8 +33,8 @@ func (o *Options) setDefaults() {
 	if o.TurnCost == 0 {
 		o.TurnCost = time.Millisecond
 	}
-	if o.TriesMax == 0 {
-		o.TriesMax = 4
+	if o.ReserveMax == 0 {
+		o.ReserveMax = 1_000_000
 	}
 	if o.Lease == 0 {
 		o.Lease = 2_000_000
@@ -47,18 +47,24 @@ type Attempt struct {
 	Reads    *txn.ReadSet
 	Writes   *txn.Overlay
 	Cost     time.Duration
-	Tries    int // executions so far, this one included
-	Owner    any // the driver's own
+	Owner    any // the driver's own, the same for all attempts of one call
 }
 
-// Verdict is what becomes of a submitted attempt.
+// Verdict is what becomes of an attempt.
 type Verdict uint8
 
 // The verdicts.
 const (
-	Accepted Verdict = iota // it is in the open group, at the timestamp given
-	Retry                   // execute it again in parallel, on a newer snapshot
-	Turn                    // execute it again now, on the open group's overlay
+	// Free says that nothing hinders it: Accept it before anything else.
+	Free Verdict = iota
+	// Turn says that it lost, and is quick enough to be executed again now, on
+	// the open group's overlay.
+	Turn
+	// Reserved says that it lost and that what it read is reserved now: execute
+	// it again in parallel, on a state that has everything accepted so far.
+	Reserved
+	// Parked says that it waits for somebody's reservation. Woken gives it back.
+	Parked
 )
 
 // Committed is an accepted attempt with its timestamp.
@@ -94,6 +100,7 @@ type Stats struct {
 	Accepted  uint64
 	Conflicts uint64 // attempts that failed validation
 	Turns     uint64 // of these, executed again in turn
+	Parked    uint64 // times that an attempt waited for a reservation
 	Groups    uint64
 }
 
@@ -108,6 +115,10 @@ type Machine struct {
 	bytes    int
 	inFlight int
 	stats    Stats
+
+	reservations []*reservation // the oldest first
+	parked       []*Attempt     // wait for a reservation to end
+	woken        []*Attempt     // to be judged again
 }
 
 // New returns a machine whose timestamps start above last, the largest one that
@@ -129,22 +140,28 @@ func (m *Machine) Overlay() *txn.Overlay { return m.open.Writes }
 // Stats returns the counts so far.
 func (m *Machine) Stats() Stats { return m.stats }
 
-// Submit validates an attempt that wrote something. now is the wall clock in
-// microseconds. Accepted attempts are stamped and in the open group.
-func (m *Machine) Submit(a *Attempt, now uint64) (Verdict, uint64) {
-	if m.window.conflicts(a) {
-		m.stats.Conflicts++
-		if a.Cost < m.o.TurnCost || a.Tries >= m.o.TriesMax {
-			m.stats.Turns++
-			return Turn, 0
-		}
-		return Retry, 0
+// Judge validates an attempt that wrote something. now is the wall clock in
+// microseconds.
+func (m *Machine) Judge(a *Attempt, now uint64) Verdict {
+	if len(m.reservations) > 0 && m.heldBack(a) {
+		return m.park(a)
 	}
-	return Accepted, m.Accept(a, now)
+	if !m.window.conflicts(a) {
+		return Free
+	}
+	m.stats.Conflicts++
+	switch {
+	case a.Cost < m.o.TurnCost:
+		m.stats.Turns++
+		return Turn
+	case m.reserve(a, now):
+		return Reserved
+	}
+	return m.park(a)
 }
 
-// Accept puts an attempt into the open group and returns its timestamp.
-// REQUIRES: it was validated, or executed in turn on this group's overlay.
+// Accept puts an attempt into the open group and returns its timestamp. A
+// reservation of its owner ends. REQUIRES: Judge has just said Free.
 func (m *Machine) Accept(a *Attempt, now uint64) uint64 {
 	at := max(now, m.last+1)
 	m.last = at
@@ -164,6 +181,9 @@ func (m *Machine) Accept(a *Attempt, now uint64) uint64 {
 	m.open.Writes.Merge(a.Writes)
 	m.open.Attempts = append(m.open.Attempts, Committed{At: at, Owner: a.Owner})
 	m.stats.Accepted++
+	if len(m.reservations) > 0 {
+		m.Release(a.Owner)
+	}
 	return at
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,13 +21,14 @@ import (
 func TestValidationAgainstModel(t *testing.T) {
 	key := rapid.SampledFrom([]string{"a", "b", "ba", "bb", "c", "d", "da", "e"})
 	rapid.Check(t, func(t *rapid.T) {
+		const reserveMax = 300
 		type write struct {
 			key string
 			at  uint64
 		}
 		var (
 			last    = rapid.Uint64Range(0, 1000).Draw(t, "last")
-			m       = commit.New(commit.Options{GroupAttemptsMax: 1 << 20, Lease: rapid.Uint64Range(2, 50).Draw(t, "lease")}, last)
+			m       = commit.New(commit.Options{GroupAttemptsMax: 1 << 20, ReserveMax: reserveMax, Lease: rapid.Uint64Range(2, 50).Draw(t, "lease")}, last)
 			now     = last
 			writes  []write
 			visible = []uint64{last} // timestamps of sealed groups, which attempts may read from
@@ -34,25 +36,92 @@ func TestValidationAgainstModel(t *testing.T) {
 			lease   = last
 			flying  int
 			pending int
+			holds   []*held // the oldest first
+			parked  []*commit.Attempt
+			owners  int
 		)
+		// judge gives an attempt to the machine and compares the verdict.
+		judge := func(t *rapid.T, a *commit.Attempt) {
+			own := slices.IndexFunc(holds, func(h *held) bool { return h.owner == a.Owner })
+			older := holds
+			if own >= 0 {
+				older = holds[:own]
+			}
+			conflict := a.Snapshot < floor || slices.ContainsFunc(writes, func(w write) bool { return w.at > a.Snapshot && reads(a, w.key) })
+			want := commit.Free
+			switch {
+			case slices.ContainsFunc(older, func(h *held) bool {
+				return h.all || anyKey(a.Writes, func(k string) bool { return readsAny(h.lost, k) })
+			}):
+				want = commit.Parked
+			case conflict && a.Cost < time.Millisecond:
+				want = commit.Turn
+			case conflict && (slices.ContainsFunc(older, func(h *held) bool {
+				return h.all || anyKey(h.lost[len(h.lost)-1].Writes, func(k string) bool { return reads(a, k) })
+			}) || own < 0 && len(holds) == 4):
+				want = commit.Parked
+			case conflict:
+				want = commit.Reserved
+			}
+			got := m.Judge(a, now)
+			if got != want {
+				t.Fatalf("verdict %d on an attempt at %d, want %d", got, a.Snapshot, want)
+			}
+			switch got {
+			case commit.Parked:
+				parked = append(parked, a)
+			case commit.Reserved:
+				if own < 0 {
+					holds = append(holds, &held{owner: a.Owner})
+					own = len(holds) - 1
+				}
+				h := holds[own]
+				h.lost, h.until = append(h.lost, a), now+reserveMax
+				h.all = len(h.lost) >= 3
+			case commit.Free:
+				before := m.Last()
+				at := m.Accept(a, now)
+				if at <= before || at < now {
+					t.Fatalf("timestamp %d after %d, now %d", at, before, now)
+				}
+				a.Writes.EachWrite(func(k string, w txn.Write) bool {
+					if w.Stamped && binary.BigEndian.Uint64(w.Value[txn.StampOffset:]) != at {
+						t.Fatalf("%s is stamped %x, want %d", k, w.Value, at)
+					}
+					writes = append(writes, write{k, at})
+					return true
+				})
+				pending++
+				if own >= 0 {
+					holds = slices.Delete(holds, own, own+1)
+				}
+			}
+		}
+		woken := func(t *rapid.T) {
+			var back []*commit.Attempt
+			for a := m.Woken(); a != nil; a = m.Woken() {
+				back = append(back, a)
+			}
+			if !slices.Equal(back, parked) {
+				t.Fatalf("%d attempts were woken of %d parked", len(back), len(parked))
+			}
+			parked = nil
+			for _, a := range back {
+				judge(t, a)
+			}
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"submit": func(t *rapid.T) {
-				a := &commit.Attempt{Reads: new(txn.ReadSet), Writes: new(txn.Overlay), Tries: rapid.IntRange(1, 5).Draw(t, "tries")}
+				a := &commit.Attempt{Reads: new(txn.ReadSet), Writes: new(txn.Overlay)}
 				a.Snapshot = rapid.SampledFrom(visible).Draw(t, "snapshot")
 				a.Cost = time.Duration(rapid.IntRange(0, 2000).Draw(t, "cost")) * time.Microsecond
-				conflict := a.Snapshot < floor
-				reads := func(k string) bool {
-					for _, p := range a.Reads.Points() {
-						if string(p) == k {
-							return true
-						}
+				owners++
+				a.Owner = owners
+				if len(holds) > 0 && rapid.Bool().Draw(t, "again") {
+					a.Owner = rapid.SampledFrom(holds).Draw(t, "owner").owner
+					if slices.ContainsFunc(parked, func(p *commit.Attempt) bool { return p.Owner == a.Owner }) {
+						t.Skip("it is parked")
 					}
-					for _, r := range a.Reads.Ranges() {
-						if r.Contains([]byte(k)) {
-							return true
-						}
-					}
-					return false
 				}
 				for range rapid.IntRange(0, 2).Draw(t, "points") {
 					a.Reads.AddPoint([]byte(key.Draw(t, "point")))
@@ -64,10 +133,8 @@ func TestValidationAgainstModel(t *testing.T) {
 					}
 					a.Reads.AddRange(r)
 				}
-				changed := map[string]bool{}
 				for range rapid.IntRange(1, 3).Draw(t, "writes") {
 					k := key.Draw(t, "write")
-					changed[k] = true
 					switch rapid.IntRange(0, 2).Draw(t, "kind") {
 					case 0:
 						a.Writes.Set([]byte(k), txn.Write{Value: make([]byte, txn.StampOffset+txn.StampSize), Stamped: true})
@@ -77,35 +144,26 @@ func TestValidationAgainstModel(t *testing.T) {
 						a.Writes.Touch([]byte(k))
 					}
 				}
-				for _, w := range writes {
-					conflict = conflict || w.at > a.Snapshot && reads(w.key)
+				judge(t, a)
+				if len(parked) > 0 && m.Parked() == 0 {
+					woken(t)
 				}
-				before := m.Last()
-				verdict, at := m.Submit(a, now)
-				switch {
-				case !conflict && verdict != commit.Accepted:
-					t.Fatalf("verdict %d on an attempt at %d that nobody hindered", verdict, a.Snapshot)
-				case conflict && verdict == commit.Accepted:
-					t.Fatalf("accepted at %d though something it read at %d was written since, or may have been", at, a.Snapshot)
-				case conflict:
-					if turn := a.Cost < time.Millisecond || a.Tries >= 4; turn != (verdict == commit.Turn) {
-						t.Fatalf("verdict %d after %d tries at a cost of %v", verdict, a.Tries, a.Cost)
-					}
-					return
+			},
+			"release": func(t *rapid.T) {
+				if len(holds) == 0 {
+					t.Skip("nothing is reserved")
 				}
-				if at <= before || at < now {
-					t.Fatalf("timestamp %d after %d, now %d", at, before, now)
+				n := rapid.IntRange(0, len(holds)-1).Draw(t, "n")
+				m.Release(holds[n].owner)
+				holds = slices.Delete(holds, n, n+1)
+				woken(t)
+			},
+			"expire": func(t *rapid.T) {
+				m.Expire(now)
+				n := len(holds)
+				if holds = slices.DeleteFunc(holds, func(h *held) bool { return h.until <= now }); len(holds) < n {
+					woken(t)
 				}
-				a.Writes.EachWrite(func(k string, w txn.Write) bool {
-					if w.Stamped && binary.BigEndian.Uint64(w.Value[txn.StampOffset:]) != at {
-						t.Fatalf("%s is stamped %x, want %d", k, w.Value, at)
-					}
-					return true
-				})
-				for k := range changed {
-					writes = append(writes, write{k, at})
-				}
-				pending++
 			},
 			"seal": func(t *rapid.T) {
 				if m.CanSeal() != (flying < 2) {
@@ -151,6 +209,31 @@ func TestValidationAgainstModel(t *testing.T) {
 	})
 }
 
+// held is a reservation with the attempts it is for.
+type held struct {
+	owner any
+	lost  []*commit.Attempt
+	all   bool
+	until uint64
+}
+
+func reads(a *commit.Attempt, k string) bool {
+	return slices.ContainsFunc(a.Reads.Points(), func(p []byte) bool { return string(p) == k }) ||
+		slices.ContainsFunc(a.Reads.Ranges(), func(r keys.Range) bool { return r.Contains([]byte(k)) })
+}
+
+func readsAny(as []*commit.Attempt, k string) bool {
+	return slices.ContainsFunc(as, func(a *commit.Attempt) bool { return reads(a, k) })
+}
+
+func anyKey(o *txn.Overlay, f func(string) bool) (found bool) {
+	o.EachWrite(func(k string, _ txn.Write) bool {
+		found = found || f(k)
+		return true
+	})
+	return found
+}
+
 // trace runs a machine by a seed and returns a hash over everything it said.
 func trace(seed uint64) uint64 {
 	rng := rand.New(rand.NewPCG(seed, 7))
@@ -164,7 +247,7 @@ func trace(seed uint64) uint64 {
 		default:
 			a := &commit.Attempt{
 				Snapshot: visible[max(0, len(visible)-1-rng.IntN(3))], Reads: new(txn.ReadSet), Writes: new(txn.Overlay),
-				Cost: time.Duration(rng.IntN(2000)) * time.Microsecond, Tries: 1 + rng.IntN(5),
+				Cost: time.Duration(rng.IntN(2000)) * time.Microsecond, Owner: rng.IntN(40),
 			}
 			for range rng.IntN(4) {
 				a.Reads.AddPoint(fmt.Appendf(nil, "k%02d", rng.IntN(30)))
@@ -175,11 +258,14 @@ func trace(seed uint64) uint64 {
 			for range 1 + rng.IntN(3) {
 				a.Writes.Set(fmt.Appendf(nil, "k%02d", rng.IntN(30)), txn.Write{Value: make([]byte, 9), Stamped: true})
 			}
-			v, at := m.Submit(a, now)
-			if v == commit.Turn {
-				at = m.Accept(a, now)
+			v := m.Judge(a, now)
+			fmt.Fprintln(h, v)
+			if v == commit.Free || v == commit.Turn {
+				fmt.Fprintln(h, m.Accept(a, now))
 			}
-			fmt.Fprintln(h, v, at)
+			for a := m.Woken(); a != nil; a = m.Woken() {
+				fmt.Fprintln(h, a.Owner)
+			}
 		case 0:
 			if m.CanSeal() {
 				g := m.Seal(now)

@@ -16,9 +16,11 @@ import (
 // TestStories drives a machine by the commands of testdata/story and compares
 // what it answers. Rewrite them with -rewrite and read the difference.
 //
-//	new last=N [attempts-max= bytes-max= in-flight= turn-cost= tries-max= lease=]
-//	submit NAME snapshot=N now=N [cost= tries=]   with lines of reads and writes
-//	accept NAME now=N                             an execution in turn, same lines
+//	new last=N [attempts-max= bytes-max= in-flight= turn-cost= reserve-max= lease=]
+//	submit NAME snapshot=N now=N [cost=]   with lines of reads and writes: judged, and accepted if it is free
+//	release NAME                           the call ended
+//	expire now=N
+//	woken now=N                            judges again what is woken
 //	seal now=N
 //	durable oldest=N
 //
@@ -33,21 +35,15 @@ func TestStories(t *testing.T) {
 			case "new":
 				m = newMachine(t, d)
 			case "submit":
-				a := attempt(t, d)
-				verdict, at := m.Submit(a, number(t, d, "now"))
-				switch verdict {
-				case commit.Accepted:
-					fmt.Fprintf(&out, "accepted at %d", at)
-				case commit.Retry:
-					fmt.Fprint(&out, "retry")
-				case commit.Turn:
-					fmt.Fprint(&out, "turn")
+				fmt.Fprintln(&out, judge(m, attempt(t, d), number(t, d, "now")))
+			case "release":
+				m.Release(d.CmdArgs[0].Key)
+			case "expire":
+				m.Expire(number(t, d, "now"))
+			case "woken":
+				for a := m.Woken(); a != nil; a = m.Woken() {
+					fmt.Fprintf(&out, "%s %s\n", a.Owner, judge(m, a, number(t, d, "now")))
 				}
-				fmt.Fprintln(&out, stamps(a.Writes))
-			case "accept":
-				a := attempt(t, d)
-				fmt.Fprintf(&out, "accepted at %d", m.Accept(a, number(t, d, "now")))
-				fmt.Fprintln(&out, stamps(a.Writes))
 			case "seal":
 				if !m.CanSeal() {
 					return "cannot seal\n"
@@ -61,9 +57,25 @@ func TestStories(t *testing.T) {
 			s := m.Stats()
 			fmt.Fprintf(&out, "last=%d pending=%d full=%v can-seal=%v accepted=%d conflicts=%d turns=%d groups=%d\n",
 				m.Last(), m.Pending(), m.Full(), m.CanSeal(), s.Accepted, s.Conflicts, s.Turns, s.Groups)
+			if at, ok := m.NextExpiry(); ok || m.Parked() > 0 {
+				fmt.Fprintf(&out, "parked=%d next-expiry=%d\n", m.Parked(), at)
+			}
 			return out.String()
 		})
 	})
+}
+
+func judge(m *commit.Machine, a *commit.Attempt, now uint64) string {
+	switch v := m.Judge(a, now); v {
+	case commit.Free:
+		return fmt.Sprintf("accepted at %d%s", m.Accept(a, now), stamps(a.Writes))
+	case commit.Turn:
+		return "turn"
+	case commit.Reserved:
+		return "reserved"
+	default:
+		return "parked"
+	}
 }
 
 func number(t *testing.T, d *datadriven.TestData, name string) (n uint64) {
@@ -85,8 +97,8 @@ func newMachine(t *testing.T, d *datadriven.TestData) *commit.Machine {
 			_, err = fmt.Sscan(a.Vals[0], &o.GroupsInFlight)
 		case "turn-cost":
 			o.TurnCost, err = time.ParseDuration(a.Vals[0])
-		case "tries-max":
-			_, err = fmt.Sscan(a.Vals[0], &o.TriesMax)
+		case "reserve-max":
+			_, err = fmt.Sscan(a.Vals[0], &o.ReserveMax)
 		case "lease":
 			_, err = fmt.Sscan(a.Vals[0], &o.Lease)
 		}
@@ -98,9 +110,8 @@ func newMachine(t *testing.T, d *datadriven.TestData) *commit.Machine {
 }
 
 func attempt(t *testing.T, d *datadriven.TestData) *commit.Attempt {
-	a := &commit.Attempt{Reads: new(txn.ReadSet), Writes: new(txn.Overlay), Tries: 1, Owner: d.CmdArgs[0].Key}
+	a := &commit.Attempt{Reads: new(txn.ReadSet), Writes: new(txn.Overlay), Owner: d.CmdArgs[0].Key}
 	d.MaybeScanArgs(t, "snapshot", &a.Snapshot)
-	d.MaybeScanArgs(t, "tries", &a.Tries)
 	var cost string
 	if d.MaybeScanArgs(t, "cost", &cost); cost != "" {
 		var err error

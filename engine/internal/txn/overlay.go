@@ -118,6 +118,22 @@ func (o *Overlay) EachEntry(r keys.Range, f func(key string, e Entry) bool) {
 	})
 }
 
+// Any reports whether f says so of a changed key, entries of aggregates
+// included.
+func (o *Overlay) Any(f func(key string) bool) (found bool) {
+	o.writes.Scan(func(k string, _ Write) bool {
+		found = f(k)
+		return !found
+	})
+	if !found {
+		o.entries.Scan(func(k string, _ Entry) bool {
+			found = f(k)
+			return !found
+		})
+	}
+	return found
+}
+
 // CountEntries returns the sum of the deltas of the entries in r.
 func (o *Overlay) CountEntries(r keys.Range) (n int64) {
 	o.EachEntry(r, func(_ string, e Entry) bool {

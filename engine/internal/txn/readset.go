@@ -69,6 +69,16 @@ func (r *ReadSet) EachPoint(f func(key string) bool) {
 	}
 }
 
+// Contains reports whether a key was read, by itself or as part of a range.
+func (r *ReadSet) Contains(key string) bool {
+	if _, ok := r.points[key]; ok {
+		return true
+	}
+	return slices.ContainsFunc(r.ranges, func(rg keys.Range) bool {
+		return key >= string(rg.Start) && (rg.End == nil || key < string(rg.End))
+	})
+}
+
 // Reset empties the set and keeps its memory.
 func (r *ReadSet) Reset() {
 	clear(r.points)
