@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
-	"unicode/utf8"
 )
 
 // The tags of the record encoding, version 1.
@@ -48,43 +47,56 @@ func AppendBinary(dst []byte, v Value) []byte {
 		dst = binary.AppendUvarint(append(dst, binaryBytes), v.bits)
 		return append(dst, v.raw()...)
 	case KindArray:
-		dst = binary.AppendUvarint(append(dst, binaryArray), v.bits)
-		if v.bits == 0 {
-			return dst
-		}
-		dst = append(dst, 0)
-		body := len(dst)
-		for _, e := range v.elems() {
+		dst, body := BeginContent(dst, KindArray)
+		elems := v.elems()
+		for _, e := range elems {
 			dst = AppendBinary(dst, e)
 		}
-		return insertLength(dst, body)
+		return EndContent(dst, body, len(elems))
 	case KindObject:
-		dst = binary.AppendUvarint(append(dst, binaryObject), v.bits)
-		if v.bits == 0 {
-			return dst
+		dst, body := BeginContent(dst, KindObject)
+		fields := v.fields()
+		for _, f := range fields {
+			dst = AppendBinary(AppendName(dst, f.Name), f.Value)
 		}
-		dst = append(dst, 0)
-		body := len(dst)
-		for _, f := range v.fields() {
-			dst = binary.AppendUvarint(dst, uint64(len(f.Name)))
-			dst = append(dst, f.Name...)
-			dst = AppendBinary(dst, f.Value)
-		}
-		return insertLength(dst, body)
+		return EndContent(dst, body, len(fields))
 	default:
 		return append(dst, binaryUndefined)
 	}
 }
 
-// insertLength writes the length of the body that starts at offset body into the byte reserved before it.
-// A body of 128 bytes or more moves up to make room: one copy a level is cheaper than measuring first.
-func insertLength(dst []byte, body int) []byte {
+// BeginContent begins the record encoding of an array or object, for who appends the content without having
+// the value. Append the elements with AppendBinary, or for each field, by ascending names, AppendName and then
+// its value, which must not be undefined. Hand body to EndContent.
+func BeginContent(dst []byte, kind Kind) (_ []byte, body int) {
+	tag := byte(binaryArray)
+	if kind == KindObject {
+		tag = binaryObject
+	}
+	dst = append(dst, tag, 0, 0) // room for the count and the length of a small one
+	return dst, len(dst)
+}
+
+// AppendName appends the name of a field inside of an object. REQUIRES: it is valid UTF-8.
+func AppendName(dst []byte, name string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(name)))
+	return append(dst, name...)
+}
+
+// EndContent ends what BeginContent began. A body that needs more room before it than there is moves up: one
+// copy a level is cheaper than measuring first.
+func EndContent(dst []byte, body, count int) []byte {
+	if count == 0 {
+		return dst[:body-1]
+	}
 	n := len(dst) - body
-	if extra := uvarintLen(uint64(n)) - 1; extra > 0 {
+	countLen := uvarintLen(uint64(count))
+	if extra := countLen + uvarintLen(uint64(n)) - 2; extra > 0 {
 		dst = append(dst, make([]byte, extra)...)
 		copy(dst[body+extra:], dst[body:body+n])
 	}
-	binary.PutUvarint(dst[body-1:], uint64(n))
+	binary.PutUvarint(dst[body-2:], uint64(count))
+	binary.PutUvarint(dst[body-2+countLen:], uint64(n))
 	return dst
 }
 
@@ -108,266 +120,129 @@ func whole(bits uint64) (int64, bool) {
 // what AppendBinary writes, nested up to DepthMax; anything else is ErrCorrupt. Memory is bounded by a small
 // multiple of len(b) whatever the counts in b claim.
 func DecodeBinary(b []byte) (Value, error) {
-	if len(b) > 0 && b[0] >= binaryString {
-		b = bytes.Clone(b) // the strings of the value share this copy
-	}
-	d := binaryDecoder{b: b, budget: len(b)}
-	v, err := d.value(len(b), 0)
-	if err != nil {
+	c := binaryChecker{b: b}
+	if err := c.value(len(b), 0); err != nil {
 		return Value{}, err
 	}
-	if d.off != len(b) {
-		return Value{}, corrupt(d.off, "bytes after the value")
+	if c.off != len(b) {
+		return Value{}, corrupt(c.off, "bytes after the value")
 	}
+	if b[0] >= binaryString {
+		b = bytes.Clone(b) // the strings of the value share this copy
+	}
+	v, _ := decodeAt(b, 0)
 	return v, nil
 }
 
-// binaryDecoder decodes from b, which the values alias.
-type binaryDecoder struct {
-	b   []byte
-	off int
-	// budget bounds what claimed counts may allocate. Each element has a byte of its own and each field
-	// two, so the counts of a whole well-formed input sum up to no more than its length.
-	budget int
+// The functions below read what a binaryChecker has accepted, or an encoder of this package has written: they
+// check nothing, and values that they return alias b.
+
+// uvarintAt reads the uvarint at off and returns the offset after it.
+func uvarintAt(b []byte, off int) (uint64, int) {
+	if b[off] < 0x80 {
+		return uint64(b[off]), off + 1
+	}
+	u, n := binary.Uvarint(b[off:])
+	return u, off + n
 }
 
-// value decodes the value at off, which must end by end.
-func (d *binaryDecoder) value(end, depth int) (Value, error) {
-	if d.off >= end {
-		return Value{}, corrupt(d.off, "value cut short")
+// contentAt reads the length at off and the offset of the content after it.
+func contentAt(b []byte, off int) (n, start int) {
+	u, start := uvarintAt(b, off)
+	return int(u), start
+}
+
+// bodyAt reads the header of the array or object whose tag is at off: how many elements or fields it has, and
+// from where to where they are.
+func bodyAt(b []byte, off int) (count, start, end int) {
+	count, start = contentAt(b, off+1)
+	if count == 0 {
+		return 0, start, start
 	}
-	at := d.off
-	tag := d.b[d.off]
-	d.off++
-	switch tag {
-	case binaryUndefined:
-		return Value{}, nil
-	case binaryNull:
-		return Null(), nil
-	case binaryFalse, binaryTrue:
-		return Bool(tag == binaryTrue), nil
+	n, start := contentAt(b, start)
+	return count, start, start + n
+}
+
+// nameAt reads the name of a field at off.
+func nameAt(b []byte, off int) (string, int) {
+	n, start := contentAt(b, off)
+	return aliasString(b[start : start+n]), start + n
+}
+
+// skipAt returns the offset after the value at off.
+func skipAt(b []byte, off int) int {
+	switch b[off] {
 	case binaryInt64, binaryWhole:
-		u, err := d.uvarint(end)
-		if err != nil {
-			return Value{}, err
+		for off++; b[off] >= 0x80; off++ {
 		}
-		i := unzigzag(u)
-		if tag == binaryInt64 {
-			return Int64(i), nil
-		}
-		if i < -wholeMax || i > wholeMax {
-			return Value{}, corrupt(at, "whole float out of range")
-		}
-		return Float64(float64(i)), nil
+		return off + 1
 	case binaryFloat64:
-		if end-d.off < 8 {
-			return Value{}, corrupt(d.off, "number cut short")
-		}
-		u := binary.LittleEndian.Uint64(d.b[d.off:])
-		d.off += 8
-		if _, ok := whole(u); ok {
-			return Value{}, corrupt(at, "whole float in the long form")
-		}
-		return Value{kind: KindFloat64, bits: u}, nil
-	case binaryString:
-		s, err := d.text(end)
-		if err != nil {
-			return Value{}, err
-		}
-		return validString(s), nil
-	case binaryBytes:
-		content, err := d.content(end)
-		if err != nil {
-			return Value{}, err
-		}
-		return Bytes(content), nil
-	case binaryArray:
-		return d.array(end, depth)
-	case binaryObject:
-		return d.object(end, depth)
-	default:
-		return Value{}, corrupt(at, "unknown tag")
-	}
-}
-
-// header reads the count of an array or object and the end of its body.
-func (d *binaryDecoder) header(end, depth, sizeMin int) (count, bodyEnd int, err error) {
-	at := d.off
-	if depth == DepthMax {
-		return 0, 0, corrupt(at, "nested too deeply")
-	}
-	n, err := d.uvarint(end)
-	if err != nil || n == 0 {
-		return 0, d.off, err
-	}
-	size, err := d.uvarint(end)
-	if err != nil {
-		return 0, 0, err
-	}
-	if size > uint64(end-d.off) {
-		return 0, 0, corrupt(at, "array or object longer than the input")
-	}
-	if n > uint64(d.budget/sizeMin) {
-		return 0, 0, corrupt(at, "more elements than the input can hold")
-	}
-	d.budget -= int(n) * sizeMin
-	return int(n), d.off + int(size), nil
-}
-
-func (d *binaryDecoder) array(end, depth int) (Value, error) {
-	count, bodyEnd, err := d.header(end, depth, 1)
-	if err != nil || count == 0 {
-		return Value{kind: KindArray}, err
-	}
-	elems := make([]Value, count)
-	for i := range elems {
-		if elems[i], err = d.value(bodyEnd, depth+1); err != nil {
-			return Value{}, err
-		}
-	}
-	if d.off != bodyEnd {
-		return Value{}, corrupt(d.off, "bytes after the last element")
-	}
-	return Array(elems...), nil
-}
-
-func (d *binaryDecoder) object(end, depth int) (Value, error) {
-	count, bodyEnd, err := d.header(end, depth, 2)
-	if err != nil || count == 0 {
-		return Value{kind: KindObject}, err
-	}
-	fields := make([]Field, count)
-	for i := range fields {
-		at := d.off
-		name, err := d.text(bodyEnd)
-		if err != nil {
-			return Value{}, err
-		}
-		if i > 0 && fields[i-1].Name >= name {
-			return Value{}, corrupt(at, "field names out of order")
-		}
-		at = d.off
-		v, err := d.value(bodyEnd, depth+1)
-		if err != nil {
-			return Value{}, err
-		}
-		if v.kind == KindUndefined {
-			return Value{}, corrupt(at, "undefined field")
-		}
-		fields[i] = Field{Name: name, Value: v}
-	}
-	if d.off != bodyEnd {
-		return Value{}, corrupt(d.off, "bytes after the last field")
-	}
-	return sortedObject(fields), nil
-}
-
-// uvarint reads an unsigned integer in its shortest form.
-func (d *binaryDecoder) uvarint(end int) (uint64, error) {
-	if d.off < end && d.b[d.off] < 0x80 {
-		d.off++
-		return uint64(d.b[d.off-1]), nil
-	}
-	u, n := binary.Uvarint(d.b[d.off:end])
-	if n <= 0 {
-		return 0, corrupt(d.off, "bad length or number")
-	}
-	if d.b[d.off+n-1] == 0 {
-		return 0, corrupt(d.off, "length or number is not in its shortest form")
-	}
-	d.off += n
-	return u, nil
-}
-
-// content reads a length and that many bytes.
-func (d *binaryDecoder) content(end int) ([]byte, error) {
-	at := d.off
-	n, err := d.uvarint(end)
-	if err != nil {
-		return nil, err
-	}
-	if n > uint64(end-d.off) {
-		return nil, corrupt(at, "string or bytes longer than the input")
-	}
-	content := d.b[d.off : d.off+int(n) : d.off+int(n)]
-	d.off += int(n)
-	return content, nil
-}
-
-func (d *binaryDecoder) text(end int) (string, error) {
-	at := d.off
-	content, err := d.content(end)
-	if err != nil {
-		return "", err
-	}
-	if !utf8.Valid(content) {
-		return "", corrupt(at, "string is not UTF-8")
-	}
-	return aliasString(content), nil
-}
-
-// Lookup returns the named field of the object encoded in b, and false when it has none or b is not an
-// object, without decoding the fields before it or reading those after it. The value shares no memory with
-// b. Only what it passes over is checked: b may be corrupt elsewhere without an error.
-func Lookup(b []byte, name string) (Value, bool, error) {
-	if len(b) == 0 {
-		return Value{}, false, corrupt(0, "value cut short")
-	}
-	if b[0] != binaryObject {
-		return Value{}, false, nil
-	}
-	d := binaryDecoder{b: b, off: 1, budget: len(b)}
-	count, end, err := d.header(len(b), 0, 2)
-	if err != nil {
-		return Value{}, false, err
-	}
-	for range count {
-		field, err := d.content(end)
-		if err != nil {
-			return Value{}, false, err
-		}
-		if string(field) > name {
-			break // names ascend
-		}
-		at := d.off
-		if err := d.skip(end); err != nil {
-			return Value{}, false, err
-		}
-		if string(field) == name {
-			v, err := DecodeBinary(b[at:d.off])
-			return v, err == nil, err
-		}
-	}
-	return Value{}, false, nil
-}
-
-// skip moves past the value at off by its lengths alone.
-func (d *binaryDecoder) skip(end int) error {
-	if d.off >= end {
-		return corrupt(d.off, "value cut short")
-	}
-	at := d.off
-	tag := d.b[d.off]
-	d.off++
-	var err error
-	switch tag {
-	case binaryUndefined, binaryNull, binaryFalse, binaryTrue:
-	case binaryInt64, binaryWhole:
-		_, err = d.uvarint(end)
-	case binaryFloat64:
-		if end-d.off < 8 {
-			return corrupt(d.off, "number cut short")
-		}
-		d.off += 8
+		return off + 9
 	case binaryString, binaryBytes:
-		_, err = d.content(end)
+		n, start := contentAt(b, off+1)
+		return start + n
 	case binaryArray, binaryObject:
-		var n uint64
-		if n, err = d.uvarint(end); err == nil && n > 0 {
-			_, err = d.content(end)
-		}
+		_, _, end := bodyAt(b, off)
+		return end
 	default:
-		err = corrupt(at, "unknown tag")
+		return off + 1
 	}
-	return err
+}
+
+// kindAt returns the kind of the value at off.
+func kindAt(b []byte, off int) Kind { return binaryKinds[b[off]] }
+
+var binaryKinds = [...]Kind{
+	binaryUndefined: KindUndefined,
+	binaryNull:      KindNull,
+	binaryFalse:     KindBool,
+	binaryTrue:      KindBool,
+	binaryInt64:     KindInt64,
+	binaryFloat64:   KindFloat64,
+	binaryWhole:     KindFloat64,
+	binaryString:    KindString,
+	binaryBytes:     KindBytes,
+	binaryArray:     KindArray,
+	binaryObject:    KindObject,
+}
+
+// decodeAt decodes the value at off and returns the offset after it.
+func decodeAt(b []byte, off int) (Value, int) {
+	switch tag := b[off]; tag {
+	case binaryNull:
+		return Null(), off + 1
+	case binaryFalse, binaryTrue:
+		return Bool(tag == binaryTrue), off + 1
+	case binaryInt64:
+		u, next := uvarintAt(b, off+1)
+		return Int64(unzigzag(u)), next
+	case binaryWhole:
+		u, next := uvarintAt(b, off+1)
+		return Float64(float64(unzigzag(u))), next
+	case binaryFloat64:
+		return Value{kind: KindFloat64, bits: binary.LittleEndian.Uint64(b[off+1:])}, off + 9
+	case binaryString:
+		s, next := nameAt(b, off+1)
+		return validString(s), next
+	case binaryBytes:
+		n, start := contentAt(b, off+1)
+		return Bytes(b[start : start+n : start+n]), start + n
+	case binaryArray:
+		count, off, _ := bodyAt(b, off)
+		elems := make([]Value, count)
+		for i := range elems {
+			elems[i], off = decodeAt(b, off)
+		}
+		return Array(elems...), off
+	case binaryObject:
+		count, off, _ := bodyAt(b, off)
+		fields := make([]Field, count)
+		for i := range fields {
+			fields[i].Name, off = nameAt(b, off)
+			fields[i].Value, off = decodeAt(b, off)
+		}
+		return sortedObject(fields), off
+	default:
+		return Value{}, off + 1
+	}
 }

@@ -184,52 +184,12 @@ func TestMemoryIsBoundedByTheInput(t *testing.T) {
 	}
 }
 
-func TestLookup(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		v := drawObject(2).Draw(t, "object")
-		name := drawName().Draw(t, "name")
-		if n := len(v.Fields()); n > 0 && rapid.Bool().Draw(t, "present") {
-			name = v.Fields()[rapid.IntRange(0, n-1).Draw(t, "field")].Name
-		}
-		want := v.Get(name)
-		b := value.AppendBinary(nil, v)
-		got, ok, err := value.Lookup(b, name)
-		if err != nil || ok == want.IsUndefined() || !value.Equal(got, want) {
-			t.Fatalf("Lookup(%x, %q) = %v, %v, %v, want %v", b, name, got, ok, err, want)
-		}
-		for i := range b { // nothing of the input is kept
-			b[i] ^= 0xFF
-		}
-		if !value.Equal(got, want) {
-			t.Fatalf("a looked-up %v became %v with its input", want, got)
-		}
-	})
-}
-
-func TestLookupInOtherThanObjects(t *testing.T) {
-	for _, v := range []value.Value{{}, value.Null(), value.String("a"), value.Array(value.String("a"))} {
-		if got, ok, err := value.Lookup(value.AppendBinary(nil, v), "a"); ok || err != nil {
-			t.Errorf("Lookup in %v = %v, %v, %v", v, got, ok, err)
-		}
-	}
-	for _, text := range []string{"", "0a", "0a01", "0a010301", "0a01040161" + "0b01", "0a01040161" + "0501"} {
-		b, err := hex.DecodeString(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, ok, err := value.Lookup(b, "a"); ok || !errors.Is(err, value.ErrCorrupt) {
-			t.Errorf("Lookup(%x) = %v, %v, %v, want ErrCorrupt", b, got, ok, err)
-		}
-	}
-}
-
 func FuzzDecodeBinary(f *testing.F) {
 	for _, g := range readGolden(f, "testdata/binary.txt") {
 		f.Add(g.encoded)
 	}
 	f.Add([]byte{0x09, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0x00})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		found, ok, lookupErr := value.Lookup(b, "a")
 		v, err := value.DecodeBinary(b)
 		if err != nil {
 			if !errors.Is(err, value.ErrCorrupt) {
@@ -239,9 +199,6 @@ func FuzzDecodeBinary(f *testing.F) {
 		}
 		if got := value.AppendBinary(nil, v); !bytes.Equal(got, b) {
 			t.Fatalf("%x decodes to %v, which encodes to %x", b, v, got)
-		}
-		if want := v.Get("a"); lookupErr != nil || ok == want.IsUndefined() || !value.Equal(found, want) {
-			t.Fatalf("Lookup in %v = %v, %v, %v, want %v", v, found, ok, lookupErr, want)
 		}
 	})
 }

@@ -8,21 +8,24 @@
 // then within the kind. Integers and floats are different kinds and never compare by number; floats follow
 // the total order of IEEE 754, so -0 sorts before +0 and every NaN has a place.
 //
-// A value has three encodings:
+// A value has four encodings:
 //
 //   - [AppendOrdered] is the key encoding: comparing encodings bytewise compares the values. It is final.
-//   - [AppendBinary] is the record encoding: compact, and [Lookup] reads one field of it without
-//     decoding the rest. It is version 1; the caller stores the version.
+//   - [AppendBinary] is the record encoding, compact. It is version 1; the caller stores the version.
+//   - [AppendTuple] is the form of it that rows have: an object whose field names are numbers in a
+//     dictionary, [Names]. [DecodeTuple] makes an object of it that stays encoded and decodes a field when it
+//     is asked for.
 //   - [AppendJSON] is the wire form of the Convex clients ($integer, $float, $bytes), and [AppendCleanJSON]
 //     the lossy form of its HTTP API. [ParseJSON] reads the wire form.
 //
-// The first two and the id form are specified byte by byte in docs/format/values.md and docs/format/ids.md.
+// The first three and the id form are specified byte by byte in docs/format/values.md and docs/format/ids.md.
 //
 // # Lifetimes
 //
 // A Value is 24 bytes and may be copied and shared between goroutines freely. Scalars hold no pointer.
 // Constructors that say so take ownership of the slice they are given; accessors return slices that share
-// memory with the value and must not be modified. Decoders copy what they keep, so the input may be reused;
+// memory with the value and must not be modified. Decoders copy what they keep, so the input may be reused
+// (DecodeTuple keeps it instead);
 // the strings of one decoded value share one allocation, which lives as long as any of them.
 //
 // Strings and field names are always valid UTF-8: the constructors replace invalid bytes with U+FFFD and the

@@ -84,6 +84,11 @@ func Size(v Value) int {
 		}
 		return size
 	case KindObject:
+		if t := v.tuple(); t != nil {
+			m := measure{b: t.b}
+			m.tuple(t)
+			return m.size
+		}
 		size := sizeContent
 		for _, f := range v.fields() {
 			size += len(f.Name) + sizeField + Size(f.Value)
@@ -98,22 +103,98 @@ func Size(v Value) int {
 // identifiers that do not start with an underscore, it may hold no undefined, and it must be within the
 // limits of this package. The error is a *LimitError or a *DocumentError and names the place.
 func CheckDocument(v Value) error {
+	_, err := DocumentSize(v)
+	return err
+}
+
+// DocumentSize is CheckDocument and Size in one.
+func DocumentSize(v Value) (size int, err error) {
 	if v.kind != KindObject {
-		return &DocumentError{Reason: reasonNotObject}
+		return 0, &DocumentError{Reason: reasonNotObject}
 	}
-	if size := Size(v); size > DocumentBytesMax {
-		return &LimitError{Limit: limitSize, Got: size, Max: DocumentBytesMax}
+	if t := v.tuple(); t != nil {
+		m := measure{b: t.b}
+		if m.tuple(t); !m.unfit && m.size <= DocumentBytesMax {
+			return m.size, nil
+		}
+		// What is wrong, and where, comes out below.
 	}
-	for _, f := range v.fields() {
+	fields := v.fields()
+	v = sortedObject(fields)
+	if size = Size(v); size > DocumentBytesMax {
+		return size, &LimitError{Limit: limitSize, Got: size, Max: DocumentBytesMax}
+	}
+	for _, f := range fields {
 		if reason := identifierFault(f.Name); reason != "" {
-			return &DocumentError{Reason: reason, Path: "." + f.Name}
+			return size, &DocumentError{Reason: reason, Path: "." + f.Name}
 		}
 		if len(f.Name) > IdentifierBytesMax {
-			return &LimitError{Limit: limitIdentifierBytes, Got: len(f.Name), Max: IdentifierBytesMax, Path: "." + f.Name}
+			return size, &LimitError{Limit: limitIdentifierBytes, Got: len(f.Name), Max: IdentifierBytesMax, Path: "." + f.Name}
 		}
 	}
 	var c documentCheck
-	return c.value(v, 0)
+	return size, c.value(v, 0)
+}
+
+// measure goes over encoded values for their size, and notes whether one is not fit for a document. How large the
+// whole is, it leaves to its caller.
+type measure struct {
+	b     []byte
+	size  int
+	unfit bool
+}
+
+// tuple adds a whole document.
+func (m *measure) tuple(t *tuple) {
+	known := t.names.current().names
+	count := 0
+	m.size += sizeContent
+	for off := 0; off < len(m.b); count++ {
+		var number uint32
+		var name string
+		number, name, off = t.nameAt(known, off)
+		m.unfit = m.unfit || number == 0 && !numbered(name)
+		m.size += len(name) + sizeField
+		off = m.value(off, 1)
+	}
+	m.unfit = m.unfit || count > FieldsMax
+}
+
+// value adds the value at off, which is inside depth arrays and objects, and returns the offset after it.
+func (m *measure) value(off, depth int) int {
+	switch m.b[off] {
+	case binaryInt64, binaryWhole, binaryFloat64:
+		m.size += sizeNumber
+		return skipAt(m.b, off)
+	case binaryString, binaryBytes:
+		n, start := contentAt(m.b, off+1)
+		m.size += sizeContent + n
+		return start + n
+	case binaryArray:
+		count, off, _ := bodyAt(m.b, off)
+		m.size += sizeContent
+		m.unfit = m.unfit || depth >= DocumentDepthMax || count > ElementsMax
+		for ; count > 0; count-- {
+			off = m.value(off, depth+1)
+		}
+		return off
+	case binaryObject:
+		count, off, _ := bodyAt(m.b, off)
+		m.size += sizeContent
+		m.unfit = m.unfit || depth >= DocumentDepthMax || count > FieldsMax
+		for ; count > 0; count-- {
+			var name string
+			name, off = nameAt(m.b, off)
+			m.unfit = m.unfit || len(name) > FieldNameBytesMax || nameFault(name) != ""
+			m.size += len(name) + sizeField
+			off = m.value(off, depth+1)
+		}
+		return off
+	case binaryUndefined:
+		m.unfit = true // it can be an element of an array
+	}
+	m.size += sizeSimple
+	return off + 1
 }
 
 // identifierFault returns what keeps name from being an identifier, its length aside, or "".

@@ -23,16 +23,16 @@ func Example() {
 	views, _ := v.Get("views").AsInt64()
 	fmt.Println("views:", views)
 
-	record := value.AppendBinary(nil, v)
-	path, ok, err := value.Lookup(record, "path")
-	fmt.Println("path of the record:", path, ok, err)
+	var names value.Names // of the fields of a table's documents
+	row, err := value.DecodeTuple(value.AppendTuple(nil, v, &names), &names)
+	fmt.Println("path of the row:", row.Get("path"), err)
 
 	fmt.Printf("key: %x\n", value.AppendOrdered(nil, v.Get("path")))
 	fmt.Println("encoded:", string(value.AppendJSON(nil, v)))
 	fmt.Println("clean:  ", string(value.AppendCleanJSON(nil, v)))
 	// Output:
 	// views: 5
-	// path of the record: "/about" true <nil>
+	// path of the row: "/about" <nil>
 	// key: 602f61626f75740001
 	// encoded: {"path":"/about","seconds":2.5,"views":{"$integer":"BQAAAAAAAAA="}}
 	// clean:   {"path":"/about","seconds":2.5,"views":"5"}

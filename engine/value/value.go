@@ -50,7 +50,8 @@ func (k Kind) String() string {
 //
 // The representation keeps every value at three words without boxing: bits holds a scalar or, for the kinds
 // that have content, its length, and ref points at the first byte or element of that content. ref is nil
-// exactly when the content is empty or the kind has none. Only this file touches the two.
+// exactly when the content is empty or the kind has none. An object may also be kept in its encoding: then
+// bits is encodedObject, and ref points at the tuple. Only this file and the encoders of scalars touch the two.
 type Value struct {
 	_    [0]func() // forbids ==, which would compare addresses
 	ref  unsafe.Pointer
@@ -224,7 +225,7 @@ func (v Value) Index(i int) Value {
 }
 
 // Fields returns the fields of an object, sorted by name, and nil for any other value. The slice shares
-// memory with the value and must not be modified.
+// memory with the value and must not be modified. That of a tuple is decoded anew by each call.
 func (v Value) Fields() []Field {
 	if v.kind != KindObject {
 		return nil
@@ -235,7 +236,13 @@ func (v Value) Fields() []Field {
 // Get returns the named field of an object. It is undefined when there is none, and when the value is not an
 // object.
 func (v Value) Get(name string) Value {
-	fields := v.Fields()
+	if v.kind != KindObject {
+		return Value{}
+	}
+	if t := v.tuple(); t != nil {
+		return t.path(name, "", false)
+	}
+	fields := v.fields()
 	i, ok := slices.BinarySearchFunc(fields, name, func(f Field, name string) int {
 		return strings.Compare(f.Name, name)
 	})
@@ -250,6 +257,11 @@ func (v Value) Get(name string) Value {
 func (v Value) Path(dotted string) Value {
 	for {
 		name, rest, more := strings.Cut(dotted, ".")
+		if v.kind == KindObject && more {
+			if t := v.tuple(); t != nil {
+				return t.path(name, rest, true)
+			}
+		}
 		v = v.Get(name)
 		if !more {
 			return v
@@ -268,7 +280,28 @@ func (v Value) raw() []byte { return unsafe.Slice((*byte)(v.ref), int(v.bits)) }
 func (v Value) elems() []Value { return unsafe.Slice((*Value)(v.ref), int(v.bits)) }
 
 // fields returns the content of an object. REQUIRES: the kind is KindObject.
-func (v Value) fields() []Field { return unsafe.Slice((*Field)(v.ref), int(v.bits)) }
+func (v Value) fields() []Field {
+	if t := v.tuple(); t != nil {
+		return t.fields()
+	}
+	return unsafe.Slice((*Field)(v.ref), int(v.bits))
+}
+
+// encodedObject is the bits of an object that is kept in its encoding, more than any number of fields.
+const encodedObject = 1 << 63
+
+// tupleObject returns an object that is kept as t.
+func tupleObject(t *tuple) Value {
+	return Value{kind: KindObject, ref: unsafe.Pointer(t), bits: encodedObject}
+}
+
+// tuple returns the encoding that an object is kept in, or nil. REQUIRES: the kind is KindObject.
+func (v Value) tuple() *tuple {
+	if v.bits != encodedObject {
+		return nil
+	}
+	return (*tuple)(v.ref)
+}
 
 // aliasString returns a string that shares memory with b. REQUIRES: b is never modified afterwards.
 func aliasString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
@@ -309,7 +342,19 @@ func Compare(a, b Value) int {
 // Equal reports whether a and b are the same value: Compare returns 0. The floats 0 and -0 are different,
 // and a NaN equals itself when the bits do.
 func Equal(a, b Value) bool {
-	if a.kind != b.kind || a.bits != b.bits {
+	if a.kind != b.kind {
+		return false
+	}
+	if a.kind == KindObject {
+		s, t := a.tuple(), b.tuple()
+		if s != nil && t != nil && s.names == t.names && string(s.b) == string(t.b) {
+			return true
+		}
+		return slices.EqualFunc(a.fields(), b.fields(), func(f, g Field) bool {
+			return f.Name == g.Name && Equal(f.Value, g.Value)
+		})
+	}
+	if a.bits != b.bits {
 		return false // bits are the number, or the length of the content
 	}
 	switch a.kind {
@@ -319,10 +364,6 @@ func Equal(a, b Value) bool {
 		return aliasString(a.raw()) == aliasString(b.raw())
 	case KindArray:
 		return slices.EqualFunc(a.elems(), b.elems(), Equal)
-	case KindObject:
-		return slices.EqualFunc(a.fields(), b.fields(), func(f, g Field) bool {
-			return f.Name == g.Name && Equal(f.Value, g.Value)
-		})
 	default:
 		return true
 	}

@@ -213,8 +213,11 @@ func TestScalarsDoNotAllocate(t *testing.T) {
 	dst := make([]byte, 0, 4096)
 	v := value.Array(value.Int64(1), value.Float64(0.5), value.String("a\x00b"), value.Object(
 		value.Field{Name: "a", Value: value.Bytes(b)}, value.Field{Name: "b", Value: value.Bool(true)}))
-	record := value.AppendBinary(nil, value.Object(
-		value.Field{Name: "a", Value: value.String("x")}, value.Field{Name: "n", Value: value.Int64(1)}))
+	names := new(value.Names)
+	row := value.Object(
+		value.Field{Name: "a", Value: value.String("x")}, value.Field{Name: "n", Value: value.Int64(1)},
+		value.Field{Name: "o", Value: value.Object(value.Field{Name: "p", Value: value.Bytes(b)})})
+	tuple := value.TrustTuple(value.AppendTuple(nil, row, names), names)
 	cases := map[string]func(){
 		"Int64":           func() { sink = value.Int64(math.MaxInt64) },
 		"Float64":         func() { sink = value.Float64(0.1) },
@@ -228,7 +231,19 @@ func TestScalarsDoNotAllocate(t *testing.T) {
 		"Compare":         func() { sink = value.Int64(int64(value.Compare(v, v))) },
 		"Equal":           func() { sink = value.Bool(value.Equal(v, v)) },
 		"CheckDocument":   func() { sink = value.Bool(value.CheckDocument(v.Index(3)) == nil) },
-		"Lookup":          func() { sink, _, _ = value.Lookup(record, "n") },
+		"AppendTuple":     func() { dst = value.AppendTuple(dst[:0], row, names) },
+		"Get":             func() { sink = tuple.Get("n") },
+		"Path":            func() { sink = tuple.Path("o.p") },
+		"Size":            func() { sink = value.Int64(int64(value.Size(tuple))) },
+		"DocumentSize":    func() { sink = value.Bool(value.CheckDocument(tuple) == nil) },
+		"Iterate": func() {
+			for c := tuple.Iterate(); c.Next(); {
+				sink = value.String(c.Name())
+				for in := c.Iterate(); in.Next(); {
+					sink = in.Value()
+				}
+			}
+		},
 	}
 	for name, f := range cases {
 		if got := testing.AllocsPerRun(100, f); got != 0 {
