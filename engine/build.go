@@ -586,7 +586,7 @@ func (tx *Tx) fillRows(ix *Index, a *Aggregate, t *Table, rg keys.Range, n int) 
 		if err != nil {
 			return nil, 0, fmt.Errorf("%w: a row of %s: %w", ErrCorrupt, t.Name, err)
 		}
-		d, err := decodeRow(value.ID{Table: t.Number, Key: doc}, it.Value())
+		d, err := decodeRow(t.names, value.ID{Table: t.Number, Key: doc}, it.Value())
 		if err != nil {
 			return nil, 0, err
 		}

@@ -67,6 +67,7 @@ const (
 	metaIndex = "index/"
 	metaAgg   = "aggregate/"
 	metaBuild = "build/"
+	metaField = "field/"
 	metaClock = "clock"
 
 	metaRanking = "\x00ranking" // after the name of an aggregate
@@ -86,6 +87,7 @@ type revision struct {
 // declared and says what has to be built.
 type loader struct {
 	snap   *store.Snapshot
+	names  *dictionaries
 	next   uint32
 	out    revision
 	stored map[string]part // name in meta -> part, those not yet claimed
@@ -94,12 +96,12 @@ type loader struct {
 
 // revise brings the stored catalog in line with a schema. Nothing is written:
 // the caller commits the revision while nothing else does.
-func revise(snap *store.Snapshot, schema Schema) (*revision, error) {
+func revise(snap *store.Snapshot, names *dictionaries, schema Schema) (*revision, error) {
 	if err := schema.check(); err != nil {
 		return nil, err
 	}
 	l := &loader{
-		snap: snap, stored: map[string]part{},
+		snap: snap, names: names, stored: map[string]part{},
 		out: revision{
 			catalog: &catalog{
 				tables: map[string]*Table{}, byNumber: map[uint32]*Table{},
@@ -173,7 +175,7 @@ func (l *loader) table(def TableDef) error {
 		p = part{id: l.number(), status: statusReady}
 		l.set(name, p.append(nil))
 	}
-	t := &Table{Name: def.Name, Number: p.id}
+	t := &Table{Name: def.Name, Number: p.id, names: l.names.of(p.id)}
 	t.indexes = append(t.indexes, &Index{Name: IndexByID, table: t, status: statusReady})
 	c := l.out.catalog
 	c.tables[t.Name], c.byNumber[t.Number] = t, t
@@ -319,7 +321,7 @@ func (c *catalog) with(id uint32, status partStatus) *catalog {
 			}
 		}
 	}
-	t := &Table{Name: owner.Name, Number: owner.Number}
+	t := &Table{Name: owner.Name, Number: owner.Number, names: owner.names}
 	out.tables[t.Name], out.byNumber[t.Number] = t, t
 	for _, ix := range owner.indexes {
 		ix := *ix

@@ -162,7 +162,7 @@ func (db *DB) documentChange(group Timestamp, key, val []byte) (c DocumentChange
 		c.Table = t.Name
 	}
 	if val != nil {
-		d, err := decodeRow(c.ID, val)
+		d, err := decodeRow(db.names.of(c.ID.Table), c.ID, val)
 		if err != nil {
 			return c, false, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
 	"github.com/halcyon-db/halcyon/engine/internal/store"
 	"github.com/halcyon-db/halcyon/engine/internal/txn"
+	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 // committer drives the commit machine: the one goroutine that decides the
@@ -294,7 +295,8 @@ func (c *committer) fail(g commit.Group, err error) {
 }
 
 // fill writes a group into a batch: rows and index entries, blocks of
-// aggregates, the lease. It returns the change record.
+// aggregates, the lease, the field names that are new. It returns the change
+// record.
 func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (LogRecord, error) {
 	err := c.revise(b, c.revision, base, next)
 	if err != nil {
@@ -308,6 +310,16 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (Lo
 			return LogRecord{}, err
 		}
 	}
+	if len(g.Attempts) > 0 {
+		if err := c.db.names.flush(func(key, name []byte) error {
+			record.set(key, name)
+			return b.Set(key, name)
+		}); err != nil {
+			return LogRecord{}, err
+		}
+	}
+	var names *value.Names // of table; rows of one table follow each other
+	var table uint32
 	g.Writes.EachWrite(func(k string, w txn.Write) bool {
 		key := []byte(k)
 		switch {
@@ -328,7 +340,11 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (Lo
 		record.add(key, w)
 		switch key[0] {
 		case keys.PrefixRow:
-			c.db.rows.written(rowID(key), next.at)
+			id := rowID(key)
+			if names == nil || id.Table != table {
+				names, table = c.db.names.of(id.Table), id.Table
+			}
+			c.db.rows.written(id, names, w.Value, next.at)
 		case keys.PrefixRequest:
 			if client, request, e := keys.RequestOf(key); e == nil && !w.Deleted {
 				c.db.clients.committed(client, request, next.at)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -13,35 +14,63 @@ import (
 // Document is one document as a transaction read it.
 type Document struct {
 	ID           value.ID
-	CreationTime float64     // milliseconds since the Unix epoch
-	Fields       value.Value // an object without _id and _creationTime
+	CreationTime float64 // milliseconds since the Unix epoch
+	// Fields is an object without _id and _creationTime. One that was read stays
+	// as it is stored and decodes a field when it is asked for: ask for fields
+	// with Get and Path, or go over them with Iterate, where few are needed.
+	Fields value.Value
 }
 
 // A stored row is: version (1 byte), commit timestamp (8, big-endian),
-// creation time (8, float64 bits, big-endian), fields (record codec).
-// docs/format/rows.md describes it.
+// creation time (8, float64 bits, big-endian), fields (a tuple with the
+// dictionary of the table). docs/format/rows.md describes it.
 const (
-	rowVersion = 1
+	rowVersion = 2
 	rowHeader  = 1 + txn.StampSize + 8
 )
 
-func appendRow(dst []byte, d Document) []byte {
+// appendRow appends the row of a document of the table with these names.
+func appendRow(dst []byte, names *value.Names, d Document) []byte {
 	dst = append(dst, rowVersion)
 	dst = binary.BigEndian.AppendUint64(dst, 0) // stamped at commit
 	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(d.CreationTime))
-	return value.AppendBinary(dst, d.Fields)
+	return value.AppendTuple(dst, d.Fields, names)
 }
 
-func decodeRow(id value.ID, b []byte) (Document, error) {
-	if len(b) < rowHeader || b[0] != rowVersion {
+// decodeRow returns the document of a row from the store. It shares no memory
+// with b.
+func decodeRow(names *value.Names, id value.ID, b []byte) (Document, error) {
+	return keepRow(names, id, bytes.Clone(b))
+}
+
+// keepRow is decodeRow for a row that nobody modifies any more: the document
+// keeps it.
+func keepRow(names *value.Names, id value.ID, b []byte) (Document, error) {
+	if len(b) < rowHeader {
 		return Document{}, fmt.Errorf("%w: row %s has no valid header", ErrCorrupt, id)
 	}
-	fields, err := value.DecodeBinary(b[rowHeader:])
+	switch version := b[0]; {
+	case version > rowVersion:
+		return Document{}, fmt.Errorf("%w: row %s of version %d, this program knows up to %d", ErrNewerFormat, id, version, rowVersion)
+	case version < rowVersion && version > 0:
+		return Document{}, fmt.Errorf("%w: row %s of version %d, this program reads %d", ErrOlderFormat, id, version, rowVersion)
+	case version == 0:
+		return Document{}, fmt.Errorf("%w: row %s has no valid header", ErrCorrupt, id)
+	}
+	fields, err := value.DecodeTuple(b[rowHeader:], names)
 	if err != nil {
 		return Document{}, fmt.Errorf("%w: row %s: %w", ErrCorrupt, id, err)
 	}
-	created := math.Float64frombits(binary.BigEndian.Uint64(b[1+txn.StampSize:]))
-	return Document{ID: id, CreationTime: created, Fields: fields}, nil
+	return Document{ID: id, CreationTime: rowCreated(b), Fields: fields}, nil
+}
+
+// ownRow is keepRow for a row that this process has encoded.
+func ownRow(names *value.Names, id value.ID, b []byte) Document {
+	return Document{ID: id, CreationTime: rowCreated(b), Fields: value.TrustTuple(b[rowHeader:], names)}
+}
+
+func rowCreated(b []byte) float64 {
+	return math.Float64frombits(binary.BigEndian.Uint64(b[1+txn.StampSize:]))
 }
 
 // rowID returns the id inside the key of a row. REQUIRES: key is one.
@@ -75,7 +104,7 @@ func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error 
 	if fresh == nil {
 		o.Delete(row)
 	} else {
-		o.Set(row, txn.Write{Value: appendRow(nil, *fresh), Stamped: true})
+		o.Set(row, txn.Write{Value: appendRow(nil, t.names, *fresh), Stamped: true})
 	}
 	for _, ix := range t.indexes {
 		if ix.id == 0 || ix.status == statusFailed {

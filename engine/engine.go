@@ -21,6 +21,7 @@ type DB struct {
 	store   *store.Store
 	log     CommitLog
 	newest  atomic.Pointer[catalog] // that is applied
+	names   *dictionaries
 	blocks  *aggregate.Cache
 	rows    *rowCache
 	clients *clientCache
@@ -143,10 +144,13 @@ func (db *DB) start(schema Schema) error {
 }
 
 // revise brings the stored catalog in line with a schema while nothing runs.
-func (db *DB) revise(schema Schema) error {
+func (db *DB) revise(schema Schema) (err error) {
 	snap := db.store.NewSnapshot()
 	defer snap.Release()
-	rev, err := revise(snap, schema)
+	if db.names, err = readDictionaries(snap); err != nil {
+		return fmt.Errorf("read the field names: %w", err)
+	}
+	rev, err := revise(snap, db.names, schema)
 	if err != nil {
 		return err
 	}

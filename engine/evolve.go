@@ -28,7 +28,7 @@ func (db *DB) Evolve(ctx context.Context, schema Schema) error {
 		return err
 	}
 	err := db.reshape(ctx, func(base *state) (*revision, error) {
-		rev, err := revise(base.snap, schema)
+		rev, err := revise(base.snap, db.names, schema)
 		if err == nil {
 			rev.touch(base.catalog)
 		}

@@ -82,8 +82,9 @@ func TestFormatOfRows(t *testing.T) {
 	id := value.ID{Table: 10_001, Key: [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}}
 	d := Document{ID: id, CreationTime: 1_700_000_000_000.25, Fields: value.Object(
 		value.Field{Name: "name", Value: value.String("a")}, value.Field{Name: "n", Value: value.Float64(1.5)})}
-	want := unhex(t, "01 00060A24181E4001 4278BCFE56800400 0A 02 13 01 6E 05 000000000000F83F 04 6E616D65 07 01 61")
-	row := appendRow(nil, d)
+	want := unhex(t, "02 00060A24181E4001 4278BCFE56800400 01 05 000000000000F83F 02 07 01 61")
+	names := new(value.Names)
+	row := appendRow(nil, names, d)
 	binary.BigEndian.PutUint64(row[txn.StampOffset:], 1_700_000_000_000_001)
 	if !cmp.Equal(row, want) {
 		t.Errorf("the row is\n%x, want\n%x", row, want)
@@ -91,18 +92,27 @@ func TestFormatOfRows(t *testing.T) {
 	if rowTimestamp(want) != 1_700_000_000_000_001 {
 		t.Errorf("it was committed at %d", rowTimestamp(want))
 	}
-	got, err := decodeRow(id, want)
+	got, err := decodeRow(names, id, want)
 	if err != nil || got.ID != id || got.CreationTime != d.CreationTime || !value.Equal(got.Fields, d.Fields) {
 		t.Errorf("it decodes to %+v, %v", got, err)
 	}
+	whole := map[int]bool{rowHeader: true, rowHeader + 10: true} // up to a field's end
 	for n := range want {
-		if d, err := decodeRow(id, want[:n]); !errors.Is(err, ErrCorrupt) {
+		if d, err := decodeRow(names, id, want[:n]); errors.Is(err, ErrCorrupt) == whole[n] {
 			t.Errorf("its first %d bytes decode to %+v, %v", n, d, err)
 		}
 	}
-	want[0] = 2
-	if _, err := decodeRow(id, want); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("a row of another version gives %v", err)
+	if _, err := decodeRow(new(value.Names), id, want); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a row whose names are unknown gives %v", err)
+	}
+	for version, class := range map[byte]error{0: ErrCorrupt, 1: ErrOlderFormat, 3: ErrNewerFormat} {
+		want[0] = version
+		if _, err := decodeRow(names, id, want); !errors.Is(err, class) {
+			t.Errorf("a row of version %d gives %v", version, err)
+		}
+	}
+	if !value.Equal(got.Fields, d.Fields) {
+		t.Errorf("what was decoded has changed with the row: %+v", got)
 	}
 }
 
@@ -110,13 +120,15 @@ func TestFormatOfRows(t *testing.T) {
 func TestFormatOfChangeRecords(t *testing.T) {
 	outcome := unhex(t, "64 C0000000 00000000 00000000 0000000C 00000007")
 	removed := unhex(t, "72 00002711 01020304 05060708 090A0B0C 0D0E0F10")
-	want := unhex(t, "02 0000000000000003 00060A24181E4002 0000000000000002 00060A24181E4000 0A0B0C0D 4FF32E57"+
+	want := unhex(t, "02 0000000000000003 00060A24181E4002 0000000000000002 00060A24181E4000 0A0B0C0D 48F687B6"+
 		"06 6D 636C6F636B 09 00060A24183CC480"+
+		"0F 6D 6669656C642F 00002711 00000001 05 6E616D65"+
 		"15 64 C0000000 00000000 00000000 0000000C 00000007 0C 01 00060A24181E4001 6F6B"+
 		"15 72 00002711 01020304 05060708 090A0B0C 0D0E0F10 00")
 	before := LogPosition{Term: 2, At: 1_700_000_000_000_000, Sum: 0x0a0b0c0d}
 	w := newRecord(&commit.Group{})
 	w.set(metaKey(metaClock), unhex(t, "00060A24183CC480"))
+	w.set(fieldKey(10_001, 1), []byte("name"))
 	w.add(outcome, txn.Write{Value: unhex(t, "01 00060A24181E4001 6F6B")})
 	w.add(removed, txn.Write{Deleted: true})
 	w.add(keys.AppendIndex(nil, 7), txn.Write{}) // left out
@@ -137,7 +149,7 @@ func TestFormatOfChangeRecords(t *testing.T) {
 		return nil
 	})
 	effects := [][2]string{
-		{"mclock", string(unhex(t, "00060A24183CC480"))},
+		{"mclock", string(unhex(t, "00060A24183CC480"))}, {string(fieldKey(10_001, 1)), "name"},
 		{string(outcome), string(unhex(t, "01 00060A24181E4001 6F6B"))}, {string(removed), ""},
 	}
 	if diff := cmp.Diff(effects, got); err != nil || diff != "" {
@@ -151,7 +163,7 @@ func TestFormatOfChangeRecords(t *testing.T) {
 		if n < recordHeader {
 			continue
 		}
-		whole := n == recordHeader || n == recordHeader+16 || n == recordHeader+16+34
+		whole := n == recordHeader || n == recordHeader+16 || n == recordHeader+16+21 || n == recordHeader+16+21+34
 		short := NewLogRecord(3, before, 1_700_000_000_000_002, want[recordHeader:n])
 		if err := short.effects(func(_, _ []byte) error { return nil }); errors.Is(err, ErrCorrupt) == whole {
 			t.Errorf("its effects cut to %d bytes are read with %v", n-recordHeader, err)

@@ -12,8 +12,9 @@ import (
 
 // A change record holds the physical effects of one group; index entries and
 // aggregates follow from them. It is a header and then, for each effect, in the
-// order of keys and after the lease, if it moves: the key's length (uvarint), the
-// key, the value's length plus one or 0 for a removal (uvarint), the value.
+// order of keys and after the lease, if it moves, and the field names that are
+// new: the key's length (uvarint), the key, the value's length plus one or 0 for
+// a removal (uvarint), the value.
 // docs/format/log.md describes it.
 const (
 	recordVersion = 2

@@ -41,7 +41,7 @@ type Options struct {
 	Seed uint64
 	// CacheBytes bounds the block cache of the store. Default 64 MiB.
 	CacheBytes int64
-	// RowCacheBytes bounds the cache of decoded documents, by an estimate.
+	// RowCacheBytes bounds the cache of documents, by an estimate.
 	// Default 32 MiB.
 	RowCacheBytes int
 	// AggregateCacheBytes bounds the cache of aggregate blocks. Default 16 MiB.

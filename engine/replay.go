@@ -141,6 +141,10 @@ func (db *DB) replayEffect(o *txn.Overlay, base *state, key, val []byte) error {
 			o.Set(key, txn.Write{Value: val})
 		}
 	}
+	if isField(key) {
+		put()
+		return db.names.restore(key, val)
+	}
 	if key[0] != keys.PrefixRow || len(key) != 5+keys.DocumentKeySize {
 		put()
 		return nil
@@ -156,12 +160,12 @@ func (db *DB) replayEffect(o *txn.Overlay, base *state, key, val []byte) error {
 		return err
 	}
 	if ok {
-		if old, err = decodedRow(id, row); err != nil {
+		if old, err = decodedRow(t.names, id, row); err != nil {
 			return err
 		}
 	}
 	if val != nil {
-		if fresh, err = decodedRow(id, val); err != nil {
+		if fresh, err = decodedRow(t.names, id, val); err != nil {
 			return err
 		}
 	}
@@ -175,7 +179,7 @@ func (db *DB) replayEffect(o *txn.Overlay, base *state, key, val []byte) error {
 	return nil
 }
 
-func decodedRow(id value.ID, row []byte) (*Document, error) {
-	d, err := decodeRow(id, row)
+func decodedRow(names *value.Names, id value.ID, row []byte) (*Document, error) {
+	d, err := decodeRow(names, id, row)
 	return &d, err
 }

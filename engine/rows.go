@@ -1,28 +1,28 @@
 package engine
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"sync"
 
-	"github.com/halcyon-db/halcyon/engine/internal/txn"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 const (
 	rowShards = 64
-	// rowOverhead is what a cached document takes beyond its stored size, which
-	// decoding roughly doubles.
-	rowOverhead = 128
+	// rowOverhead is about what a cached document takes beyond its row: its place
+	// in the map and the object that keeps the row.
+	rowOverhead = 160
 )
 
-// rowCache holds decoded documents, the newest version of each only.
+// rowCache holds documents, the newest version of each only, as they are stored:
+// a document decodes a field when it is asked for, so nothing would be saved by
+// holding it decoded, and much memory lost.
 //
 // An entry committed at T answers a reader at snapshot S if T <= S. That it is
 // the newest version as of S, too, follows from two rules: the committer calls
 // written for every row of a group before any reader can have a snapshot at or
-// after the group, and a reader puts in what it read at S only while no row of
-// the shard was written after S.
+// after the group, which replaces the version that was there, and a reader puts
+// in what it read at S only while no row of the shard was written after S.
 //
 // When the cache is full, entries leave in no particular order. It is safe for
 // concurrent use.
@@ -40,10 +40,17 @@ type rowShard struct {
 }
 
 type cachedRow struct {
-	doc  Document
-	at   Timestamp
-	size int // stored size
+	fields  value.Value
+	created float64
+	at      Timestamp
+	size    int // of the row
 }
+
+func newCachedRow(d Document, row []byte) cachedRow {
+	return cachedRow{d.Fields, d.CreationTime, rowTimestamp(row), len(row)}
+}
+
+func (r cachedRow) cost() int { return r.size + rowOverhead }
 
 func newRowCache(bytesMax int) *rowCache {
 	return &rowCache{seed: maphash.MakeSeed(), max: bytesMax / rowShards}
@@ -62,36 +69,29 @@ func (c *rowCache) get(id value.ID, at Timestamp) (d Document, size int, ok bool
 	if !ok || r.at > at {
 		return Document{}, 0, false
 	}
-	return r.doc, r.size, true
+	return Document{ID: id, CreationTime: r.created, Fields: r.fields}, r.size, true
 }
 
 // put adds a document that was read at snapshot at.
 func (c *rowCache) put(d Document, row []byte, at Timestamp) {
-	cost := 2*len(row) + rowOverhead
 	s := c.shard(d.ID)
 	s.Lock()
 	defer s.Unlock()
-	if s.last > at || cost > c.max {
+	if _, ok := s.rows[d.ID]; ok || s.last > at {
 		return
 	}
-	if s.rows == nil {
-		s.rows = map[value.ID]cachedRow{}
-	}
-	if _, ok := s.rows[d.ID]; ok {
-		return
-	}
-	for id, r := range s.rows {
-		if s.bytes+cost <= c.max {
-			break
-		}
-		s.removeLocked(id, r)
-	}
-	s.rows[d.ID] = cachedRow{d, Timestamp(binary.BigEndian.Uint64(row[txn.StampOffset:])), len(row)}
-	s.bytes += cost
+	s.putLocked(d.ID, newCachedRow(d, row), c.max)
 }
 
-// written forgets a document that the group at writes.
-func (c *rowCache) written(id value.ID, at Timestamp) {
+// written replaces a document by what the group at makes of it: a stamped row of
+// the table with these names, or nil when it is removed. What a group has just
+// written is what the next one is most likely to read, and it costs less here
+// than a read of the store would there. The cache keeps the row.
+func (c *rowCache) written(id value.ID, names *value.Names, row []byte, at Timestamp) {
+	var fresh cachedRow
+	if row != nil {
+		fresh = newCachedRow(ownRow(names, id, row), row)
+	}
 	s := c.shard(id)
 	s.Lock()
 	defer s.Unlock()
@@ -99,9 +99,31 @@ func (c *rowCache) written(id value.ID, at Timestamp) {
 	if r, ok := s.rows[id]; ok {
 		s.removeLocked(id, r)
 	}
+	if row != nil {
+		s.putLocked(id, fresh, c.max)
+	}
+}
+
+// putLocked adds a document that is not there, and makes room for it.
+func (s *rowShard) putLocked(id value.ID, fresh cachedRow, bytesMax int) {
+	cost := fresh.cost()
+	if cost > bytesMax {
+		return
+	}
+	if s.rows == nil {
+		s.rows = map[value.ID]cachedRow{}
+	}
+	for id, r := range s.rows {
+		if s.bytes+cost <= bytesMax {
+			break
+		}
+		s.removeLocked(id, r)
+	}
+	s.rows[id] = fresh
+	s.bytes += cost
 }
 
 func (s *rowShard) removeLocked(id value.ID, r cachedRow) {
 	delete(s.rows, id)
-	s.bytes -= 2*r.size + rowOverhead
+	s.bytes -= r.cost()
 }

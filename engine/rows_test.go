@@ -9,35 +9,48 @@ import (
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
+var cacheNames value.Names
+
 func cacheDocument(n float64, at Timestamp) (Document, []byte) {
 	id := value.NewID(10_001, time.UnixMilli(1), 7)
 	d := Document{ID: id, Fields: value.Object(value.Field{Name: "n", Value: value.Float64(n)})}
-	row := appendRow(nil, d)
+	row := appendRow(nil, &cacheNames, d)
 	binary.BigEndian.PutUint64(row[txn.StampOffset:], uint64(at))
 	return d, row
 }
 
 func TestRowCacheAnswersOnlySnapshotsItIsNewestFor(t *testing.T) {
 	d, row := cacheDocument(1, 100)
+	_, newer := cacheDocument(2, 190)
+	written := func(c *rowCache, at Timestamp) { c.written(d.ID, &cacheNames, newer, at) }
+	removed := func(c *rowCache, at Timestamp) { c.written(d.ID, &cacheNames, nil, at) }
+	const missing = 0
 	tests := []struct {
 		name string
 		does func(c *rowCache)
 		at   Timestamp
-		want bool
+		want float64
 	}{
-		{"at its commit", func(c *rowCache) { c.put(d, row, 100) }, 100, true},
-		{"later", func(c *rowCache) { c.put(d, row, 150) }, 900, true},
-		{"before its commit", func(c *rowCache) { c.put(d, row, 100) }, 99, false},
-		{"written since", func(c *rowCache) { c.put(d, row, 100); c.written(d.ID, 200) }, 900, false},
-		{"read before a write, put after it", func(c *rowCache) { c.written(d.ID, 200); c.put(d, row, 150) }, 900, false},
-		{"read after a write", func(c *rowCache) { c.written(d.ID, 100); c.put(d, row, 100) }, 100, true},
+		{"at its commit", func(c *rowCache) { c.put(d, row, 100) }, 100, 1},
+		{"later", func(c *rowCache) { c.put(d, row, 150) }, 900, 1},
+		{"before its commit", func(c *rowCache) { c.put(d, row, 100) }, 99, missing},
+		{"removed since", func(c *rowCache) { c.put(d, row, 100); removed(c, 200) }, 900, missing},
+		{"removed since, before that", func(c *rowCache) { c.put(d, row, 100); removed(c, 200) }, 150, missing},
+		{"read before it was removed, put after", func(c *rowCache) { removed(c, 200); c.put(d, row, 150) }, 900, missing},
+		{"read after something was removed", func(c *rowCache) { removed(c, 100); c.put(d, row, 100) }, 100, 1},
+		{"written", func(c *rowCache) { written(c, 200) }, 200, 2},
+		{"written since", func(c *rowCache) { c.put(d, row, 100); written(c, 200) }, 900, 2},
+		{"written since, before that", func(c *rowCache) { c.put(d, row, 100); written(c, 200) }, 150, missing},
+		{"read before a write, put after it", func(c *rowCache) { written(c, 200); c.put(d, row, 150) }, 900, 2},
+		{"written and removed", func(c *rowCache) { written(c, 200); removed(c, 300) }, 900, missing},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newRowCache(1 << 20)
 			tt.does(c)
-			if _, _, ok := c.get(d.ID, tt.at); ok != tt.want {
-				t.Errorf("get at %d: %v, want %v", tt.at, ok, tt.want)
+			got, size, ok := c.get(d.ID, tt.at)
+			if n, _ := got.Fields.Get("n").AsFloat64(); n != tt.want || ok != (tt.want != missing) || ok && (got.ID != d.ID || size != len(row)) {
+				t.Errorf("get at %d: %v of %d bytes, %v, want %v", tt.at, got, size, ok, tt.want)
 			}
 		})
 	}
@@ -49,14 +62,18 @@ func TestRowCacheStaysInItsBounds(t *testing.T) {
 	for i := range 10_000 {
 		d, row := cacheDocument(float64(i), 1)
 		d.ID = value.NewID(10_001, time.UnixMilli(int64(i)), uint64(i))
-		c.put(d, row, 1)
+		if i%2 == 0 {
+			c.put(d, row, 1)
+		} else {
+			c.written(d.ID, &cacheNames, row, 1)
+		}
 	}
 	total, rows := 0, 0
 	for i := range c.shards {
 		s := &c.shards[i]
 		sum := 0
 		for _, r := range s.rows {
-			sum += 2*r.size + rowOverhead
+			sum += r.size + rowOverhead
 		}
 		if sum != s.bytes {
 			t.Errorf("shard %d holds %d bytes, counts %d", i, sum, s.bytes)

@@ -188,7 +188,7 @@ func (tx *Tx) scanNext(ix *Index, c *cursor) (Document, bool, error) {
 		return Document{}, false, tx.failLocked(fmt.Errorf("%w: index %s: %w", ErrCorrupt, ix.Name, err))
 	}
 	id := value.ID{Table: ix.table.Number, Key: doc}
-	d, ok, err := tx.rowLocked(id, keys.AppendRow(make([]byte, 0, 32), id.Table, id.Key))
+	d, ok, err := tx.rowLocked(ix.table, id, keys.AppendRow(make([]byte, 0, 32), id.Table, id.Key))
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: index %s of %s points to %s, which is missing", ErrCorrupt, ix.Name, ix.table.Name, id)
 	}

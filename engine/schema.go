@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
+	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 // Schema is the tables of a database.
@@ -64,6 +65,7 @@ const (
 type Table struct {
 	Name       string
 	Number     uint32
+	names      *value.Names // of its documents' fields
 	indexes    []*Index
 	aggregates []*Aggregate
 }

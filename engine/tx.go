@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -189,7 +188,7 @@ func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
 	if err := tx.intervalsLocked(); err != nil {
 		return Document{}, false, err
 	}
-	d, ok, err := tx.rowLocked(id, key)
+	d, ok, err := tx.rowLocked(t, id, key)
 	if err != nil {
 		return Document{}, false, tx.failLocked(err)
 	}
@@ -197,7 +196,7 @@ func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
 }
 
 // rowLocked reads a row without recording the read.
-func (tx *Tx) rowLocked(id value.ID, key []byte) (d Document, ok bool, err error) {
+func (tx *Tx) rowLocked(t *Table, id value.ID, key []byte) (d Document, ok bool, err error) {
 	if w, changed := tx.mu.view.Changed(key); changed {
 		if w.Deleted {
 			return Document{}, false, nil
@@ -205,8 +204,7 @@ func (tx *Tx) rowLocked(id value.ID, key []byte) (d Document, ok bool, err error
 		if err := tx.readLocked(len(w.Value)); err != nil {
 			return Document{}, false, err
 		}
-		d, err = decodeRow(id, w.Value)
-		return d, err == nil, err
+		return ownRow(t.names, id, w.Value), true, nil
 	}
 	at := tx.state.at
 	if d, size, ok := tx.db.rows.get(id, at); ok {
@@ -220,7 +218,7 @@ func (tx *Tx) rowLocked(id value.ID, key []byte) (d Document, ok bool, err error
 	if err := tx.readLocked(len(b)); err != nil {
 		return Document{}, false, err
 	}
-	if d, err = decodeRow(id, b); err != nil {
+	if d, err = keepRow(t.names, id, b); err != nil {
 		return Document{}, false, err
 	}
 	tx.db.rows.put(d, b, at)
@@ -281,13 +279,7 @@ func (tx *Tx) Replace(t *Table, id value.ID, fields value.Value) error {
 // Patch sets some fields of a document, whole values by name, and removes
 // those named in unset. Error: ErrNoDocument.
 func (tx *Tx) Patch(t *Table, id value.ID, fields value.Value, unset ...string) error {
-	return tx.update(t, id, func(old value.Value) value.Value {
-		merged := slices.Concat(old.Fields(), fields.Fields())
-		for _, name := range unset {
-			merged = append(merged, value.Field{Name: name})
-		}
-		return value.Object(merged...)
-	})
+	return tx.update(t, id, func(old value.Value) value.Value { return value.Patched(old, fields, unset...) })
 }
 
 func (tx *Tx) update(t *Table, id value.ID, f func(old value.Value) value.Value) error {

@@ -67,6 +67,10 @@ func (db *DB) Verify(ctx context.Context) (Report, error) {
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
 	v := &verifier{db: db, ctx: ctx, s: s, blocks: &aggregate.Reader{Cache: db.blocks, Blocks: s}, report: Report{At: s.at}}
+	var err error
+	if v.names, err = readDictionaries(s.snap); err != nil {
+		return v.report, fmt.Errorf("verify the field names: %w", err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.catalog.tables)) {
 		if err := v.table(s.catalog.tables[name]); err != nil {
 			return v.report, fmt.Errorf("verify table %s: %w", name, err)
@@ -86,6 +90,7 @@ type verifier struct {
 	db     *DB
 	ctx    context.Context // of the call
 	s      *state
+	names  *dictionaries // as of s
 	blocks *aggregate.Reader
 	report Report
 }
@@ -134,6 +139,9 @@ func (v *verifier) table(t *Table) error {
 			v.fault(Fault{Table: t.Name, Part: a.Name}, "ranking: %v", err)
 		}
 	}
+	// What is durable has to be enough to read the rows, whatever else this
+	// process knows.
+	names := v.names.of(t.Number)
 	rows := int64(0)
 	totals := make([]aggregate.Total, len(t.aggregates))
 	err := v.each(keys.Prefixed(keys.AppendRows(nil, t.Number)), func(key, val []byte) error {
@@ -144,7 +152,7 @@ func (v *verifier) table(t *Table) error {
 			return nil
 		}
 		id := value.ID{Table: t.Number, Key: doc}
-		d, err := decodeRow(id, val)
+		d, err := decodeRow(names, id, val)
 		if err != nil {
 			v.fault(Fault{Table: t.Name, ID: id.String()}, "%v", err)
 			return nil
@@ -323,7 +331,7 @@ func (v *verifier) owned(t *Table, part string, key []byte, want func(Document) 
 		return nil
 	}
 	// A row that does not decode has been reported.
-	if d, err := decodeRow(id, b); err == nil && !bytes.Equal(want(d), key) {
+	if d, err := decodeRow(v.names.of(id.Table), id, b); err == nil && !bytes.Equal(want(d), key) {
 		v.fault(f, "has an entry %x that its fields do not call for", key)
 	}
 	return nil
