@@ -65,7 +65,7 @@ func (f *Failure) As(target any) bool {
 // Code names a failure that is the system's and not a function's. The values are stable.
 type Code string
 
-// The codes, with what a caller may do about each. The first five are outcomes of a call and reach clients as ConvexError data
+// The codes, with what a caller may do about each. The first six are outcomes of a call and reach clients as ConvexError data
 // {isConvexSystemError: true, code, message, retry}; the rest are answers to a request that did not become a call.
 const (
 	CodeTimeout       Code = "Timeout"                     // the function ran too long; nothing happened
@@ -73,6 +73,7 @@ const (
 	CodeLimitExceeded Code = "LimitExceeded"               // the function or its arguments are too big; nothing happened
 	CodeTooOld        Code = "TooOld"                      // a repeated mutation whose first answer is no longer kept; it was not run
 	CodeFunctionStuck Code = "FunctionStuck"               // refused: earlier runs of the function never came back; restart the program
+	CodeIndexBuilding Code = "IndexBuilding"               // an index that the function reads is still being built; nothing happened
 	CodeOverloaded    Code = "Overloaded"                  // not started: the queue is full
 	CodeUnavailable   Code = "Unavailable"                 // not started: the store is closed or closing
 	CodeBadFunction   Code = "BadConvexFunctionIdentifier" // the path can not be one of a function
@@ -91,6 +92,7 @@ var codeInfo = map[Code]struct {
 	CodeLimitExceeded: {http.StatusBadRequest, false, "A limit was exceeded."},
 	CodeTooOld:        {http.StatusConflict, false, "This mutation was sent before, too long ago to know what came of it. It was not run again."},
 	CodeFunctionStuck: {http.StatusServiceUnavailable, false, "Earlier runs of this function never ended, so it is not run any more."},
+	CodeIndexBuilding: {http.StatusServiceUnavailable, true, "An index that this function reads is still being built."},
 	CodeOverloaded:    {http.StatusServiceUnavailable, true, "Too many calls are waiting. This one was not started."},
 	CodeUnavailable:   {http.StatusServiceUnavailable, true, "The server is stopping or not ready yet."},
 	CodeBadFunction:   {http.StatusBadRequest, false, "The path does not name a function."},
@@ -149,6 +151,8 @@ func classify(err error) (*Failure, error) {
 		return systemFailure(CodeTooOld, ""), nil
 	case errors.Is(err, engine.ErrFunctionStuck):
 		return systemFailure(CodeFunctionStuck, ""), nil
+	case errors.Is(err, engine.ErrIndexBuilding):
+		return systemFailure(CodeIndexBuilding, ""), nil
 	case errors.As(err, &engineLimit):
 		return systemFailure(CodeLimitExceeded, engineLimit.Error()), nil
 	case errors.As(err, &valueLimit):

@@ -21,6 +21,7 @@ func TestClassify(t *testing.T) {
 		{"function's own", errors.New("x"), "", "", false, 0},
 		{"timeout", engine.ErrTimeout, CodeTimeout, "", true, 503},
 		{"too old", engine.ErrTooOld, CodeTooOld, "", false, 409},
+		{"index building", &engine.BuildingError{Table: "t", Index: "i"}, CodeIndexBuilding, "", true, 503},
 		{"stuck", engine.ErrFunctionStuck, CodeFunctionStuck, "", false, 503},
 		{"engine's limit", &engine.LimitError{Limit: "documents read", Max: 3}, CodeLimitExceeded, "", false, 400},
 		{"value's limit", &value.LimitError{Limit: "nesting"}, CodeLimitExceeded, "", false, 400},
@@ -61,7 +62,7 @@ func TestClassify(t *testing.T) {
 
 func TestEveryCodeIsDescribed(t *testing.T) {
 	codes := []Code{
-		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
+		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeIndexBuilding, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
 	}
 	if len(codes) != len(codeInfo) {
 		t.Errorf("%d codes, %d described", len(codes), len(codeInfo))
