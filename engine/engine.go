@@ -30,6 +30,7 @@ type DB struct {
 	seed    uint64        // of this opening
 	seeds   atomic.Uint64 // number of executions; with seed, the seed of each one's randomness
 	hub     *hub
+	cursors *cursorSeal
 
 	submissions chan *mutation
 	reshapings  chan *reshaping
@@ -85,7 +86,11 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 	db.rows = newRowCache(db.o.RowCacheBytes)
 	db.clients = newClientCache()
 	db.places = newPlaces(db.o.RunningMax, db.o.WaitingMax)
-	if err := db.start(schema); err != nil {
+	db.cursors, err = db.loadCursorSeal(opts != nil && opts.Seed != 0)
+	if err == nil {
+		err = db.start(schema)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), db.store.Close())
 	}
 	return db, nil

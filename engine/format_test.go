@@ -264,7 +264,11 @@ func TestFormatOfTheCatalog(t *testing.T) {
 		t.Errorf("the clock is %x, %d was handed out", clock, last)
 	}
 	delete(got, "mclock")
-	for k := range got { // of the groups that moved the lease
+	if n := hex.DecodedLen(len(got["mcursors"])); n != cursorKeySize {
+		t.Errorf("the key of cursors has %d bytes, want %d", n, cursorKeySize)
+	}
+	delete(got, "mcursors") // random
+	for k := range got {    // of the groups that moved the lease
 		if k[0] == keys.PrefixLog {
 			delete(got, k)
 		}

@@ -10,7 +10,8 @@ import (
 )
 
 // LiveQuery is a query that is kept up to date. Two with the same Key must be
-// the same query: they are run once for everybody.
+// the same query: they are run once for everybody, by the Run of the first one
+// for as long as anybody watches it.
 type LiveQuery struct {
 	Key string
 	// Run computes the result. It gets a read-only Tx and must handle its own
@@ -59,7 +60,9 @@ func (s *QuerySet) Add(id uint32, q LiveQuery) {
 		if s.hub.mu.sets[s.id] == nil {
 			return nil
 		}
-		s.hub.mu.queries[q.Key] = q.Run
+		if _, known := s.hub.mu.queries[q.Key]; !known {
+			s.hub.mu.queries[q.Key] = q.Run
+		}
 		return m.Watch(s.id, id, q.Key, now)
 	})
 }

@@ -103,11 +103,17 @@ type cursor struct {
 	done bool   // the whole range was consumed
 }
 
-func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) (err error) {
+func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) error {
 	rg, err := ix.bytes(r)
 	if err != nil || rg.Empty() {
 		return err
 	}
+	return tx.scanRange(ix, rg, desc, func(d Document, _ []byte) bool { return yield(d) })
+}
+
+// scanRange scans keys of an index. The key given to yield is valid during the
+// call.
+func (tx *Tx) scanRange(ix *Index, rg keys.Range, desc bool, yield func(d Document, key []byte) bool) (err error) {
 	c, err := tx.open(ix, rg, desc)
 	if err != nil {
 		return err
@@ -121,7 +127,7 @@ func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) (er
 	}()
 	for {
 		d, ok, err := tx.scanNext(ix, c)
-		if err != nil || !ok || !yield(d) {
+		if err != nil || !ok || !yield(d, c.last) {
 			return err
 		}
 	}
