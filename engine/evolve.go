@@ -83,10 +83,7 @@ type reshaping struct {
 	// plan says what changes, given the newest state, after which nothing has
 	// been accepted. The committer waits for it, so it is quick. A nil revision
 	// changes nothing.
-	plan func(base *state) (*revision, error)
-	// ingest is called before what was planned is written, with the same
-	// guarantee, and may make files a part of the store.
-	ingest  func() error
+	plan    func(base *state) (*revision, error)
 	verdict chan verdict
 }
 
