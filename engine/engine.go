@@ -28,7 +28,7 @@ type DB struct {
 	states  states
 	places  *places
 	seed    uint64        // of this opening
-	seeds   atomic.Uint64 // number of executions; with seed, the seed of each one's randomness
+	seeds   atomic.Uint64 // number of executions that drew randomness; with seed, the seed of each one's
 	hub     *hub
 	cursors *cursorSeal
 

@@ -386,3 +386,17 @@ func TestClose(t *testing.T) {
 	clock.Advance(24 * time.Hour)
 	goleak.VerifyNone(t, before)
 }
+
+// TestCancelledBeforeItBegins: a call whose context has ended is not executed,
+// also when there is a place for it.
+func TestCancelledBeforeItBegins(t *testing.T) {
+	db := enginetest.Open(t, schema)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := db.Mutate(ctx, engine.Call{}, func(*engine.Tx) ([]byte, error) { t.Error("executed"); return nil, nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("the mutation gives %v", err)
+	}
+	if _, err := db.Query(ctx, func(*engine.Tx) error { t.Error("executed"); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("the query gives %v", err)
+	}
+}

@@ -336,6 +336,10 @@ func newPlaces(running, waiting int) *places {
 
 // acquire takes a place. A call that was admitted before waits however many do.
 func (p *places) acquire(ctx context.Context, admitted bool) error {
+	// A call that nobody waits for any more is not started.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case p.running <- struct{}{}:
 		return nil

@@ -35,7 +35,6 @@ type Tx struct {
 		nested     []*txn.Overlay // those that enclose own, the transaction's first
 		reads      txn.ReadSet
 		rand       *rand.Rand
-		seed       uint64
 		created    float64 // creation time of the last document inserted
 		readDocs   int
 		readBytes  int
@@ -61,7 +60,6 @@ func (db *DB) newTx(s *state, group *txn.Overlay, write bool, now time.Time) *Tx
 		tx.inTurn = true
 		m.view.Layers = append(m.view.Layers, group)
 	}
-	m.seed = db.seeds.Add(1)
 	return tx
 }
 
@@ -159,7 +157,7 @@ func (tx *Tx) Rand() *rand.Rand {
 
 func (tx *Tx) randLocked() *rand.Rand {
 	if tx.mu.rand == nil {
-		tx.mu.rand = rand.New(rand.NewPCG(tx.db.seed, tx.mu.seed))
+		tx.mu.rand = rand.New(rand.NewPCG(tx.db.seed, tx.db.seeds.Add(1)))
 	}
 	return tx.mu.rand
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/halcyon-db/halcyon/engine"
 	"github.com/halcyon-db/halcyon/engine/value"
@@ -29,6 +30,7 @@ type History struct {
 type transaction struct {
 	at    engine.Timestamp
 	wrote bool // its writes count at that time
+	live  bool // it is what a screen shows
 	name  string
 	ops   []op
 }
@@ -76,6 +78,15 @@ func (h *History) Query(ctx context.Context, name string, f func(*Tx) error) err
 		h.add(transaction{at: at, name: name, ops: last.ops})
 	}
 	return err
+}
+
+// Cut forgets the transactions at or after a timestamp, as a crash does that
+// loses the newest commits. What is remembered before may no longer be followed
+// by one of the same database that was lost.
+func (h *History) Cut(from engine.Timestamp) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.done = slices.DeleteFunc(h.mu.done, func(t transaction) bool { return t.at >= from })
 }
 
 func (h *History) add(t transaction) {
@@ -126,6 +137,7 @@ type Tx struct {
 	ops    []op
 	writes int
 	scans  int
+	now    time.Time // what Now has returned
 }
 
 type opKind uint8
@@ -148,6 +160,7 @@ const (
 	opDelete
 	opNest
 	opUnnest
+	opWake
 )
 
 // op is one thing a transaction did, with what it got for it.
@@ -168,9 +181,31 @@ type op struct {
 	n      int64
 	groups []engine.GroupCount
 	total  engine.Total
+	until  engine.Timestamp // the answer changes at that time
 }
 
 func (tx *Tx) did(o op) { tx.ops = append(tx.ops, o) }
+
+// Now is engine.Tx.Now.
+func (tx *Tx) Now() time.Time {
+	tx.now = tx.Tx.Now()
+	return tx.now
+}
+
+// WakeAt is engine.Tx.WakeAt, for a function that has asked Now before.
+func (tx *Tx) WakeAt(t time.Time) {
+	tx.Tx.WakeAt(t)
+	tx.Expect(t)
+}
+
+// Expect has the history expect that a live query is answered anew at t, if
+// that is after what Now has returned: what a screen shows at or after that
+// time is wrong, whatever it is. WakeAt includes it.
+func (tx *Tx) Expect(t time.Time) {
+	if t.After(tx.now) {
+		tx.did(op{kind: opWake, until: engine.Timestamp(t.Add(time.Microsecond - 1).UnixMicro())})
+	}
+}
 
 // Get is engine.Tx.Get.
 func (tx *Tx) Get(t *engine.Table, id value.ID) (engine.Document, bool, error) {

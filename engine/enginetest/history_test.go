@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/halcyon-db/halcyon/engine"
 	"github.com/halcyon-db/halcyon/engine/enginetest"
@@ -162,6 +163,99 @@ func TestHistorySeesAWriteBehindItsBack(t *testing.T) {
 			}
 			if err := h.Check(); err == nil || !strings.Contains(err.Error(), `"reader"`) || !strings.Contains(err.Error(), c.name) {
 				t.Errorf("the check says %v", err)
+			}
+		})
+	}
+}
+
+// TestHistoryCut: what a crash has lost is forgotten, and what follows is
+// compared with what is left.
+func TestHistoryCut(t *testing.T) {
+	db, h := scenario(t)
+	items := db.Table("items")
+	ctx := context.Background()
+	r, err := h.Mutate(ctx, engine.Call{Name: "lost"}, func(tx *enginetest.Tx) ([]byte, error) {
+		_, err := tx.Insert(items, item("b", 100))
+		return nil, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() {
+		t.Helper()
+		if err := h.Query(ctx, "look again", func(tx *enginetest.Tx) error {
+			_, err := tx.Count(items, "kinds", engine.Range{})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look()
+	before := h.Len()
+	h.Cut(r.At)
+	if h.Len() != before-2 {
+		t.Errorf("%d of %d transactions are left, want all but 2", h.Len(), before)
+	}
+	if err := h.Check(); err != nil {
+		t.Errorf("without the newest ones: %v", err)
+	}
+	look() // the database has not lost anything
+	if err := h.Check(); err == nil {
+		t.Error("a document that was cut away is still there, and the check sees nothing")
+	}
+}
+
+// TestHistorySeesAStaleScreen: a screen that shows an answer beyond the moment
+// that its query has named is wrong though nothing was written.
+func TestHistorySeesAStaleScreen(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		after time.Duration // what the query says after which its answer changes, when it is a minute
+		stale bool
+	}{{"right", time.Minute, false}, {"earlier than it does", time.Second, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := enginetest.NewClock(time.Unix(1_800_000_000, 0))
+			db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock, FunctionTimeMax: time.Hour})
+			h := enginetest.NewHistory(db, schema)
+			s := h.NewScreen()
+			defer s.Close()
+			s.Add(1, "clock", func(tx *enginetest.Tx) error {
+				now := tx.Now()
+				// The database is told of a minute, the history of c.after.
+				tx.Tx.WakeAt(now.Add(time.Minute))
+				tx.WakeAt(now.Add(-time.Second)) // not after now: it says nothing
+				if c.stale {
+					tx.Expect(now.Add(c.after))
+				} else {
+					tx.WakeAt(now.Add(c.after))
+				}
+				return nil
+			})
+			poll := func(min engine.Timestamp) {
+				t.Helper()
+				for {
+					at, ok, err := s.Poll(min)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if ok && at >= min {
+						return
+					}
+					<-s.Told()
+				}
+			}
+			poll(0)
+			clock.Advance(30 * time.Second)
+			r, err := h.Mutate(t.Context(), engine.Call{Name: "moves time"}, func(tx *enginetest.Tx) ([]byte, error) {
+				_, err := tx.Insert(db.Table("items"), item("a", 1))
+				return nil, err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			poll(r.At)
+			if err := h.Check(); (err != nil) != c.stale {
+				t.Errorf("the check says %v, want an error: %v", err, c.stale)
 			}
 		})
 	}

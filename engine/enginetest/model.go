@@ -58,6 +58,9 @@ func (m *model) replay(t transaction) error {
 	m.saved = nil
 	cursors := map[int]*cursor{}
 	for i, o := range t.ops {
+		if o.kind == opWake && t.live && t.at >= o.until {
+			return fmt.Errorf("step %d: it is shown at a time at which its answer has changed, %d", i+1, o.until)
+		}
 		if err := m.step(o, cursors); err != nil {
 			return fmt.Errorf("step %d: %w", i+1, err)
 		}

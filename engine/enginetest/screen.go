@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -38,16 +39,22 @@ func (h *History) NewScreen() *Screen {
 }
 
 // Add begins to watch a query under an id. Queries of equal keys must read the
-// same. What f returns is not looked at: its reads are the answer.
+// same. The reads of f are the answer. An error of it must not be shown, except
+// that it has run out of time.
 func (s *Screen) Add(id uint32, key string, f func(*Tx) error) {
 	h := s.h
 	delete(s.shown, id)
 	s.set.Add(id, engine.LiveQuery{Key: key, Run: func(etx *engine.Tx) []byte {
 		tx := &Tx{Tx: etx, schema: h.schema}
-		if err := f(tx); err != nil {
+		body := key + "\n"
+		switch err := f(tx); {
+		case errors.Is(err, engine.ErrTimeout):
+			tx.ops, body = nil, body+err.Error() // it has no answer, and shows that
+		case err != nil:
 			return fmt.Append(nil, "error: ", err)
+		default:
+			body += describe(tx.ops)
 		}
-		body := key + "\n" + describe(tx.ops)
 		h.ran.Lock()
 		defer h.ran.Unlock()
 		if h.ran.ops == nil {
@@ -91,7 +98,7 @@ func (s *Screen) Poll(min engine.Timestamp) (at engine.Timestamp, ok bool, err e
 		if !known {
 			return r.At, true, fmt.Errorf("query %d shows %q at %d, which no run returned", id, body, r.At)
 		}
-		s.h.add(transaction{at: r.At, name: fmt.Sprint("live query ", id), ops: ops})
+		s.h.add(transaction{at: r.At, live: true, name: fmt.Sprint("live query ", id), ops: ops})
 	}
 	return r.At, true, nil
 }
@@ -101,7 +108,7 @@ func (s *Screen) Poll(min engine.Timestamp) (at engine.Timestamp, ok bool, err e
 func describe(ops []op) string {
 	var out strings.Builder
 	for _, o := range ops {
-		fmt.Fprintln(&out, o.kind, o.scan, o.ok, o.n, show(o.doc), o.doc.CreationTime, showGroups(o.groups), showTotal(o.total))
+		fmt.Fprintln(&out, o.kind, o.scan, o.ok, o.n, show(o.doc), o.doc.CreationTime, showGroups(o.groups), showTotal(o.total), o.until)
 	}
 	return out.String()
 }
