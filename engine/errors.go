@@ -29,6 +29,7 @@ var (
 	ErrCorrupt       = store.ErrCorrupt
 	ErrLocked        = store.ErrLocked
 	ErrNewerFormat   = store.ErrNewerFormat
+	ErrExists        = store.ErrExists
 	ErrOlderFormat   = errors.New("the folder was written by an older version, whose data this one does not read")
 )
 

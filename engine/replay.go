@@ -8,6 +8,7 @@ import (
 
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
+	"github.com/halcyon-db/halcyon/engine/internal/store"
 	"github.com/halcyon-db/halcyon/engine/internal/txn"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
@@ -46,7 +47,7 @@ func (db *DB) lead(ctx context.Context) (Term, LogPosition, error) {
 
 // catchUp applies the records that the store does not have, up to head.
 func (db *DB) catchUp(ctx context.Context, head LogPosition) error {
-	at, err := db.appliedPosition()
+	at, err := appliedPosition(db.store)
 	if err != nil {
 		return err
 	}
@@ -76,8 +77,8 @@ func (db *DB) catchUp(ctx context.Context, head LogPosition) error {
 	return db.store.Sync()
 }
 
-func (db *DB) appliedPosition() (LogPosition, error) {
-	snap := db.store.NewSnapshot()
+func appliedPosition(s *store.Store) (LogPosition, error) {
+	snap := s.NewSnapshot()
 	defer snap.Release()
 	b, ok, err := snap.Get(metaKey(metaApplied))
 	switch {

@@ -37,6 +37,7 @@ type Options struct {
 	CacheBytes   int64  // block cache; default 64 MiB
 	MemTableSize uint64 // default 4 MiB: larger ones make scans over hot keys slow
 	Logger       *slog.Logger
+	ReadOnly     bool // nothing is written; the folder must hold a store
 	// Fatal is called when the disk can no longer be trusted (a failed write to
 	// the write-ahead log). The default logs and ends the process: an fsync that
 	// failed once must never be retried.
@@ -47,6 +48,7 @@ type Options struct {
 type Store struct {
 	db    *pebble.DB
 	lock  *pebble.Lock
+	fs    vfs.FS
 	cache *pebble.Cache
 
 	broken atomic.Bool // Pebble is in no state to be closed
@@ -85,8 +87,10 @@ func Open(dir string, o Options) (*Store, error) {
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	s := &Store{cache: cache}
-	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+	s := &Store{cache: cache, fs: o.FS}
+	if o.ReadOnly {
+		po.ReadOnly, po.ErrorIfNotExists = true, true
+	} else if err := o.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, errors.Join(fmt.Errorf("create the folder: %w", err), s.Close())
 	}
 	var err error
@@ -97,7 +101,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if s.db, err = openPebble(dir, po); err != nil {
 		return nil, errors.Join(openError(dir, err), s.Close())
 	}
-	if err := s.checkFormat(dir); err != nil {
+	if err := s.checkFormat(dir, o.ReadOnly); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -132,11 +136,13 @@ func openError(dir string, err error) error {
 	return fmt.Errorf("open %s: %w", dir, err)
 }
 
-func (s *Store) checkFormat(dir string) error {
+func (s *Store) checkFormat(dir string, readOnly bool) error {
 	got, ok, err := get(s.db, formatKey)
 	switch {
 	case err != nil:
 		return fmt.Errorf("open %s: read the format version: %w", dir, err)
+	case !ok && readOnly:
+		return fmt.Errorf("open %s: %w: it has no format version", dir, ErrCorrupt)
 	case !ok:
 		v := binary.BigEndian.AppendUint32(nil, FormatVersion)
 		if err := s.db.Set(formatKey, v, pebble.Sync); err != nil {
@@ -176,6 +182,9 @@ func (s *Store) Close() error {
 	}
 	return nil
 }
+
+// FS returns the file system that the store is on.
+func (s *Store) FS() vfs.FS { return s.fs }
 
 // Size returns the bytes on disk that the keys in [start, end) take, estimated.
 func (s *Store) Size(start, end []byte) (uint64, error) { return s.db.EstimateDiskUsage(start, end) }
