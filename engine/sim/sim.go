@@ -138,13 +138,34 @@ func Run(c Config) (Result, error) {
 	if s.life != nil && s.life.db != nil {
 		// Also after an error: the bubble ends when nothing runs any more.
 		s.life.gates.set(true, true)
-		synctest.Wait()
-		if e := s.life.db.Close(); e != nil && err == nil && !s.broken {
+		if e := s.close(); e != nil && err == nil && !s.broken {
 			err = fmt.Errorf("close: %w", e)
 		}
 	}
 	s.res.Hash = s.hash.Sum64()
 	return s.res, err
+}
+
+// close closes the database. It lets time go on meanwhile: after an error calls
+// may still be parked, and only a timer wakes them.
+func (s *simulation) close() error {
+	closed := make(chan error, 1)
+	synctest.Wait()
+	go func() { closed <- s.life.db.Close() }()
+	for {
+		synctest.Wait()
+		select {
+		case err := <-closed:
+			return err
+		default:
+		}
+		wait, ok := s.clock.next()
+		if !ok {
+			return <-closed // a deadlock, if it comes to one, says who waits for whom
+		}
+		s.clock.advance(max(wait, 0))
+		s.clock.fire()
+	}
 }
 
 // trace adds a line to the trace.
