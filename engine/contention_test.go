@@ -130,6 +130,46 @@ func TestHoldingBackEnds(t *testing.T) {
 	}
 }
 
+// TestHoldingBackEndsInTheTurn: a call that has something reserved and, quick by
+// now, ends in the committer's turn without a commit holds back nobody any more.
+func TestHoldingBackEndsInTheTurn(t *testing.T) {
+	stop := errors.New("stop")
+	for _, want := range []error{nil, stop} {
+		t.Run(fmt.Sprint(want), func(t *testing.T) {
+			clock := enginetest.NewClock(epoch) // stands still: no reservation expires
+			db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock})
+			hot, cold := insert(t, db, "counters", fields("name", "hot", "n", 0)), insert(t, db, "counters", fields("name", "cold", "n", 0))
+			add := func(id value.ID) {
+				mutate(t, db, func(tx *engine.Tx) error { _, err := adder(db, id)(tx); return err })
+			}
+			runs := 0
+			_, err := db.Mutate(t.Context(), engine.Call{Name: "slow"}, func(tx *engine.Tx) ([]byte, error) {
+				switch runs++; runs {
+				case 1: // slow and lost: hot is reserved
+					_, err := adder(db, hot)(tx)
+					clock.Advance(5 * time.Millisecond)
+					add(hot)
+					return nil, err
+				case 2: // quick and lost
+					_, err := adder(db, cold)(tx)
+					add(cold)
+					return nil, err
+				}
+				return nil, want
+			})
+			if runs != 3 || !errors.Is(err, want) {
+				t.Fatalf("it ran %d times and ended with %v, want 3 times and %v", runs, err, want)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if _, err := db.Mutate(ctx, engine.Call{Name: "other"}, adder(db, hot)); err != nil {
+				t.Errorf("another call failed with %v", err)
+			}
+			verify(t, db)
+		})
+	}
+}
+
 // TestRelaxedFunctions: their effects wait up to 20 ms for company on the way
 // to the disk, and who is Early does not wait for that.
 func TestRelaxedFunctions(t *testing.T) {

@@ -33,7 +33,7 @@ type turnDone struct {
 // between its reads and its writes.
 func (c *committer) turn(m *mutation) {
 	if err := c.db.refused(m.Name); err != nil {
-		m.verdict <- verdict{err: err}
+		c.end(m, verdict{err: err})
 		return
 	}
 	s := c.db.states.beginAttempt()
@@ -56,6 +56,7 @@ func (c *committer) turn(m *mutation) {
 		// The goroutine cannot be stopped. Its Tx fails from here on, so that it
 		// can touch nothing, and another one takes the next turns.
 		tx.end(errTurnOver)
+		c.m.Release(m)
 		go c.executeTurns()
 		c.db.pipeline.Go(func() {
 			defer stopOver()
@@ -67,11 +68,18 @@ func (c *committer) turn(m *mutation) {
 	m.result, m.catalog = d.result, s.catalog
 	if d.replay != nil || d.err != nil || tx.mu.own.Empty() {
 		// It rests on everything accepted so far.
-		m.verdict <- verdict{at: Timestamp(c.m.Last()), replay: d.replay, err: d.err}
+		c.end(m, verdict{at: Timestamp(c.m.Last()), replay: d.replay, err: d.err})
 		return
 	}
 	m.attempt = commit.Attempt{Snapshot: c.m.Last(), Reads: &tx.mu.reads, Writes: tx.mu.own, Cost: m.attempt.Cost, Owner: m}
 	c.judge(m) // it has lost to nobody, but may write what is reserved
+}
+
+// end answers a call of which nothing is accepted. What it had reserved ends with
+// it: it was reserved if it lost before, and is quick now.
+func (c *committer) end(m *mutation, v verdict) {
+	c.m.Release(m)
+	m.verdict <- v
 }
 
 // leave waits for a function that overran its turn. When it returns it is
