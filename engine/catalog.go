@@ -372,6 +372,9 @@ func (tx *Tx) tableLocked(t *Table) (*Table, error) {
 // executed under an older catalog. A query depends on the catalog entry, which
 // changes when the index becomes ready and when it is dropped.
 func (tx *Tx) indexLocked(ix *Index) (*Index, error) {
+	if err := tx.settleTableLocked(ix.table.Number); err != nil {
+		return nil, err
+	}
 	if ix.id == 0 {
 		t, err := tx.tableLocked(ix.table)
 		if err != nil {
@@ -389,6 +392,9 @@ func (tx *Tx) indexLocked(ix *Index) (*Index, error) {
 
 // aggregateLocked is indexLocked for an aggregate.
 func (tx *Tx) aggregateLocked(a *Aggregate) (*Aggregate, error) {
+	if err := tx.settleTableLocked(a.table.Number); err != nil {
+		return nil, err
+	}
 	tx.dependLocked(a.meta)
 	now := tx.state.catalog.byID[a.id]
 	if now == nil {

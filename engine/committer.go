@@ -149,7 +149,7 @@ func (c *committer) finish() {
 func (c *committer) submit(m *mutation) {
 	switch {
 	case c.failed != nil:
-		m.verdict <- verdict{err: c.failed}
+		c.end(m, verdict{err: c.failed})
 	case m.attempt.Writes == nil:
 		c.turn(m)
 	default:
@@ -160,7 +160,7 @@ func (c *committer) submit(m *mutation) {
 // judge accepts an attempt, executes it in turn, or says what is to become of it.
 func (c *committer) judge(m *mutation) {
 	if c.failed != nil {
-		m.verdict <- verdict{err: c.failed}
+		c.end(m, verdict{err: c.failed})
 		return
 	}
 	if m.gone.Load() {
@@ -197,7 +197,19 @@ func (c *committer) judge(m *mutation) {
 // accept puts an attempt into the open group. The publisher answers its caller,
 // unless that does not want to wait for the disk.
 func (c *committer) accept(m *mutation) {
-	at := Timestamp(c.m.Accept(&m.attempt, c.now()))
+	a, now := m.attempt, c.now()
+	if len(m.ops) > 0 {
+		var err error
+		a.Writes, err = c.resolve(m, Timestamp(c.m.Next(now)))
+		switch {
+		case err != nil || a.Writes.Empty():
+			c.end(m, verdict{at: Timestamp(c.m.Last()), err: err})
+			return
+		case c.m.Park(&m.attempt, a.Writes):
+			return
+		}
+	}
+	at := Timestamp(c.m.Accept(&a, now))
 	if !m.Relaxed {
 		c.urgent++
 		return
@@ -290,6 +302,7 @@ func (c *committer) fail(g commit.Group, err error) {
 		m.refuse(c.failed)
 	}
 	c.reserved = nil
+	c.m.Expire(math.MaxUint64) // who is parked is refused as well
 	c.m.Durable(uint64(c.db.states.oldest()))
 	c.db.fail(c.failed)
 }
@@ -407,7 +420,7 @@ func (c *committer) publish() {
 			m := a.Owner.(*mutation)
 			at := Timestamp(a.At)
 			if m.OnCommit != nil {
-				m.OnCommit(Receipt{At: at, Result: m.result})
+				m.OnCommit(Receipt{At: at, Result: m.result, Wrote: true})
 			}
 			if !m.acked() {
 				m.verdict <- verdict{at: at, wrote: true}

@@ -49,7 +49,7 @@ var historySchema = engine.Schema{Tables: []engine.TableDef{
 		Indexes:    []engine.IndexDef{{Name: "by_kind", Fields: []string{"kind", "n"}}, {Name: "by_tag", Fields: []string{"tag.name"}}},
 		Aggregates: []engine.AggregateDef{{Name: "kinds", GroupBy: []string{"kind"}, OrderBy: []string{"n"}, Sum: "w", Ranked: true}, {Name: "all", Sum: "n"}},
 	},
-	{Name: "other", Indexes: []engine.IndexDef{{Name: "by_n", Fields: []string{"n"}}}},
+	{Name: "other", Indexes: []engine.IndexDef{{Name: "by_n", Fields: []string{"n"}}, {Name: "by_at", Fields: []string{"at"}}}},
 }}
 
 // program draws random transactions over few documents.
@@ -169,7 +169,7 @@ func (p *program) readKind(kind int, tx *enginetest.Tx, rng *rand.Rand, mayWrite
 	case 3:
 		return scan(items, "by_tag", engine.Range{Lower: &engine.Bound{Value: value.Int64(int64(rng.IntN(4)))}})
 	case 4:
-		return scan(other, []string{"by_n", engine.IndexByID, engine.IndexByCreationTime}[rng.IntN(3)], engine.Range{})
+		return scan(other, []string{"by_n", "by_at", engine.IndexByID, engine.IndexByCreationTime}[rng.IntN(4)], engine.Range{})
 	case 5:
 		_, err := tx.Count(items, "kinds", p.byKind(rng))
 		return err
@@ -230,11 +230,20 @@ func (p *program) write(tx *enginetest.Tx, rng *rand.Rand) error {
 
 func (p *program) writeTo(tx *enginetest.Tx, rng *rand.Rand, t *engine.Table, id value.ID) error {
 	var err error
-	switch rng.IntN(4) {
+	switch rng.IntN(7) {
 	case 0:
 		err = tx.Delete(t, id)
 	case 1:
 		err = tx.Replace(t, id, p.fields(rng))
+	case 2, 3, 4:
+		ops := []engine.Op{p.op(rng)}
+		for rng.IntN(3) == 0 {
+			ops = append(ops, p.op(rng))
+		}
+		err = tx.Apply(t, id, ops...)
+		if bad := new(engine.OpError); errors.As(err, &bad) && bad.Field == "at" {
+			return nil // two operations on the time of the commit
+		}
 	default:
 		patch := value.Object(value.Field{Name: "n", Value: value.Float64(float64(rng.IntN(8)))})
 		var unset []string
@@ -243,10 +252,36 @@ func (p *program) writeTo(tx *enginetest.Tx, rng *rand.Rand, t *engine.Table, id
 		}
 		err = tx.Patch(t, id, patch, unset...)
 	}
-	if errors.Is(err, engine.ErrNoDocument) {
+	if errors.Is(err, engine.ErrNoDocument) && !refused(err) {
 		return nil
 	}
 	return err
+}
+
+// op draws an operation. A few of them are refused when they are to commit.
+func (p *program) op(rng *rand.Rand) engine.Op {
+	switch rng.IntN(9) {
+	case 0, 1:
+		return engine.Add("n", value.Float64(float64(rng.IntN(7)-3))).AtLeast(value.Float64(-4))
+	case 2:
+		return engine.Add("w", value.Int64(1)) // of which some are float64
+	case 3:
+		return engine.Max("n", value.Float64(float64(rng.IntN(8))))
+	case 4:
+		return engine.Min("kind", p.kind(rng))
+	case 5:
+		return engine.SetIfAbsent("tag", value.Object(value.Field{Name: "name", Value: value.Int64(9)}))
+	case 6:
+		return engine.SetInsert("set", value.Int64(int64(rng.IntN(6))))
+	case 7:
+		return engine.SetIfAbsent("at", value.Float64(1))
+	}
+	return engine.CommitTime("at")
+}
+
+// refused reports whether a mutation failed for what its operations found.
+func refused(err error) bool {
+	return errors.As(err, new(*engine.BoundError)) || errors.As(err, new(*engine.OpError))
 }
 
 var errChance = errors.New("failed by chance")
@@ -321,7 +356,7 @@ func (p *program) run(h *enginetest.History, rng *rand.Rand, who, n int) error {
 			}
 			return nil, nil
 		})
-		if err != nil && !errors.Is(err, errChance) {
+		if err != nil && !errors.Is(err, errChance) && !refused(err) {
 			return fmt.Errorf("mutation %s: %w", name, err)
 		}
 	}

@@ -47,6 +47,8 @@ type Receipt struct {
 	At Timestamp
 	// Result is what the function returned.
 	Result []byte
+	// Wrote says that the mutation has changed something: At is its own then.
+	Wrote bool
 	// Replayed says that the request had been executed before.
 	Replayed bool
 }
@@ -58,6 +60,7 @@ type mutation struct {
 	fn       func(*Tx) ([]byte, error)
 	cost     *cost // of the function
 	attempt  commit.Attempt
+	ops      []rowOps // of the attempt, to be done when it commits
 	catalog  *catalog // under which it was executed
 	result   []byte
 	parallel bool        // the attempt was executed in parallel and is not judged yet
@@ -161,7 +164,8 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 		cost = max(cost, db.turnCost())
 	}
 
-	if replay != nil || err != nil || tx.mu.own.Empty() {
+	m.ops = tx.unresolved()
+	if replay != nil || err != nil || tx.mu.own.Empty() && len(m.ops) == 0 {
 		// Nothing to commit: the outcome stands on the snapshot it read.
 		r := Receipt{At: s.at, Result: m.result}
 		if replay != nil {
@@ -175,6 +179,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 		}
 		return r, true, err
 	}
+	tx.warm(m.ops)
 	m.catalog = s.catalog
 	m.attempt = commit.Attempt{
 		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: tx.mu.own, Cost: cost, Owner: m,
@@ -206,7 +211,7 @@ func (db *DB) submit(ctx context.Context, m *mutation) (r Receipt, done bool, er
 		if v.again {
 			return r, false, nil
 		}
-		r = Receipt{At: v.at, Result: m.result}
+		r = Receipt{At: v.at, Result: m.result, Wrote: v.wrote}
 		if v.replay != nil {
 			r = *v.replay
 		}

@@ -49,6 +49,7 @@ func (tx *Tx) Nested(f func() error) error {
 		own := tx.mu.own
 		tx.mu.own, tx.mu.nested = before, tx.mu.nested[:depth]
 		tx.mu.view.Layers = tx.mu.view.Layers[1:]
+		tx.mergePendingLocked(depth, keep)
 		if keep {
 			before.Merge(own)
 		}

@@ -77,7 +77,7 @@ func (tx *Tx) replay(client ClientID, request uint32) (*Receipt, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Receipt{At: o.at, Result: o.result, Replayed: true}, nil
+		return &Receipt{At: o.at, Result: o.result, Wrote: true, Replayed: true}, nil
 	}
 	newest, err := tx.newestRequestLocked(client)
 	if err != nil {

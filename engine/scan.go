@@ -96,11 +96,12 @@ func (tx *Tx) Scan(ix *Index, r Range, desc bool) iter.Seq2[Document, error] {
 
 // cursor is a scan in progress. Its fields are guarded by the Tx's lock.
 type cursor struct {
-	it   *txn.Iterator // nil once it is closed
-	rg   keys.Range
-	desc bool
-	last []byte // the last key consumed
-	done bool   // the whole range was consumed
+	it    *txn.Iterator // nil once it is closed
+	table uint32
+	rg    keys.Range
+	desc  bool
+	last  []byte // the last key consumed
+	done  bool   // the whole range was consumed
 }
 
 func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) error {
@@ -146,7 +147,7 @@ func (tx *Tx) open(ix *Index, rg keys.Range, desc bool) (*cursor, error) {
 	if err != nil {
 		return nil, tx.failLocked(err)
 	}
-	c := &cursor{it: it, rg: rg, desc: desc}
+	c := &cursor{it: it, table: ix.table.Number, rg: rg, desc: desc}
 	tx.mu.cursors = append(tx.mu.cursors, c)
 	return c, nil
 }

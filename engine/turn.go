@@ -65,8 +65,8 @@ func (c *committer) turn(m *mutation) {
 		return
 	}
 	m.attempt.Cost = m.cost.ran(c.db.o.Clock.Now().Sub(start))
-	m.result, m.catalog = d.result, s.catalog
-	if d.replay != nil || d.err != nil || tx.mu.own.Empty() {
+	m.result, m.ops, m.catalog = d.result, tx.unresolved(), s.catalog
+	if d.replay != nil || d.err != nil || tx.mu.own.Empty() && len(m.ops) == 0 {
 		// It rests on everything accepted so far.
 		c.end(m, verdict{at: Timestamp(c.m.Last()), replay: d.replay, err: d.err})
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type Tx struct {
 		view       txn.View
 		own        *txn.Overlay   // where changes go: the innermost of Nested's, or the transaction's
 		nested     []*txn.Overlay // those that enclose own, the transaction's first
+		pending    []pending      // operations not in the overlays, the transaction's first
 		reads      txn.ReadSet
 		rand       *rand.Rand
 		created    float64 // creation time of the last document inserted
@@ -182,6 +184,9 @@ func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
 		return Document{}, false, nil // an id of another table names nothing here
 	}
 	key := keys.AppendRow(make([]byte, 0, 32), t.Number, id.Key)
+	if err := tx.settleLocked(key); err != nil {
+		return Document{}, false, err
+	}
 	tx.mu.reads.AddPoint(key)
 	if err := tx.intervalsLocked(); err != nil {
 		return Document{}, false, err
@@ -271,16 +276,20 @@ func (tx *Tx) creationTimeLocked() float64 {
 
 // Replace puts fields in place of a document's. Error: ErrNoDocument.
 func (tx *Tx) Replace(t *Table, id value.ID, fields value.Value) error {
-	return tx.update(t, id, func(value.Value) value.Value { return fields })
+	return tx.update(t, id, func(value.Value) value.Value { return fields }, func(string) bool { return true })
 }
 
 // Patch sets some fields of a document, whole values by name, and removes
 // those named in unset. Error: ErrNoDocument.
 func (tx *Tx) Patch(t *Table, id value.ID, fields value.Value, unset ...string) error {
-	return tx.update(t, id, func(old value.Value) value.Value { return value.Patched(old, fields, unset...) })
+	return tx.update(t, id, func(old value.Value) value.Value { return value.Patched(old, fields, unset...) }, func(field string) bool {
+		return !fields.Get(field).IsUndefined() || slices.Contains(unset, field)
+	})
 }
 
-func (tx *Tx) update(t *Table, id value.ID, f func(old value.Value) value.Value) error {
+// update replaces the fields of a document by what f makes of them; sets says
+// which of them are set or removed.
+func (tx *Tx) update(t *Table, id value.ID, f func(old value.Value) value.Value, sets func(field string) bool) error {
 	if err := tx.enterWrite(); err != nil {
 		return err
 	}
@@ -296,7 +305,11 @@ func (tx *Tx) update(t *Table, id value.ID, f func(old value.Value) value.Value)
 	if err := value.CheckDocument(fresh.Fields); err != nil {
 		return fmt.Errorf("update %s in %s: %w", id, t.Name, err)
 	}
-	return tx.writeLocked(t, id, &old, &fresh)
+	if err := tx.writeLocked(t, id, &old, &fresh); err != nil {
+		return err
+	}
+	tx.overwriteLocked(keys.AppendRow(nil, t.Number, id.Key), sets)
+	return nil
 }
 
 // Delete removes a document. Error: ErrNoDocument.
@@ -312,7 +325,24 @@ func (tx *Tx) Delete(t *Table, id value.ID) error {
 	if !ok {
 		return fmt.Errorf("delete %s from %s: %w", id, t.Name, ErrNoDocument)
 	}
-	return tx.writeLocked(t, id, &old, nil)
+	if err := tx.writeLocked(t, id, &old, nil); err != nil {
+		return err
+	}
+	tx.overwriteLocked(keys.AppendRow(nil, t.Number, id.Key), func(string) bool { return true })
+	return nil
+}
+
+// wroteLocked counts a document of that size against the limits.
+func (tx *Tx) wroteLocked(size int) error {
+	tx.mu.wroteDocs++
+	tx.mu.wroteBytes += size
+	switch {
+	case tx.mu.wroteDocs > documentsWrittenMax:
+		return tx.failLocked(&LimitError{Limit: "documents written", Max: documentsWrittenMax})
+	case tx.mu.wroteBytes > bytesWrittenMax:
+		return tx.failLocked(&LimitError{Limit: "bytes written", Max: bytesWrittenMax})
+	}
+	return nil
 }
 
 func (tx *Tx) writeLocked(t *Table, id value.ID, old, fresh *Document) error {
@@ -320,15 +350,12 @@ func (tx *Tx) writeLocked(t *Table, id value.ID, old, fresh *Document) error {
 	if err != nil {
 		return err
 	}
-	tx.mu.wroteDocs++
+	size := 0
 	if fresh != nil {
-		tx.mu.wroteBytes += value.Size(fresh.Fields)
+		size = value.Size(fresh.Fields)
 	}
-	switch {
-	case tx.mu.wroteDocs > documentsWrittenMax:
-		return tx.failLocked(&LimitError{Limit: "documents written", Max: documentsWrittenMax})
-	case tx.mu.wroteBytes > bytesWrittenMax:
-		return tx.failLocked(&LimitError{Limit: "bytes written", Max: bytesWrittenMax})
+	if err := tx.wroteLocked(size); err != nil {
+		return err
 	}
 	for _, ix := range t.indexes {
 		if fresh == nil || !ix.unique || ix.status == statusFailed || old != nil && string(ix.key(*old)) == string(ix.key(*fresh)) {

@@ -61,3 +61,41 @@ func (tx *Tx) claimLocked(ix *Index, d Document) error {
 	}
 	return taken
 }
+
+// ErrNotUnique is returned by Upsert for an index that is not unique.
+var ErrNotUnique = errors.New("the index is not unique")
+
+// Upsert makes fields those of the document that has their values in a unique
+// index: it replaces that document, or inserts one where there is none, as
+// inserted says. Two transactions that upsert the same values never insert two
+// documents.
+//
+// It fails with ErrNotUnique, with a *RangeError when one of the index's fields
+// is undefined, and like Insert and Replace.
+func (tx *Tx) Upsert(ix *Index, fields value.Value) (id value.ID, inserted bool, err error) {
+	if !ix.unique {
+		return id, false, fmt.Errorf("upsert by index %s of %s: %w", ix.Name, ix.table.Name, ErrNotUnique)
+	}
+	if !tx.write {
+		return id, false, ErrReadOnly
+	}
+	if err := value.CheckDocument(fields); err != nil {
+		return id, false, fmt.Errorf("upsert into %s: %w", ix.table.Name, err)
+	}
+	r := Range{}
+	for _, f := range ix.fields {
+		v := fields.Path(f)
+		if v.IsUndefined() {
+			return id, false, &RangeError{Index: ix.Name, Reason: fmt.Sprintf("an upsert without a value for %s", f)}
+		}
+		r.Eq = append(r.Eq, v)
+	}
+	for d, err := range tx.Scan(ix, r, false) {
+		if err != nil {
+			return id, false, err
+		}
+		return d.ID, false, tx.Replace(ix.table, d.ID, fields)
+	}
+	id, err = tx.Insert(ix.table, fields)
+	return id, err == nil, err
+}

@@ -1,8 +1,10 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,4 +77,72 @@ func TestUniqueBuildOverDuplicates(t *testing.T) {
 	}
 	insert(t, db, "users", fields("name", "bob"))
 	verify(t, db)
+}
+
+// TestUpsert: of many upserts of the same values one inserts, and the document
+// is what the last one made of it.
+func TestUpsert(t *testing.T) {
+	db := enginetest.Open(t, uniqueSchema)
+	users := db.Table("users")
+	var inserts atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			r, err := db.Mutate(context.Background(), engine.Call{Name: "upsert"}, func(tx *engine.Tx) ([]byte, error) {
+				_, inserted, err := tx.Upsert(users.Index("by_name"), fields("name", "ann", "org", "x", "n", i))
+				if inserted {
+					return []byte("inserted"), err
+				}
+				return nil, err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			if len(r.Result) > 0 {
+				inserts.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if report := verify(t, db); inserts.Load() != 1 || report.Documents != 1 {
+		t.Errorf("%d of the upserts inserted, and there are %d documents", inserts.Load(), report.Documents)
+	}
+	mutate(t, db, func(tx *engine.Tx) error {
+		if _, _, err := tx.Upsert(users.Index("by_name"), fields("name", "ann")); !errors.As(err, new(*engine.RangeError)) {
+			t.Errorf("without a value: %v", err)
+		}
+		if _, _, err := tx.Upsert(users.Index(engine.IndexByCreationTime), fields("name", "ann")); !errors.Is(err, engine.ErrNotUnique) {
+			t.Errorf("by an index that is not unique: %v", err)
+		}
+		return nil
+	})
+}
+
+// TestVerifyFindsDuplicates plants a document with the values of another one.
+func TestVerifyFindsDuplicates(t *testing.T) {
+	db := enginetest.Open(t, uniqueSchema)
+	insert(t, db, "users", fields("name", "ann", "org", "x"))
+	bob := insert(t, db, "users", fields("name", "bob", "org", "x"))
+	damage := map[string][]byte{}
+	for _, prefix := range []byte{'r', 'x'} {
+		db.Stored(prefix, func(key, val []byte) {
+			if !bytes.HasSuffix(key, bob.Key[:]) {
+				return
+			}
+			if prefix == 'x' {
+				damage[string(key)] = nil
+				key = bytes.Replace(key, []byte("bob"), []byte("ann"), 1)
+			}
+			damage[string(key)] = append([]byte{}, bytes.Replace(val, []byte("bob"), []byte("ann"), 1)...)
+		})
+	}
+	if err := db.Damage(damage); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, db, "users", fields("name", "eve", "org", "x")) // shows the damage
+	report, err := db.Verify(t.Context())
+	found := fmt.Sprint(report.Faults, err)
+	if !strings.Contains(found, "by_name: "+bob.String()+": another document has the same values") {
+		t.Errorf("verify found %s", found)
+	}
 }

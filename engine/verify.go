@@ -177,10 +177,20 @@ func (v *verifier) table(t *Table) error {
 		}
 		n := int64(0)
 		all := keys.Prefixed(keys.AppendIndex(nil, ix.id))
-		if err := v.each(all, func(_, val []byte) error {
+		var claimed []byte // the values of the entry before, in a unique index
+		if err := v.each(all, func(key, val []byte) error {
 			if n++; len(val) != 0 {
 				v.fault(Fault{Table: t.Name, Part: ix.Name}, "an entry has a value of %d bytes", len(val))
 			}
+			if !ix.unique || ix.status != statusReady {
+				return nil
+			}
+			values, bound := ix.claim(key)
+			if bound && bytes.Equal(values, claimed) {
+				id := rowIDOf(t, key)
+				v.fault(Fault{Table: t.Name, Part: ix.Name, ID: id}, "another document has the same values")
+			}
+			claimed = append(claimed[:0], values...)
 			return nil
 		}); err != nil {
 			return err
@@ -216,6 +226,30 @@ func (v *verifier) table(t *Table) error {
 		}
 	}
 	return nil
+}
+
+// claim returns the part of an entry's key that no other document may have. It
+// is not bound when one of the values is undefined, or the key does not decode,
+// which is reported elsewhere.
+func (ix *Index) claim(key []byte) (values []byte, bound bool) {
+	rest := key[entryPrefix:]
+	for range ix.fields {
+		v, after, err := value.DecodeOrdered(rest)
+		if err != nil || v.IsUndefined() {
+			return nil, false
+		}
+		rest = after
+	}
+	return key[:len(key)-len(rest)], true
+}
+
+// rowIDOf returns the id of the document that an entry points to, for a report.
+func rowIDOf(t *Table, entry []byte) string {
+	doc, err := keys.Document(entry)
+	if err != nil {
+		return ""
+	}
+	return value.ID{Table: t.Number, Key: doc}.String()
 }
 
 // describe returns all a total says, as text that is equal for equal ones.

@@ -30,9 +30,12 @@ type History struct {
 type transaction struct {
 	at    engine.Timestamp
 	wrote bool // its writes count at that time
-	live  bool // it is what a screen shows
-	name  string
-	ops   []op
+	// refused says that it failed when it should have committed, for what its
+	// operations found then.
+	refused bool
+	live    bool // it is what a screen shows
+	name    string
+	ops     []op
 }
 
 // NewHistory returns an empty history of an empty database.
@@ -55,16 +58,25 @@ func (h *History) Len() int {
 // well: they must have been of one state of the database too.
 func (h *History) Mutate(ctx context.Context, call engine.Call, f func(*Tx) ([]byte, error)) (engine.Receipt, error) {
 	var last *Tx
-	r, err := h.db.Mutate(ctx, call, func(tx *engine.Tx) ([]byte, error) {
+	var failed error
+	r, err := h.db.Mutate(ctx, call, func(tx *engine.Tx) (result []byte, err error) {
 		last = &Tx{Tx: tx, schema: h.schema}
-		return f(last)
+		result, failed = f(last)
+		return result, failed
 	})
 	// A replayed outcome has no execution of its own, an error without a
 	// timestamp no state it rests on.
 	if last != nil && !r.Replayed && r.At != 0 {
-		h.add(transaction{at: r.At, wrote: err == nil && last.writes > 0, name: call.Name, ops: last.ops})
+		h.add(transaction{at: r.At, wrote: r.Wrote, refused: failed == nil && refusal(err), name: call.Name, ops: last.ops})
 	}
 	return r, err
+}
+
+// refusal reports whether an error is one of operations.
+func refusal(err error) bool {
+	var bound *engine.BoundError
+	var op *engine.OpError
+	return errors.As(err, &bound) || errors.As(err, &op)
 }
 
 // Query runs f as one query.
@@ -135,7 +147,6 @@ type Tx struct {
 	*engine.Tx
 	schema engine.Schema
 	ops    []op
-	writes int
 	scans  int
 	now    time.Time // what Now has returned
 }
@@ -158,6 +169,7 @@ const (
 	opReplace
 	opPatch
 	opDelete
+	opApply
 	opNest
 	opUnnest
 	opWake
@@ -171,6 +183,7 @@ type op struct {
 	id     value.ID
 	fields value.Value
 	unset  []string
+	ops    []engine.Op
 	rg     engine.Range
 	desc   bool
 	scan   int
@@ -313,7 +326,6 @@ func (tx *Tx) Insert(t *engine.Table, fields value.Value) (value.ID, error) {
 	if err != nil {
 		return id, err
 	}
-	tx.writes++
 	tx.did(op{kind: opInsert, table: t.Name, id: id, fields: fields, doc: d, ok: ok})
 	return id, nil
 }
@@ -333,26 +345,29 @@ func (tx *Tx) Delete(t *engine.Table, id value.ID) error {
 	return tx.write(op{kind: opDelete, table: t.Name, id: id}, tx.Tx.Delete(t, id))
 }
 
+// Apply is engine.Tx.Apply.
+func (tx *Tx) Apply(t *engine.Table, id value.ID, ops ...engine.Op) error {
+	err := tx.Tx.Apply(t, id, ops...)
+	if err == nil {
+		tx.did(op{kind: opApply, table: t.Name, id: id, ops: ops})
+	}
+	return err
+}
+
 // Nested is engine.Tx.Nested.
 func (tx *Tx) Nested(f func() error) error {
 	return tx.Tx.Nested(func() error {
-		writes := tx.writes
 		tx.did(op{kind: opNest})
 		err := f()
 		tx.did(op{kind: opUnnest, ok: err == nil})
-		if err != nil {
-			tx.writes = writes
-		}
 		return err
 	})
 }
 
 func (tx *Tx) write(o op, err error) error {
 	o.ok = err == nil
-	if err == nil {
-		tx.writes++
-	}
-	if err == nil || errors.Is(err, engine.ErrNoDocument) {
+	// An *engine.OpError is of operations before, and ends the execution.
+	if err == nil || errors.Is(err, engine.ErrNoDocument) && !refusal(err) {
 		tx.did(o)
 	}
 	return err

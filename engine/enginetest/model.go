@@ -3,6 +3,7 @@ package enginetest
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,7 +17,25 @@ import (
 type model struct {
 	parts map[string]map[string]part // of a table
 	docs  map[string]map[value.ID]engine.Document
-	saved []map[string]map[value.ID]engine.Document // at the begin of each nested transaction
+	saved []saved // at the begin of each nested transaction
+	// stamps are the fields that get the time of the commit.
+	stamps map[stamp]bool
+	// refused is why an operation does not let the transaction commit.
+	refused error
+}
+
+// saved is what a nested transaction may go back to.
+type saved struct {
+	docs    map[string]map[value.ID]engine.Document
+	stamps  map[stamp]bool
+	refused error
+}
+
+// stamp is one field of a document.
+type stamp struct {
+	table string
+	id    value.ID
+	field string
 }
 
 // part is an index or an aggregate.
@@ -55,7 +74,7 @@ func (m *model) replay(t transaction) error {
 		before := m.copy()
 		defer func() { m.docs = before }()
 	}
-	m.saved = nil
+	m.saved, m.stamps, m.refused = nil, map[stamp]bool{}, nil
 	cursors := map[int]*cursor{}
 	for i, o := range t.ops {
 		if o.kind == opWake && t.live && t.at >= o.until {
@@ -63,6 +82,18 @@ func (m *model) replay(t transaction) error {
 		}
 		if err := m.step(o, cursors); err != nil {
 			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	switch {
+	case t.wrote && m.refused != nil:
+		return fmt.Errorf("it has committed; serially %w", m.refused)
+	case t.refused && m.refused == nil:
+		return errors.New("an operation has failed; serially it does not")
+	}
+	for s := range m.stamps {
+		if d, ok := m.docs[s.table][s.id]; ok {
+			d.Fields = patched(d.Fields, value.Object(value.Field{Name: s.field, Value: value.Float64(float64(t.at) / 1000)}), nil)
+			m.docs[s.table][s.id] = d
 		}
 	}
 	return nil
@@ -127,11 +158,12 @@ func (m *model) step(o op, cursors map[int]*cursor) error {
 			return fmt.Errorf("groups of %s by %s gave %s; serially %s", o.table, o.part, showGroups(o.groups), showGroups(want))
 		}
 	case opNest:
-		m.saved = append(m.saved, m.copy())
+		m.saved = append(m.saved, saved{m.copy(), maps.Clone(m.stamps), m.refused})
 	case opUnnest:
 		last := len(m.saved) - 1
 		if !o.ok {
-			m.docs = m.saved[last]
+			back := m.saved[last]
+			m.docs, m.stamps, m.refused = back.docs, back.stamps, back.refused
 		}
 		m.saved = m.saved[:last]
 	case opInsert:
@@ -145,6 +177,7 @@ func (m *model) step(o op, cursors map[int]*cursor) error {
 		}
 		switch {
 		case !present:
+			return nil
 		case o.kind == opDelete:
 			delete(docs, o.id)
 		case o.kind == opReplace:
@@ -154,8 +187,73 @@ func (m *model) step(o op, cursors map[int]*cursor) error {
 			have.Fields = patched(have.Fields, o.fields, o.unset)
 			docs[o.id] = have
 		}
+		maps.DeleteFunc(m.stamps, func(s stamp, _ bool) bool {
+			return s.table == o.table && s.id == o.id &&
+				(o.kind != opPatch || !o.fields.Get(s.field).IsUndefined() || slices.Contains(o.unset, s.field))
+		})
+	case opApply:
+		if !present {
+			m.refused = cmp.Or(m.refused, engine.ErrNoDocument)
+			return nil
+		}
+		for _, x := range o.ops {
+			m.apply(&have, o.table, x)
+		}
+		docs[o.id] = have
 	}
 	return nil
+}
+
+// apply does an operation on a document.
+func (m *model) apply(d *engine.Document, table string, x engine.Op) {
+	old := d.Fields.Get(x.Field)
+	fresh, unset := x.Value, []string(nil)
+	keep := false
+	switch x.Kind {
+	case engine.OpCommitTime:
+		m.stamps[stamp{table, d.ID, x.Field}] = true
+		fresh, unset = value.Value{}, []string{x.Field}
+	case engine.OpMax:
+		keep = !old.IsUndefined() && value.Compare(old, fresh) > 0
+	case engine.OpMin:
+		keep = !old.IsUndefined() && value.Compare(old, fresh) < 0
+	case engine.OpSetIfAbsent:
+		keep = !old.IsUndefined()
+	case engine.OpSetInsert:
+		if !old.IsUndefined() && old.Kind() != value.KindArray {
+			m.refused = fmt.Errorf("field %s is no array", x.Field)
+			return
+		}
+		elems := []value.Value{fresh}
+		for i := range old.Len() {
+			if e := old.Index(i); value.Compare(e, fresh) != 0 {
+				elems = append(elems, e)
+			}
+		}
+		slices.SortFunc(elems, value.Compare)
+		fresh = value.Array(elems...)
+	case engine.OpAdd:
+		switch {
+		case !old.IsUndefined() && old.Kind() != fresh.Kind():
+			m.refused = fmt.Errorf("field %s is no number to add to", x.Field)
+			return
+		case fresh.Kind() == value.KindInt64:
+			a, _ := old.AsInt64()
+			b, _ := fresh.AsInt64()
+			fresh = value.Int64(a + b)
+		default:
+			a, _ := old.AsFloat64()
+			b, _ := fresh.AsFloat64()
+			fresh = value.Float64(a + b)
+		}
+		if !x.Lower.IsUndefined() && value.Compare(fresh, x.Lower) < 0 || !x.Upper.IsUndefined() && value.Compare(fresh, x.Upper) > 0 {
+			m.refused = fmt.Errorf("field %s would be past a bound", x.Field)
+			return
+		}
+	}
+	if !keep {
+		d.Fields = patched(d.Fields, value.Object(value.Field{Name: x.Field, Value: fresh}), unset)
+	}
 }
 
 func patched(old, patch value.Value, unset []string) value.Value {

@@ -102,7 +102,7 @@ func (s *simulation) send(o *op) {
 		return nil
 	}
 	newTx := func(etx *enginetest.Tx) *tx {
-		return &tx{Tx: etx, db: l.db, rng: rand.New(rand.NewPCG(o.seed, 2)), token: o.token(), pause: pause}
+		return &tx{Tx: etx, db: l.db, rng: rand.New(rand.NewPCG(o.seed, 2)), token: o.token(), hot: s.hot, pause: pause}
 	}
 	// The history of this life: by the time a ghost ends, there is another.
 	if o.query {
@@ -167,7 +167,7 @@ func (s *simulation) ended(o *op) error {
 	at := uint64(r.At)
 	s.trace("%s ends at %d, %q, replayed %v, %v", o.name(), at, r.Result, r.Replayed, o.err)
 	switch {
-	case o.err == nil, errors.Is(o.err, errRefused):
+	case o.err == nil, errors.Is(o.err, errRefused), errors.As(o.err, new(*engine.BoundError)):
 	case errors.Is(o.err, engine.ErrTimeout):
 		if s.clock.Now().Sub(o.begun) < s.timeMax {
 			return fmt.Errorf("%w, though only %v have passed", o.err, s.clock.Now().Sub(o.begun))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/halcyon-db/halcyon/engine"
 	"github.com/halcyon-db/halcyon/engine/enginetest"
+	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 // Config says what is simulated.
@@ -86,9 +87,10 @@ type simulation struct {
 	hash    hash.Hash64
 	res     Result
 
-	ops     []*op  // all that were started
-	shown   uint64 // the newest timestamp anybody was told
-	acked   uint64 // the newest commit that was acknowledged
+	hot     value.ID // the document that everybody increments
+	ops     []*op    // all that were started
+	shown   uint64   // the newest timestamp anybody was told
+	acked   uint64   // the newest commit that was acknowledged
 	tokens  map[string]uint64
 	crashes int // still to come
 	broken  bool
@@ -256,9 +258,11 @@ func (s *simulation) fill() error {
 				return nil, err
 			}
 		}
-		if err := x.insert("accounts", object("name", "hot", "n", 0)); err != nil {
+		hot, err := x.Insert(x.db.Table("accounts"), object("name", "hot", "n", 0))
+		if err != nil {
 			return nil, err
 		}
+		s.hot = hot
 		for range 5 {
 			if err := x.insert("items", object("kind", kindOf(x.rng), "n", float64(x.rng.IntN(6)), "w", x.rng.IntN(100))); err != nil {
 				return nil, err

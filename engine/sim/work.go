@@ -16,8 +16,8 @@ import (
 var schema = engine.Schema{Tables: []engine.TableDef{
 	{
 		Name:       "accounts",
-		Indexes:    []engine.IndexDef{{Name: "by_name", Fields: []string{"name"}}},
-		Aggregates: []engine.AggregateDef{{Name: "balances", Sum: "balance"}},
+		Indexes:    []engine.IndexDef{{Name: "by_name", Fields: []string{"name"}}, {Name: "by_at", Fields: []string{"at", "stock"}}},
+		Aggregates: []engine.AggregateDef{{Name: "balances", Sum: "balance"}, {Name: "stocks", OrderBy: []string{"looked"}, Sum: "stock"}},
 	},
 	{
 		Name:       "items",
@@ -52,6 +52,7 @@ type tx struct {
 	db    *engine.DB
 	rng   *rand.Rand // of this function, the same in each of its executions
 	token string     // of this call
+	hot   value.ID   // the one document that everybody increments
 	pause func() error
 }
 
@@ -154,6 +155,7 @@ type work struct {
 var works = []work{
 	{"transfer", 4, true, transfer},
 	{"hot", 4, true, hot},
+	{"tally", 4, true, tally},
 	{"enqueue", 2, true, enqueue},
 	{"dequeue", 3, true, dequeue},
 	{"phantom", 4, true, phantom},
@@ -205,6 +207,35 @@ func hot(x *tx) (string, error) {
 	}
 	n := intOf(d, "n") + 1
 	return fmt.Sprint(n), x.patch("accounts", d, object("n", n))
+}
+
+// tally changes the hot document without reading it, mostly. It refuses to take
+// more than there is.
+func tally(x *tx) (string, error) {
+	if err := x.pause(); err != nil {
+		return "", err
+	}
+	t, n := x.db.Table("accounts"), x.rng.IntN(5)-2
+	ops := [][]engine.Op{
+		{engine.Add("stock", value.Int64(int64(n))).AtLeast(value.Int64(0))},
+		{engine.Add("tallied", value.Float64(0.5)), engine.CommitTime("at")},
+		{engine.SetInsert("seen", value.Int64(int64(n))), engine.Max("most", value.Int64(int64(n)))},
+		{engine.Add("n", value.Int64(1))},
+	}
+	if err := x.Apply(t, x.hot, ops[x.rng.IntN(len(ops))]...); err != nil {
+		return "", err
+	}
+	if x.rng.IntN(4) > 0 {
+		return "", nil
+	}
+	if err := x.pause(); err != nil {
+		return "", err
+	}
+	d, _, err := x.Get(t, x.hot)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint(intOf(d, "stock")), x.Apply(t, x.hot, engine.CommitTime("looked"))
 }
 
 func enqueue(x *tx) (string, error) {

@@ -160,10 +160,13 @@ func (m *Machine) Judge(a *Attempt, now uint64) Verdict {
 	return m.park(a)
 }
 
+// Next returns the timestamp that Accept gives at that time.
+func (m *Machine) Next(now uint64) uint64 { return max(now, m.last+1) }
+
 // Accept puts an attempt into the open group and returns its timestamp. A
 // reservation of its owner ends. REQUIRES: Judge has just said Free.
 func (m *Machine) Accept(a *Attempt, now uint64) uint64 {
-	at := max(now, m.last+1)
+	at := m.Next(now)
 	m.last = at
 	a.Writes.EachWrite(func(k string, w txn.Write) bool {
 		if w.Stamped {

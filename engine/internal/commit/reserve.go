@@ -127,6 +127,16 @@ func (m *Machine) reserve(a *Attempt, now uint64) bool {
 	return true
 }
 
+// Park parks an attempt of which Judge has said Free, when it will write what is
+// reserved: its writes are only known now. It reports whether it did.
+func (m *Machine) Park(a *Attempt, writes *txn.Overlay) bool {
+	if len(m.reservations) == 0 || !m.heldBack(&Attempt{Writes: writes, Owner: a.Owner}) {
+		return false
+	}
+	m.park(a)
+	return true
+}
+
 func (m *Machine) park(a *Attempt) Verdict {
 	m.parked = append(m.parked, a)
 	m.stats.Parked++

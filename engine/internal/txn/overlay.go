@@ -181,6 +181,11 @@ func (v *View) Entries(r keys.Range) []KeyedEntry {
 	return out
 }
 
+// Clone returns an overlay with the same changes. The two share slices.
+func (o *Overlay) Clone() *Overlay {
+	return &Overlay{writes: *o.writes.Copy(), entries: *o.entries.Copy()}
+}
+
 // Merge puts the changes of top over those of o. Both may share slices then.
 func (o *Overlay) Merge(top *Overlay) {
 	top.writes.Scan(func(k string, w Write) bool {
