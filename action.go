@@ -75,7 +75,7 @@ func (c *Ctx) call(run func(context.Context, Request) (Outcome, error), path str
 	if err := c.Err(); err != nil {
 		return fmt.Errorf("run %s: %w", path, context.Cause(c))
 	}
-	req := Request{Path: c.fn.absolute(path), Admin: true}
+	req := Request{Path: c.fn.absolute(path), Admin: true, Early: true}
 	var err error
 	if req.Args, err = encodeArgs(args); err != nil {
 		return fmt.Errorf("arguments of %s: %w", path, err)

@@ -46,7 +46,7 @@ func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
 	if err != nil || refused != nil {
 		return a.refusal(refused), err
 	}
-	call := engine.Call{Name: f.path, Client: req.Client, Request: req.RequestID, Once: req.Once}
+	call := engine.Call{Name: f.path, Client: req.Client, Request: req.RequestID, Once: req.Once, Relaxed: f.relaxed, Early: f.relaxed && req.Early}
 	if req.OnCommit != nil {
 		call.OnCommit = func(receipt engine.Receipt) {
 			if out, err := decodeOutcome(receipt); err == nil {
@@ -62,7 +62,7 @@ func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
 		return encodeOutcome(v, logs), nil
 	})
 	if err != nil {
-		return r.failed(f, randomRequestID(), err, receipt.At)
+		return r.failed(f, randomRequestID(), refusedOp(err), receipt.At)
 	}
 	out, err := decodeOutcome(receipt)
 	if err != nil {
@@ -79,7 +79,7 @@ func (a *App) Run(ctx context.Context, path string, args, result any) error {
 	if err != nil {
 		return fmt.Errorf("arguments of %s: %w", path, err)
 	}
-	out, err := a.Call(ctx, Request{Path: path, Args: encoded, Admin: true})
+	out, err := a.Call(ctx, Request{Path: path, Args: encoded, Admin: true, Early: true})
 	return finishCall(path, out, err, result)
 }
 

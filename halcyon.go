@@ -64,6 +64,8 @@ type Request struct {
 	Once      bool
 
 	Admin bool // the caller may run internal functions
+	// Early has a Relaxed mutation answered before it is durable.
+	Early bool
 
 	// OnCommit, if set, is called when a mutation's change is durable and before any live query shows it, so that an answer can be put
 	// in front of what follows from it. It must be quick and must not call the App. It is not called for a mutation that changed

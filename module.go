@@ -60,7 +60,17 @@ func (m *Module) Query(name string, fn any) { m.declare(KindQuery, name, fn, fal
 // Mutation declares a mutation that clients may call. See Query for the type of fn.
 //
 // A mutation may be executed several times until it takes effect once, so it must not have effects beyond its Tx.
-func (m *Module) Mutation(name string, fn any) { m.declare(KindMutation, name, fn, false) }
+func (m *Module) Mutation(name string, fn any, options ...MutationOption) {
+	m.declare(KindMutation, name, fn, false, options...)
+}
+
+// MutationOption says how a mutation is run.
+type MutationOption func(*function)
+
+// Relaxed lets a mutation wait for up to 20 ms for others to go to the disk with, and answers Go and HTTP callers before that: a crash may
+// lose the last 20 ms of what they were told. Queries and the clients that watch them see nothing that is not on the disk, and are answered
+// when it is. It is for beats and stamps that come again anyway.
+func Relaxed() MutationOption { return func(f *function) { f.relaxed = true } }
 
 // Action declares an action that clients may call: a function that may do anything, such as calling another service, and is no
 // transaction. fn is a func(*Ctx, Args) (Result, error); see Query for what may be left out.
@@ -76,8 +86,8 @@ type InternalFunctions struct{ module *Module }
 func (i InternalFunctions) Query(name string, fn any) { i.module.declare(KindQuery, name, fn, true) }
 
 // Mutation declares an internal mutation. See [Module.Mutation].
-func (i InternalFunctions) Mutation(name string, fn any) {
-	i.module.declare(KindMutation, name, fn, true)
+func (i InternalFunctions) Mutation(name string, fn any, options ...MutationOption) {
+	i.module.declare(KindMutation, name, fn, true, options...)
 }
 
 // Action declares an internal action. See [Module.Action].
@@ -135,6 +145,7 @@ type function struct {
 	path     string // module:name
 	kind     FunctionKind
 	internal bool
+	relaxed  bool
 
 	call   reflect.Value
 	args   *codec // nil: takes none
@@ -146,10 +157,13 @@ type function struct {
 // noArgs is the codec of the arguments of a function that takes none: any field is one too many.
 var noArgs = &codec{typ: reflect.TypeFor[struct{}](), shape: shapeObject}
 
-func (m *Module) declare(kind FunctionKind, name string, fn any, internal bool) {
+func (m *Module) declare(kind FunctionKind, name string, fn any, internal bool, options ...MutationOption) {
 	f := &function{module: m.name, name: name, path: m.name + ":" + name, kind: kind, internal: internal, call: reflect.ValueOf(fn)}
 	if err := f.plan(); err != nil {
 		panic(fmt.Sprintf("halcyon: %s %s: %v", strings.ToLower(kind.String()), f.path, err))
+	}
+	for _, option := range options {
+		option(f)
 	}
 	m.functions = append(m.functions, f)
 }

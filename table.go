@@ -88,13 +88,19 @@ func (t *Table[T]) Get(tx *Tx, id ID[T]) (doc T, ok bool, err error) {
 	return doc, err == nil, err
 }
 
-// Insert adds a document and returns its id.
-func (t *Table[T]) Insert(tx *Tx, doc T) (ID[T], error) {
+// encodeDoc returns the fields of a document to store in a table.
+func encodeDoc[T any](tx *Tx, t *Table[T], doc *T) (*boundTable, value.Value, error) {
 	b, err := tx.table(&t.def)
 	if err != nil {
-		return "", err
+		return nil, value.Value{}, err
 	}
-	fields, err := b.encode(reflect.ValueOf(&doc).Elem())
+	fields, err := b.encode(reflect.ValueOf(doc).Elem())
+	return b, fields, err
+}
+
+// Insert adds a document and returns its id.
+func (t *Table[T]) Insert(tx *Tx, doc T) (ID[T], error) {
+	b, fields, err := encodeDoc(tx, t, &doc)
 	if err != nil {
 		return "", err
 	}
