@@ -81,6 +81,7 @@ type revision struct {
 	writes  *txn.Overlay        // of catalog entries
 	builds  map[uint32]progress // of the parts that are building then
 	drops   []keys.Range        // what is removed with them
+	load    *loadRevision       // when a table is loaded with it
 }
 
 // loader gives the parts of a schema their numbers, drops what is no longer
@@ -353,6 +354,13 @@ func (c *catalog) with(id uint32, status partStatus) *catalog {
 	for _, a := range c.aggregates {
 		out.aggregates = append(out.aggregates, out.byID[a.id])
 	}
+	return &out
+}
+
+// renewed returns an equal catalog that is another one, so that what was
+// executed under this one is not accepted any more.
+func (c *catalog) renewed() *catalog {
+	out := *c
 	return &out
 }
 

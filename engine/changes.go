@@ -15,6 +15,14 @@ import (
 type ChangeGroup struct {
 	At      Timestamp        // where to go on: the newest timestamp of the group
 	Changes []DocumentChange // in the order of tables and ids, one for each document
+	Loaded  []LoadedTable    // tables that were loaded; what they hold is not among the changes
+}
+
+// LoadedTable says that DB.Load put documents into a table that was empty. Who
+// follows the changes reads them from the table itself.
+type LoadedTable struct {
+	Table     string // empty when the table is not in the schema
+	Documents int64
 }
 
 // DocumentChange is the effect of a group of commits on one document.
@@ -33,8 +41,8 @@ const changesBytesMax = 1 << 20
 
 // Changes returns what groups after a timestamp did to documents, in their
 // order, up to the newest that is durable when Changes is called. What it has
-// not come to yet is kept from being removed. Groups that changed no document
-// are left out.
+// not come to yet is kept from being removed. Groups that neither changed a document
+// nor loaded a table are left out.
 //
 // Errors: ErrOutOfRetention when change records after that timestamp have been
 // removed (Options.LogRetention, LogBytesMax), ErrClosed, the context's.
@@ -132,6 +140,11 @@ func (db *DB) readChanges(ctx context.Context, after, upTo Timestamp) (groups []
 		}
 		g := ChangeGroup{At: r.Position.At}
 		err := r.effects(func(key, val []byte) error {
+			if isLoaded(key) {
+				number, documents, err := decodeLoaded(key, val)
+				g.Loaded = append(g.Loaded, LoadedTable{Table: db.tableName(number), Documents: documents})
+				return err
+			}
 			c, ok, err := db.documentChange(g.At, key, val)
 			if err == nil && ok {
 				g.Changes = append(g.Changes, c)
@@ -141,7 +154,7 @@ func (db *DB) readChanges(ctx context.Context, after, upTo Timestamp) (groups []
 		if err != nil {
 			return groups, next, err
 		}
-		if len(g.Changes) > 0 {
+		if len(g.Changes) > 0 || len(g.Loaded) > 0 {
 			groups = append(groups, g)
 		}
 		next = g.At
@@ -158,9 +171,7 @@ func (db *DB) documentChange(group Timestamp, key, val []byte) (c DocumentChange
 		return c, false, errors.Join(ErrCorrupt, err)
 	}
 	c = DocumentChange{At: group, ID: value.ID{Table: binary.BigEndian.Uint32(key[1:]), Key: doc}, Deleted: val == nil}
-	if t := db.catalog().byNumber[c.ID.Table]; t != nil {
-		c.Table = t.Name
-	}
+	c.Table = db.tableName(c.ID.Table)
 	if val != nil {
 		d, err := decodeRow(db.names.of(c.ID.Table), c.ID, val)
 		if err != nil {
@@ -169,4 +180,12 @@ func (db *DB) documentChange(group Timestamp, key, val []byte) (c DocumentChange
 		c.At, c.CreationTime, c.Fields = rowTimestamp(val), d.CreationTime, d.Fields
 	}
 	return c, true, nil
+}
+
+// tableName returns the name of a table, or nothing when the schema has no such.
+func (db *DB) tableName(number uint32) string {
+	if t := db.catalog().byNumber[number]; t != nil {
+		return t.Name
+	}
+	return ""
 }

@@ -37,6 +37,8 @@ func (db *DB) Checkpoint(ctx context.Context, dir string) (Checkpoint, error) {
 		return Checkpoint{}, err
 	}
 	c := Checkpoint{Dir: dir}
+	db.checkpoints.Lock()
+	defer db.checkpoints.Unlock()
 	err := db.store.Checkpoint(db.o.FS, dir, func(partial string) error {
 		if err := db.inspectCopy(partial, &c); err != nil {
 			return err

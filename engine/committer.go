@@ -28,6 +28,8 @@ type committer struct {
 	failed  error
 	// revision is what the group being sealed does to the catalog, mostly nothing.
 	revision *revision
+	// loading is the load that wants to know whether its table is written to.
+	loading *load
 
 	urgent   int         // attempts in the open group that wait for the disk
 	reserved []*mutation // to be executed again once everything accepted is applied
@@ -40,6 +42,7 @@ type sealed struct {
 	group   commit.Group
 	pending LogAppend // nil when there was nothing to write
 	state   *state
+	loaded  bool // a table was loaded: what was written is more than group says
 }
 
 func newCommitter(db *DB, last uint64, term Term, head LogPosition) *committer {
@@ -254,9 +257,13 @@ func (c *committer) seal() {
 		}
 		next.snap = c.db.store.NewSnapshot()
 	}
+	loaded := c.revision != nil && c.revision.load != nil
+	if loaded {
+		c.db.rows.loaded.Store(uint64(next.at))
+	}
 	c.db.states.apply(next)
 	c.db.newest.Store(next.catalog)
-	c.sealed <- sealed{g, pending, next}
+	c.sealed <- sealed{g, pending, next, loaded}
 	for i, m := range c.reserved {
 		m.verdict <- verdict{again: true, reserved: true}
 		c.reserved[i] = nil
@@ -331,6 +338,9 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (Lo
 			return LogRecord{}, err
 		}
 	}
+	if c.revision != nil && c.revision.load != nil {
+		record.set(loadedKey(c.revision.load.number), c.revision.load.effect)
+	}
 	var names *value.Names // of table; rows of one table follow each other
 	var table uint32
 	g.Writes.EachWrite(func(k string, w txn.Write) bool {
@@ -354,6 +364,9 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (Lo
 		switch key[0] {
 		case keys.PrefixRow:
 			id := rowID(key)
+			if c.loading != nil && c.loading.number == id.Table {
+				c.loading.disturbed = true
+			}
 			if names == nil || id.Table != table {
 				names, table = c.db.names.of(id.Table), id.Table
 			}
@@ -426,7 +439,11 @@ func (c *committer) publish() {
 				m.verdict <- verdict{at: at, wrote: true}
 			}
 		}
-		c.db.hub.committed(s.state, s.group.Touched())
+		if s.loaded {
+			c.db.hub.replaced(s.state)
+		} else {
+			c.db.hub.committed(s.state, s.group.Touched())
+		}
 		c.durable <- s.state.at
 	}
 }

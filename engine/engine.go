@@ -31,6 +31,11 @@ type DB struct {
 	seeds   atomic.Uint64 // number of executions that drew randomness; with seed, the seed of each one's
 	hub     *hub
 	cursors *cursorSeal
+	loads   chan struct{} // holds one while a table is loaded
+
+	// checkpoints is held while a copy of the store is made, and while a load
+	// becomes visible in steps.
+	checkpoints sync.Mutex
 
 	submissions chan *mutation
 	reshapings  chan *reshaping
@@ -68,6 +73,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 		o:           opts.withDefaults(),
 		submissions: make(chan *mutation, 1024),
 		reshapings:  make(chan *reshaping),
+		loads:       make(chan struct{}, 1),
 		releases:    make(chan *mutation, 64),
 		moveTime:    make(chan struct{}, 1),
 		leaving:     make(chan struct{}),
@@ -150,6 +156,13 @@ func (db *DB) start(schema Schema) error {
 
 // revise brings the stored catalog in line with a schema while nothing runs.
 func (db *DB) revise(schema Schema) (err error) {
+	undone, err := undoLoad(db.store)
+	if err != nil {
+		return fmt.Errorf("remove what a load left: %w", err)
+	}
+	if undone {
+		db.o.Logger.Warn("a load was cut short, its table is empty")
+	}
 	snap := db.store.NewSnapshot()
 	defer snap.Release()
 	if db.names, err = readDictionaries(snap); err != nil {

@@ -3,10 +3,12 @@ package engine
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
+	"github.com/halcyon-db/halcyon/engine/internal/keys"
 	"github.com/halcyon-db/halcyon/engine/internal/store"
 	"github.com/halcyon-db/halcyon/engine/internal/txn"
 )
@@ -90,17 +92,23 @@ type reshaping struct {
 // reshape changes the catalog and waits until that is durable. REQUIRES: the
 // caller is counted in.
 func (db *DB) reshape(ctx context.Context, plan func(base *state) (*revision, error)) error {
+	_, err := db.reshapeAt(ctx, plan)
+	return err
+}
+
+// reshapeAt is reshape for who wants to know the timestamp of the commit.
+func (db *DB) reshapeAt(ctx context.Context, plan func(base *state) (*revision, error)) (Timestamp, error) {
 	r := &reshaping{plan: plan, verdict: make(chan verdict, 1)}
 	select {
 	case db.reshapings <- r:
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 	select {
 	case v := <-r.verdict:
-		return v.err
+		return v.at, v.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
@@ -154,6 +162,13 @@ func (c *committer) revise(b *store.Batch, rev *revision, base, next *state) err
 	// Stored roots are those of base: a tree changes with its root record.
 	trees, err := rev.catalog.readTrees(base.snap)
 	next.trees = trees
+	if rev.load == nil || err != nil {
+		return err
+	}
+	for slot, t := range rev.load.trees {
+		next.trees[slot] = t
+		err = errors.Join(err, b.Set(keys.AppendBlock(nil, t.Agg, 0), t.AppendBinary(nil)))
+	}
 	return err
 }
 

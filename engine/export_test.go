@@ -41,6 +41,12 @@ func (o Options) WithBuildHook(f func()) Options {
 	return o
 }
 
+// WithLoadHook calls f at each stage of a load: written, marked, ingested.
+func (o Options) WithLoadHook(f func(stage string)) Options {
+	o.loadHook = f
+	return o
+}
+
 // SweepOnce removes what its retention has passed, as happens every 10 minutes.
 func (db *DB) SweepOnce() error { return db.sweepOnce() }
 

@@ -214,11 +214,20 @@ func (h *hub) armLocked() {
 // committed makes s the newest watermark. The publisher calls it, in order,
 // after the callers of the group's mutations have been answered.
 func (h *hub) committed(s *state, touched [][]byte) {
+	h.advance(s, func(m *live.Machine, now uint64) []live.Effect { return m.Committed(uint64(s.at), touched, now) })
+}
+
+// replaced is committed for a group that loaded a table.
+func (h *hub) replaced(s *state) {
+	h.advance(s, func(m *live.Machine, now uint64) []live.Effect { return m.Replaced(uint64(s.at), now) })
+}
+
+func (h *hub) advance(s *state, event func(m *live.Machine, now uint64) []live.Effect) {
 	h.db.states.retain(s)
 	release := s // unless it becomes the newest
 	h.step(func(m *live.Machine, now uint64) []live.Effect {
 		release, h.mu.current = h.mu.current, s
-		return m.Committed(uint64(s.at), touched, now)
+		return event(m, now)
 	})
 	h.db.states.release(release)
 }

@@ -71,6 +71,7 @@ type Options struct {
 
 	commit    commit.Options // for tests of this package
 	buildHook func()         // likewise; called before each step of the builder
+	loadHook  func(string)   // likewise; called at each stage of a load
 }
 
 func (o *Options) withDefaults() Options {

@@ -142,6 +142,9 @@ func (db *DB) replayEffect(o *txn.Overlay, base *state, key, val []byte) error {
 			o.Set(key, txn.Write{Value: val})
 		}
 	}
+	if isLoaded(key) {
+		return fmt.Errorf("%w: a table was loaded here, and its documents are not in the log", ErrOutOfRetention)
+	}
 	if isField(key) {
 		put()
 		return db.names.restore(key, val)

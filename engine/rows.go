@@ -3,6 +3,7 @@ package engine
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 
 	"github.com/halcyon-db/halcyon/engine/value"
 )
@@ -28,7 +29,8 @@ const (
 // concurrent use.
 type rowCache struct {
 	seed   maphash.Seed
-	max    int // bytes in one shard
+	max    int           // bytes in one shard
+	loaded atomic.Uint64 // when a table was last loaded
 	shards [rowShards]rowShard
 }
 
@@ -46,8 +48,8 @@ type cachedRow struct {
 	size    int // of the row
 }
 
-func newCachedRow(d Document, row []byte) cachedRow {
-	return cachedRow{d.Fields, d.CreationTime, rowTimestamp(row), len(row)}
+func newCachedRow(d Document, row []byte, since Timestamp) cachedRow {
+	return cachedRow{d.Fields, d.CreationTime, max(rowTimestamp(row), since), len(row)}
 }
 
 func (r cachedRow) cost() int { return r.size + rowOverhead }
@@ -80,7 +82,11 @@ func (c *rowCache) put(d Document, row []byte, at Timestamp) {
 	if _, ok := s.rows[d.ID]; ok || s.last > at {
 		return
 	}
-	s.putLocked(d.ID, newCachedRow(d, row), c.max)
+	// A row that was loaded says when its load began, which is before anybody may
+	// see it. If it came with the newest load, it is there since then; if with an
+	// earlier one, at least since the reader's snapshot.
+	since := min(Timestamp(c.loaded.Load()), at)
+	s.putLocked(d.ID, newCachedRow(d, row, since), c.max)
 }
 
 // written replaces a document by what the group at makes of it: a stamped row of
@@ -90,7 +96,7 @@ func (c *rowCache) put(d Document, row []byte, at Timestamp) {
 func (c *rowCache) written(id value.ID, names *value.Names, row []byte, at Timestamp) {
 	var fresh cachedRow
 	if row != nil {
-		fresh = newCachedRow(ownRow(names, id, row), row)
+		fresh = newCachedRow(ownRow(names, id, row), row, 0)
 	}
 	s := c.shard(id)
 	s.Lock()

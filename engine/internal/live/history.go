@@ -32,6 +32,16 @@ func (h *history) add(before, at Timestamp, keys [][]byte) {
 	h.compact()
 }
 
+// lose drops everything, for a group that wrote more than its keys say: no run that began before it is certain of more
+// than its snapshot.
+func (h *history) lose() {
+	for h.len() > 0 {
+		h.lost = h.groups[h.head].at
+		h.drop()
+	}
+	h.compact()
+}
+
 // trim drops the groups at or below the snapshot of the oldest run in progress.
 func (h *history) trim(oldest Timestamp) {
 	for h.len() > 0 && h.groups[h.head].at <= oldest {

@@ -1,6 +1,10 @@
 package live
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Timestamp is a point in the commit order: microseconds since the Unix epoch, strictly increasing from one group to
 // the next. The clock the driver passes as now has the same scale.
@@ -212,6 +216,14 @@ func (m *Machine) Unwatch(id SetID, slot uint32) []Effect {
 // none when only time has moved. REQUIRES: at is above every earlier watermark. The keys belong to the machine
 // afterwards.
 func (m *Machine) Committed(at Timestamp, keys [][]byte, now uint64) []Effect {
+	return m.committed(at, keys, false, now)
+}
+
+// Replaced is Committed for a group that wrote more keys than can be listed, as when a table was loaded: every query
+// runs again.
+func (m *Machine) Replaced(at Timestamp, now uint64) []Effect { return m.committed(at, nil, true, now) }
+
+func (m *Machine) committed(at Timestamp, keys [][]byte, all bool, now uint64) []Effect {
 	m.begin()
 	if at <= m.newest {
 		if at == m.newest && len(keys) == 0 {
@@ -222,7 +234,9 @@ func (m *Machine) Committed(at Timestamp, keys [][]byte, now uint64) []Effect {
 	before := m.newest
 	m.newest = at
 	if !m.running.empty() {
-		m.history.add(before, at, keys)
+		if m.history.add(before, at, keys); all {
+			m.history.lose()
+		}
 	}
 	if m.advance.asked && at >= m.advance.at {
 		m.advance.asked = false
@@ -242,6 +256,14 @@ func (m *Machine) Committed(at Timestamp, keys [][]byte, now uint64) []Effect {
 			}
 		}
 		ended = ended[:n]
+	}
+	if all {
+		for _, key := range slices.Sorted(maps.Keys(m.queries)) {
+			if q := m.queries[key]; q.newest != nil && q.newest.open() {
+				m.end(q, before)
+				ended = append(ended, q)
+			}
+		}
 	}
 	for t := m.wakes.due(at); t != nil; t = m.wakes.due(at) {
 		m.end(t.of, before)

@@ -15,7 +15,7 @@ import (
 //	new newest=N tick=N history=N            a new machine
 //	open|close SET
 //	watch SET SLOT KEY     unwatch SET SLOT
-//	commit AT KEY...
+//	commit AT KEY...       replace AT
 //	ran RUN BODY [points=A,B] [ranges=A..B,C..] [wake=N] [took=N]
 //	poll SET [min=N]
 //	alarm                  only what NextAlarm says is due
@@ -101,6 +101,8 @@ func (s *story) step(out *strings.Builder, line string) error {
 			keys = append(keys, []byte(k))
 		}
 		effects = s.m.Committed(arg(1), keys, s.now)
+	case "replace":
+		effects = s.m.Replaced(arg(1), s.now)
 	case "ran":
 		var reads ReadSet
 		for p := range strings.SplitSeq(named["points"], ",") {

@@ -49,6 +49,8 @@ type Store struct {
 	db    *pebble.DB
 	lock  *pebble.Lock
 	fs    vfs.FS
+	dir   string
+	o     *pebble.Options // with all defaults, for who writes files
 	cache *pebble.Cache
 
 	broken atomic.Bool // Pebble is in no state to be closed
@@ -87,7 +89,7 @@ func Open(dir string, o Options) (*Store, error) {
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	s := &Store{cache: cache, fs: o.FS}
+	s := &Store{cache: cache, fs: o.FS, dir: dir}
 	if o.ReadOnly {
 		po.ReadOnly, po.ErrorIfNotExists = true, true
 	} else if err := o.FS.MkdirAll(dir, 0o700); err != nil {
@@ -103,6 +105,14 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if err := s.checkFormat(dir, o.ReadOnly); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	s.o = po.Clone()
+	s.o.EnsureDefaults()
+	if !o.ReadOnly {
+		// What a load left that a crash cut short.
+		if err := o.FS.RemoveAll(s.LoadDir()); err != nil {
+			return nil, errors.Join(fmt.Errorf("open %s: remove the files of a load: %w", dir, err), s.Close())
+		}
 	}
 	return s, nil
 }
