@@ -78,3 +78,50 @@ func BenchmarkCall(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkTable measures a document of eight fields between its struct and the transaction: read from the row cache, and written.
+func BenchmarkTable(b *testing.B) {
+	var id halcyon.ID[Visit]
+	doc := Visit{Path: "/a/b", At: t0, Weight: 1, Where: &place{"Rome"}, Note: halcyon.NotNull("n"), Tag: "t"}
+	run := map[string]func(tx *halcyon.Tx) error{
+		"insert":  func(tx *halcyon.Tx) (err error) { id, err = visits.Insert(tx, doc); return err },
+		"get":     func(tx *halcyon.Tx) error { _, _, err := visits.Get(tx, id); return err },
+		"patch":   func(tx *halcyon.Tx) error { return visits.Patch(tx, id, halcyon.Fields{"weight": 2}) },
+		"nothing": func(tx *halcyon.Tx) error { return nil },
+	}
+	m := halcyon.NewModule("visits", visits)
+	times := 0
+	for name, f := range run {
+		m.Internal.Mutation(name, func(tx *halcyon.Tx) error {
+			for range times {
+				if err := f(tx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	app, err := halcyon.NewApp(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}}); err != nil {
+		b.Fatal(err)
+	}
+	defer app.Close()
+	times = 1
+	if err := app.Run(b.Context(), "visits:insert", nil, nil); err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range []string{"get", "patch", "insert"} {
+		b.Run(name, func(b *testing.B) {
+			times = 1000
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += times {
+				if err := app.Run(b.Context(), "visits:"+name, nil, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"strings"
 
 	"github.com/halcyon-db/halcyon/engine/value"
 )
@@ -185,15 +184,15 @@ func (d *decoder) decodeArray(c *codec, v value.Value, rv reflect.Value) *Valida
 }
 
 func (d *decoder) decodeRecord(c *codec, v value.Value, rv reflect.Value) *ValidationError {
-	m := reflect.MakeMapWithSize(c.typ, len(v.Fields()))
-	for _, f := range v.Fields() {
+	m := reflect.MakeMap(c.typ)
+	for f := v.Iterate(); f.Next(); {
 		elem := reflect.New(c.typ.Elem()).Elem()
-		if !f.Value.IsNull() || c.elem.shape != shapePointer {
-			if err := d.decode(c.elem, f.Value, elem); err != nil {
-				return err.under("." + f.Name)
+		if v := f.Value(); !v.IsNull() || c.elem.shape != shapePointer {
+			if err := d.decode(c.elem, v, elem); err != nil {
+				return err.under("." + f.Name())
 			}
 		}
-		m.SetMapIndex(reflect.ValueOf(f.Name).Convert(c.typ.Key()), elem)
+		m.SetMapIndex(reflect.ValueOf(f.Name()).Convert(c.typ.Key()), elem)
 	}
 	rv.Set(m)
 	return nil
@@ -202,37 +201,43 @@ func (d *decoder) decodeRecord(c *codec, v value.Value, rv reflect.Value) *Valid
 // decodeObject walks the fields of the struct and of the value side by side, both sorted by name. Fields of the struct that are absent
 // are set to zero. Of several things wrong, a field that is missing or does not fit is named before one that is too many, as Convex does.
 func (d *decoder) decodeObject(c *codec, v value.Value, rv reflect.Value) *ValidationError {
-	given := v.Fields()
-	extra := ""
+	given := v.Iterate() // decodes only what the struct has
+	more := given.Next()
+	extra, superfluous := "", false
+	pass := func() {
+		if !superfluous {
+			extra, superfluous = given.Name(), true
+		}
+		more = given.Next()
+	}
 	for i := range c.fields {
 		f := &c.fields[i]
-		for len(given) > 0 && given[0].Name < f.name {
-			extra, given = orElse(extra, given[0].Name), given[1:]
+		for more && given.Name() < f.name {
+			pass()
 		}
 		var fv reflect.Value
 		if !f.tag {
 			fv = rv.FieldByIndex(f.index)
 		}
-		if len(given) == 0 || strings.Compare(given[0].Name, f.name) != 0 {
+		if !more || given.Name() != f.name {
 			if !f.optional && !(d.stored && f.system != notSystem) {
 				return d.missing(c, f, v)
 			}
 			fv.SetZero()
 			continue
 		}
-		if f.tag {
-			given = given[1:] // decodeUnion has chosen this variant by it
-			continue
+		// decodeUnion has chosen this variant by a tag.
+		if !f.tag {
+			if err := d.decode(f.codec, given.Value(), fv); err != nil {
+				return err.under("." + f.name)
+			}
 		}
-		if err := d.decode(f.codec, given[0].Value, fv); err != nil {
-			return err.under("." + f.name)
-		}
-		given = given[1:]
+		more = given.Next()
 	}
-	if len(given) > 0 {
-		extra = orElse(extra, given[0].Name)
+	if more {
+		pass()
 	}
-	if extra != "" && !d.stored {
+	if superfluous && !d.stored {
 		return d.extra(c, extra, v)
 	}
 	return nil
