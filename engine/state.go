@@ -58,17 +58,18 @@ func (ss *states) reset(s *state) {
 // applied, and keeps another until it is superseded as the durable one.
 func (ss *states) apply(s *state) {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
 	s.refs = 2
-	ss.releaseLocked(ss.mu.applied)
+	over := ss.releaseLocked(ss.mu.applied)
 	ss.mu.applied = s
 	ss.mu.order = append(ss.mu.order, s)
+	ss.mu.Unlock()
+	over.release()
 }
 
 // publish makes s, applied before, the durable state and wakes who waited for it.
 func (ss *states) publish(s *state) {
 	ss.mu.Lock()
-	ss.releaseLocked(ss.mu.durable)
+	over := ss.releaseLocked(ss.mu.durable)
 	ss.mu.durable = s
 	var wake []chan struct{}
 	kept := ss.mu.waiting[:0]
@@ -84,6 +85,7 @@ func (ss *states) publish(s *state) {
 	for _, done := range wake {
 		close(done)
 	}
+	over.release()
 }
 
 // oldest returns the timestamp of the oldest state an attempt still uses.
@@ -111,9 +113,10 @@ func (ss *states) beginAttempt() *state {
 
 func (ss *states) endAttempt(s *state) {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
 	s.attempts--
-	ss.releaseLocked(s)
+	over := ss.releaseLocked(s)
+	ss.mu.Unlock()
+	over.release()
 }
 
 // newestApplied returns the applied state without a reference, for the committer, the
@@ -140,13 +143,29 @@ func (ss *states) retain(s *state) {
 
 func (ss *states) release(s *state) {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.releaseLocked(s)
+	over := ss.releaseLocked(s)
+	ss.mu.Unlock()
+	over.release()
 }
 
-func (ss *states) releaseLocked(s *state) {
+// releaseLocked drops a reference. The caller releases what it returns once it
+// holds the lock no more.
+func (ss *states) releaseLocked(s *state) forsaken {
 	if s.refs--; s.refs == 0 {
-		s.snap.Release()
+		return forsaken{s.snap}
+	}
+	return forsaken{}
+}
+
+// forsaken is the snapshot of a state that nobody holds any more, or nothing. To
+// close it may wait for the disk: Pebble then looks for something to compact, and
+// waits while it writes its list of files. Under the lock of the states that
+// would stop everybody.
+type forsaken struct{ snap *store.Snapshot }
+
+func (f forsaken) release() {
+	if f.snap != nil {
+		f.snap.Release()
 	}
 }
 
@@ -172,7 +191,8 @@ func (ss *states) reached(at Timestamp) <-chan struct{} {
 // close drops both states. REQUIRES: the pipeline has ended.
 func (ss *states) close() {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.releaseLocked(ss.mu.applied)
-	ss.releaseLocked(ss.mu.durable)
+	applied, durable := ss.releaseLocked(ss.mu.applied), ss.releaseLocked(ss.mu.durable)
+	ss.mu.Unlock()
+	applied.release()
+	durable.release()
 }
