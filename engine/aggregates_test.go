@@ -474,8 +474,8 @@ func TestAggregateRedeclared(t *testing.T) {
 			}
 			query(t, db, check)
 			verify(t, db)
-			// The first round makes more documents than one batch of a rebuild has.
-			for range max(1, 120-120*i) {
+			// The first round makes more documents than a chunk of a build has.
+			for range max(1, 24-24*i) {
 				mutate(t, db, func(tx *engine.Tx) error {
 					for range 50 {
 						if _, err := tx.Insert(table, someSale(rnd)); err != nil {
@@ -494,14 +494,14 @@ func TestAggregateRedeclared(t *testing.T) {
 	}
 }
 
-// TestRankingOfManyGroups builds the ranking of more groups than one batch of a
-// rebuild has, and lets groups come, go and change places.
+// TestRankingOfManyGroups builds the ranking of more groups than a chunk of a
+// build has, and lets groups come, go and change places.
 func TestRankingOfManyGroups(t *testing.T) {
 	fs := vfs.NewMem()
 	def := engine.AggregateDef{Name: "by_shop", GroupBy: []string{"shop", "day"}}
 	db := openSales(t, fs, def)
 	table := db.Table("sales")
-	const groups = 7_000
+	const groups = 700
 	sale := func(n int) value.Value {
 		return fields("shop", fmt.Sprintf("s%d", n%10), "day", n)
 	}
@@ -511,9 +511,9 @@ func TestRankingOfManyGroups(t *testing.T) {
 		ids[n] = append(ids[n], id)
 		return err
 	}
-	for from := 0; from < groups; from += 1000 {
+	for from := 0; from < groups; from += 100 {
 		mutate(t, db, func(tx *engine.Tx) error {
-			for n := from; n < from+1000; n++ {
+			for n := from; n < from+100; n++ {
 				for range 1 + n%3 {
 					if err := add(tx, n); err != nil {
 						return err
@@ -554,10 +554,10 @@ func TestRankingOfManyGroups(t *testing.T) {
 		})
 	}
 	expect(groups, 20, 3, 3, 3)
-	mutate(t, db, func(tx *engine.Tx) error { return errors.Join(add(tx, 4711), add(tx, groups), add(tx, 4711)) })
-	expect(groups+1, 4711, 4, 3)
+	mutate(t, db, func(tx *engine.Tx) error { return errors.Join(add(tx, 472), add(tx, groups), add(tx, 472)) })
+	expect(groups+1, 472, 4, 3)
 	mutate(t, db, func(tx *engine.Tx) error {
-		for _, id := range ids[4711] {
+		for _, id := range ids[472] {
 			if err := tx.Delete(table, id); err != nil {
 				return err
 			}

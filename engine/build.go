@@ -504,11 +504,11 @@ func (db *DB) smallTables(s *state) (map[string]bool, error) {
 		if _, known := small[part.table.Name]; known {
 			continue
 		}
-		n, err := countRows(s.snap, part.table.Number, builtAtOpenRows, nil)
+		n, err := countRows(s.snap, part.table.Number, db.o.builtAtOpen, nil)
 		if err != nil {
 			return nil, err
 		}
-		small[part.table.Name] = n <= builtAtOpenRows
+		small[part.table.Name] = n <= db.o.builtAtOpen
 	}
 	return small, nil
 }

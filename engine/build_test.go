@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -142,11 +143,11 @@ func TestDefinitionsChange(t *testing.T) {
 }
 
 // TestCrashWhileBuilding takes the power at every few writes of an opening that
-// builds several indexes and aggregates in several batches each; whichever
+// builds several indexes and aggregates in several chunks each; whichever
 // schema comes next finds everything right.
 func TestCrashWhileBuilding(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
-	const n = 11_000 // three batches
+	n := fewer(1_500, 700) // six chunks of rows, three of entries; or three and two
 	fs := vfs.NewCrashableMem()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	fill(t, db, n)
@@ -338,12 +339,12 @@ func TestEvolveUnderLoad(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	for range 3 {
-		fill(t, db, 1500)
+		fill(t, db, fewer(1500, 250))
 	}
 	var crashed []*vfs.MemFS
 	load := newChurn(t, db, rng.Uint64(), 4)
 	var s engine.Schema
-	for range times(12) {
+	for range times(fewer(12, 8)) {
 		s = definitions(rng)
 		if err := db.Evolve(t.Context(), s); err != nil {
 			t.Fatal(err)
@@ -525,7 +526,7 @@ func TestBuildResumes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
 	fs := vfs.NewCrashableMem()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
-	const n = 12_000
+	n := fewer(2_500, 1_100) // ten chunks of rows, five of entries; or five and three
 	fill(t, db, n)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -538,44 +539,21 @@ func TestBuildResumes(t *testing.T) {
 			s := engine.Schema{Tables: []engine.TableDef{def}}
 			own := fs.CrashClone(vfs.CrashCloneCfg{})
 			for _, percent := range []int64{50, 75, 90} {
-				reached := make(chan struct{})
-				var mu sync.Mutex
-				var at int64
-				var db *engine.DB
-				hook := func() {
-					mu.Lock()
-					defer mu.Unlock()
-					if db == nil {
-						return
-					}
-					for _, b := range db.Building() {
-						if b.Index != "by_n" {
-							continue
-						}
-						if at == 0 && b.Total > 0 && 100*b.Done >= percent*b.Total {
-							at = 100 * b.Done / b.Total
-							own = own.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
-							close(reached)
-						}
-					}
+				done := takePowerAt(t, s, &own, percent, rng)
+				// The next opening, before it has built anything more.
+				g := &gate{steps: make(chan struct{})}
+				again := enginetest.OpenWith(t, s, engine.Options{FS: own.CrashClone(vfs.CrashCloneCfg{})}.WithBuiltAtOpen(1).WithBuildHook(g.wait))
+				b, building := buildOf(again, "by_n")
+				if !building || b.Done < done {
+					t.Errorf("the power went when %d steps were done, the build goes on at %d of %d", done, b.Done, b.Total)
 				}
-				mu.Lock()
-				db = enginetest.OpenWith(t, s, engine.Options{FS: own}.WithBuildHook(hook))
-				mu.Unlock()
-				<-reached
-				if err := db.Close(); err != nil {
-					t.Fatal(err)
+				if r := verify(t, again); r.Documents != int64(n) {
+					t.Errorf("%d documents, want %d", r.Documents, n)
 				}
-				again := enginetest.OpenWith(t, s, engine.Options{FS: own.CrashClone(vfs.CrashCloneCfg{})})
-				builds := slices.DeleteFunc(again.Building(), func(b engine.Build) bool { return b.Index != "by_n" })
-				if len(builds) == 1 && 100*builds[0].Done < (at-5)*builds[0].Total {
-					t.Errorf("the power went at %d %%, the build goes on at %d of %d", at, builds[0].Done, builds[0].Total)
-				}
+				g.open()
 				if percent == 90 {
 					waitBuilt(t, again)
-				}
-				if r := verify(t, again); r.Documents != n {
-					t.Errorf("%d documents, want %d", r.Documents, n)
+					verify(t, again)
 				}
 				if err := again.Close(); err != nil {
 					t.Fatal(err)
@@ -583,4 +561,123 @@ func TestBuildResumes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// buildOf returns the build of the index or aggregate of that name.
+func buildOf(db *engine.DB, name string) (engine.Build, bool) {
+	for _, b := range db.Building() {
+		if b.Index == name {
+			return b, true
+		}
+	}
+	return engine.Build{}, false
+}
+
+// takePowerAt opens a folder and takes the power when that much of by_n is built,
+// at the latest: it may have come further before. It returns how many steps
+// were done and leaves in fs what the disk has then.
+func takePowerAt(t *testing.T, s engine.Schema, fs **vfs.MemFS, percent int64, rng *rand.Rand) (done int64) {
+	t.Helper()
+	before, reached := *fs, make(chan struct{})
+	opened := make(chan *engine.DB, 1)
+	var self *engine.DB // of the builder, which alone calls the hook
+	db := enginetest.OpenWith(t, s, engine.Options{FS: before}.WithBuiltAtOpen(1).WithBuildHook(func() {
+		if self == nil {
+			self = <-opened
+		}
+		if b, ok := buildOf(self, "by_n"); done == 0 && ok && b.Total > 0 && 100*b.Done >= percent*b.Total {
+			done = b.Done
+			*fs = before.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+			close(reached)
+		}
+	}))
+	opened <- db
+	<-reached
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+// TestChangesBetweenSteps holds an aggregate's build before each of its steps
+// while documents change, so that groups without a step of the build come below
+// and above all places it can be at. Whatever it has then is right, and what it
+// has in the end is exact.
+func TestChangesBetweenSteps(t *testing.T) {
+	rng := rand.New(rand.NewPCG(newSeed(t), 1))
+	held, step := make(chan struct{}), make(chan struct{})
+	var on atomic.Bool
+	db := enginetest.OpenWith(t, schema, engine.Options{}.WithBuildHook(func() {
+		if on.Load() {
+			held <- struct{}{}
+			<-step
+		}
+	}))
+	n := fewer(1_500, 700)
+	fill(t, db, n)
+	views := db.Table("views")
+	var ids []value.ID
+	query(t, db, func(tx *engine.Tx) error {
+		for d, err := range tx.Scan(views.Index(engine.IndexByID), all, false) {
+			if err != nil {
+				return err
+			}
+			ids = append(ids, d.ID)
+		}
+		return nil
+	})
+	on.Store(true)
+	with := engine.Schema{Tables: []engine.TableDef{
+		{Name: "views", Aggregates: []engine.AggregateDef{{Name: "ns", GroupBy: []string{"n"}, Sum: "w", Ranked: true}}},
+		schema.Tables[1],
+	}}
+	if err := db.Evolve(t.Context(), with); err != nil {
+		t.Fatal(err)
+	}
+	steps, built := 0, make(chan error, 1)
+	go func() { built <- db.WaitBuilt(t.Context()) }()
+	for done := false; !done; {
+		select {
+		case <-held:
+		case err := <-built:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+			continue
+		}
+		steps++
+		for range 5 {
+			mutate(t, db, func(tx *engine.Tx) error {
+				i := rng.IntN(len(ids))
+				switch rng.IntN(4) {
+				case 0:
+					err := tx.Delete(views, ids[i])
+					if errors.Is(err, engine.ErrNoDocument) {
+						return mustInsert(tx, views, fields("n", rng.IntN(n), "w", rng.IntN(9)))
+					}
+					return err
+				case 1:
+					return mustInsert(tx, views, fields("n", rng.IntN(n), "w", rng.IntN(9)))
+				case 2:
+					return ignoring(tx.Patch(views, ids[i], fields("w", rng.IntN(9))), engine.ErrNoDocument)
+				}
+				return ignoring(tx.Patch(views, ids[i], fields("n", rng.IntN(n), "w", rng.IntN(9))), engine.ErrNoDocument)
+			})
+		}
+		verify(t, db)
+		step <- struct{}{}
+	}
+	if steps < fewer(20, 10) {
+		t.Errorf("the build took %d steps: there were too few places to be at", steps)
+	}
+	verify(t, db)
+}
+
+// ignoring returns err unless it is the one that may be.
+func ignoring(err, may error) error {
+	if errors.Is(err, may) {
+		return nil
+	}
+	return err
 }

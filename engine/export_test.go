@@ -47,6 +47,12 @@ func (o Options) WithLoadHook(f func(stage string)) Options {
 	return o
 }
 
+// WithBuiltAtOpen sets up to how many rows Open waits for the builds of a table.
+func (o Options) WithBuiltAtOpen(rows int64) Options {
+	o.builtAtOpen = rows
+	return o
+}
+
 // SweepOnce removes what its retention has passed, as happens every 10 minutes.
 func (db *DB) SweepOnce() error { return db.sweepOnce() }
 

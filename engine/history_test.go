@@ -35,6 +35,15 @@ func newSeed(t testing.TB) uint64 {
 	return seed
 }
 
+// fewer returns n, or less under the race detector, which looks for something
+// else: that is seen with little data as well.
+func fewer(n, underRaceOnly int) int {
+	if underRace {
+		return underRaceOnly
+	}
+	return n
+}
+
 // times scales the length of a random test.
 func times(n int) int {
 	if *long {

@@ -27,8 +27,8 @@ func ignoringErrors(n int, f func(i int) error) {
 // TestLimitsOfATransaction takes each limit exactly, and one past it: then the
 // whole transaction fails with that limit, also when the function looks away.
 func TestLimitsOfATransaction(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes tens of thousands of documents")
+	if testing.Short() || underRace {
+		t.Skip("writes tens of thousands of documents, one after the other")
 	}
 	db := enginetest.Open(t, schema)
 	views, counters := db.Table("views"), db.Table("counters")

@@ -72,6 +72,8 @@ type Options struct {
 	commit    commit.Options // for tests of this package
 	buildHook func()         // likewise; called before each step of the builder
 	loadHook  func(string)   // likewise; called at each stage of a load
+	// builtAtOpen is up to how many rows Open waits for the builds of a table; likewise.
+	builtAtOpen int64
 }
 
 func (o *Options) withDefaults() Options {
@@ -101,6 +103,7 @@ func (o *Options) withDefaults() Options {
 	setDefault(&d.LogBytesMax, 256<<20)
 	setDefault(&d.RequestRetention, 24*time.Hour)
 	setDefault(&d.commit.TurnCost, time.Millisecond)
+	setDefault(&d.builtAtOpen, builtAtOpenRows)
 	d.commit.ReserveMax = uint64(d.FunctionTimeMax.Microseconds())
 	if d.Fatal == nil {
 		d.Fatal = func(error) { os.Exit(1) }

@@ -84,18 +84,31 @@ func TestOrderedUndefinedInArrays(t *testing.T) {
 	}
 }
 
-func TestOrderedKeepsOrder(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+// keepsOrder: values, and lists of values, compare as their encodings do.
+func keepsOrder(t *rapid.T) {
+	var ea, eb []byte
+	want := 0
+	for range rapid.IntRange(1, 3).Draw(t, "fields") {
 		a, b := drawAny().Draw(t, "a"), drawAny().Draw(t, "b")
-		if rapid.Bool().Draw(t, "near") {
+		switch rapid.IntRange(0, 3).Draw(t, "kinship") {
+		case 0:
+			b = a
+		case 1, 2:
 			b = near(t, a)
 		}
-		ea, eb := value.AppendOrdered(nil, a), value.AppendOrdered(nil, b)
-		if got, want := bytes.Compare(ea, eb), value.Compare(a, b); got != want {
-			t.Fatalf("%v to %v is %d, but %x to %x is %d", a, b, want, ea, eb, got)
+		ea, eb = value.AppendOrdered(ea, a), value.AppendOrdered(eb, b)
+		if want == 0 {
+			want = value.Compare(a, b)
 		}
-	})
+		if got := bytes.Compare(ea, eb); got != want {
+			t.Fatalf("after %v and %v the order is %d, and %x to %x is %d", a, b, want, ea, eb, got)
+		}
+	}
 }
+
+func TestOrderedKeepsOrder(t *testing.T) { rapid.Check(t, keepsOrder) }
+
+func FuzzOrderedKeepsOrder(f *testing.F) { f.Fuzz(rapid.MakeFuzz(keepsOrder)) }
 
 // near draws a value that differs from v in one place deep inside, if at all.
 func near(t *rapid.T, v value.Value) value.Value {
