@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,11 +175,11 @@ func TestOpenOnABrokenLog(t *testing.T) {
 	}
 }
 
-// The second process of TestDiskErrorAtAnyWrite gets its folder and the write
-// that fails through the environment.
+// The second process of TestDiskErrors gets its folder and what fails through
+// the environment.
 const (
 	failingFolder = "HALCYON_ENGINE_TEST_FOLDER"
-	failingWrite  = "HALCYON_ENGINE_TEST_WRITE"
+	failingDisk   = "HALCYON_ENGINE_TEST_DISK"
 )
 
 func TestMain(m *testing.M) {
@@ -185,76 +187,121 @@ func TestMain(m *testing.M) {
 		writeUntilItFails(dir)
 		return
 	}
+	if dir := os.Getenv(killFolder); dir != "" {
+		writeUntilKilled(dir)
+		return
+	}
 	os.Exit(m.Run())
 }
 
-// writeUntilItFails opens the folder on a disk on which one write fails, and
-// writes. It prints a line for every document that was acknowledged.
-func writeUntilItFails(dir string) {
-	n, err := strconv.ParseInt(os.Getenv(failingWrite), 10, 64)
-	if err != nil {
-		panic(err)
-	}
-	var writes atomic.Int64
-	fs := errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose && writes.Add(1) == n {
-			return errorfs.ErrInjected
+// disk is what fails on the disk of a process, and from which operation on.
+type disk struct {
+	name    string
+	failure syscall.Errno
+	forEver bool // and not once
+	reads   bool // operations that only read count and fail, too
+}
+
+var disks = []disk{
+	{"a write fails", syscall.EIO, false, false},
+	{"all writes fail", syscall.EIO, true, false},
+	{"the disk is full for a moment", syscall.ENOSPC, false, false},
+	{"the disk is full", syscall.ENOSPC, true, false},
+	{"anything fails", syscall.EIO, false, true},
+}
+
+// from returns a file system on which the nth operation fails, of those that may.
+func (d disk) from(n int64) vfs.FS {
+	var count atomic.Int64
+	return errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileClose || !d.reads && op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+			return nil
+		}
+		if i := count.Add(1); i == n || i > n && d.forEver {
+			return &os.PathError{Op: "test", Path: op.Path, Err: d.failure}
 		}
 		return nil
 	}))
-	db, err := engine.Open(dir, schema, &engine.Options{FS: fs})
+}
+
+// failingCalls is how many commits a process on a failing disk tries: enough to
+// have files flushed and logs begun.
+const failingCalls = 40
+
+// writeUntilItFails opens the folder on a failing disk and commits. It prints a
+// line for every commit that was acknowledged.
+func writeUntilItFails(dir string) {
+	var kind int
+	var n int64
+	if _, err := fmt.Sscan(os.Getenv(failingDisk), &kind, &n); err != nil {
+		panic(err)
+	}
+	db, err := engine.Open(filepath.Join(dir, "db"), schema, &engine.Options{FS: disks[kind].from(n)})
 	if err != nil {
 		fmt.Println("open:", err)
 		return
 	}
-	for i := range 40 {
-		_, err := db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) {
-			return nil, mustInsert(tx, db.Table("counters"), fields("name", strings.Repeat("x", 200_000), "n", i))
-		})
+	for i := range failingCalls {
+		n, _, err := killCommit(db, 0, i, 200_000)
 		if err != nil {
-			fmt.Println("mutate:", err)
-			return
+			fmt.Println("commit:", err)
+			if errors.Is(err, engine.ErrFailed) {
+				return
+			}
+			continue
 		}
-		fmt.Println("acknowledged")
+		fmt.Println("acked", 0, i, n)
 	}
 	fmt.Println("close:", db.Close())
 }
 
-// TestDiskErrorAtAnyWrite has a process whose disk fails once, at some write
-// while it creates a folder or uses it. However it ends, the folder opens
-// afterwards and has what was acknowledged, and at most one document more.
-func TestDiskErrorAtAnyWrite(t *testing.T) {
+// TestDiskErrors has processes whose disk fails at some operation while they
+// create a folder or use it. However they end, the folder opens afterwards and
+// has what was acknowledged, and at most one commit more.
+func TestDiskErrors(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Skip(err)
 	}
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
-	failed := 0
-	for i := range times(8) {
-		dir := t.TempDir()
-		n := 1 + rng.IntN(30*(1+i%4)) // more often at the beginning
-		c := exec.Command(self)
-		c.Env = append(os.Environ(), failingFolder+"="+dir, fmt.Sprint(failingWrite, "=", n))
-		// Pebble may end the process in its own way.
-		out, err := c.Output()
-		acked := strings.Count(string(out), "acknowledged\n")
-		if acked < 40 || err != nil || !strings.Contains(string(out), "close: <nil>") {
-			failed++
-		}
-		db, err := engine.Open(dir, schema, nil)
-		if err != nil {
-			t.Errorf("write %d failed, and then the folder does not open: %v\n%s", n, err, out)
-			continue
-		}
-		r := verify(t, db)
-		if r.Documents < int64(acked) || r.Documents > int64(acked)+1 {
-			t.Errorf("write %d failed: %d documents were acknowledged, %d are there\n%s", n, acked, r.Documents, out)
-		}
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	if failed == 0 {
-		t.Error("no process noticed its disk failing")
+	for kind, d := range disks {
+		t.Run(d.name, func(t *testing.T) {
+			failed := 0
+			for i := range times(4) {
+				dir := t.TempDir()
+				n := 1 + rng.IntN(30*(1+i%4)) // more often at the beginning
+				c := exec.CommandContext(t.Context(), self)
+				c.Env = append(os.Environ(), failingFolder+"="+dir, fmt.Sprint(failingDisk, "=", kind, " ", n))
+				// Pebble may end the process in its own way.
+				out, err := c.Output()
+				acked := acknowledged(strings.Split(string(out), "\n"))
+				if len(acked) < failingCalls || err != nil || !strings.Contains(string(out), "close: <nil>") {
+					failed++
+				}
+				db, err := engine.Open(filepath.Join(dir, "db"), schema, nil)
+				if err != nil {
+					t.Errorf("operation %d failed, and then the folder does not open: %v\n%s", n, err, out)
+					continue
+				}
+				there, err := inspect(db)
+				if err != nil {
+					t.Errorf("operation %d failed: %v\n%s", n, err, out)
+				}
+				for _, m := range acked {
+					if !slices.Contains(there, m) {
+						t.Errorf("operation %d failed: %v was acknowledged and is gone\n%s", n, m, out)
+					}
+				}
+				if len(there) > len(acked)+1 {
+					t.Errorf("operation %d failed: %d commits were acknowledged, %d are there\n%s", n, len(acked), len(there), out)
+				}
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if failed == 0 {
+				t.Error("no process noticed its disk failing")
+			}
+		})
 	}
 }
