@@ -53,11 +53,6 @@ type grammar struct {
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 
-// storageFlags say where the data is.
-type storageFlags struct {
-	Dir string `default:"./halcyon-data" env:"HALCYON_STORAGE_DIR" placeholder:"DIR" help:"Folder that holds the data; made when missing. (default: ${default})"`
-}
-
 // logFlags say what is logged, always to standard error.
 type logFlags struct {
 	Level  slog.Level `default:"info" env:"HALCYON_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error. (default: ${default})"`

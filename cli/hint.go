@@ -39,7 +39,9 @@ func explainOpen(program, dir string, err error) error {
 		hint = fmt.Sprintf("before version 0.1 the data of one version is not promised to be readable by the next: run the version that wrote %s, or begin with another folder", dir)
 	case errors.Is(err, engine.ErrCorrupt):
 		hint = fmt.Sprintf("keep a copy of %s as it is, then restore a backup into another folder and name it with --storage.dir", dir)
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, engine.ErrNotDatabase):
+		hint = fmt.Sprintf("%s holds something else: name the folder of the data, or a new one, with --storage.dir", dir)
+	case errors.Is(err, engine.ErrPermission), errors.Is(err, fs.ErrPermission):
 		hint = fmt.Sprintf("the user who runs %s must be able to read and write %s; or choose another folder with --storage.dir", program, dir)
 	case errors.Is(err, syscall.ENOSPC):
 		hint = "the disk is full: free some space"

@@ -30,7 +30,7 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 			continue
 		}
 		logger := v.Log.logger(e.stderr)
-		if err := openApp(e, app, v.Storage.Dir, &halcyon.Options{Logger: logger}); err != nil {
+		if err := openApp(e, app, v.Storage, logger); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, closeApp(app)) }()

@@ -35,7 +35,7 @@ func (v *runVerb) Run(e *env, app *halcyon.App) (err error) {
 	if _, ok := app.Kind(v.Function); !ok {
 		return usageError{hinted{fmt.Errorf("there is no function %q", v.Function), "a function is named MODULE:FUNCTION, for example stats:getStats"}}
 	}
-	if err := openApp(e, app, v.Storage.Dir, &halcyon.Options{Logger: v.Log.logger(e.stderr)}); err != nil {
+	if err := openApp(e, app, v.Storage, v.Log.logger(e.stderr)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeApp(app)) }()

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -33,7 +31,7 @@ func (serveVerb) Help() string {
 // Run serves until the context ends.
 func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	logger := v.Log.logger(e.stderr)
-	if err := openApp(e, app, v.Storage.Dir, &halcyon.Options{Logger: logger}); err != nil {
+	if err := openApp(e, app, v.Storage, logger); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeApp(app)) }()
@@ -89,23 +87,4 @@ func reachable(address net.Addr) string {
 		return fmt.Sprintf("localhost:%d", tcp.Port)
 	}
 	return tcp.String()
-}
-
-// openApp opens the app's data in dir, which is made when missing.
-func openApp(e *env, app *halcyon.App, dir string, options *halcyon.Options) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return explainOpen(e.program, dir, fmt.Errorf("make the folder of the data: %w", err))
-	}
-	if err := app.Open(dir, options); err != nil {
-		return explainOpen(e.program, dir, err)
-	}
-	return nil
-}
-
-// closeApp closes the app's data.
-func closeApp(app *halcyon.App) error {
-	if err := app.Close(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("close the data: %w", err)
-	}
-	return nil
 }

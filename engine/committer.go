@@ -249,6 +249,7 @@ func (c *committer) seal() {
 		b := c.db.store.NewBatch()
 		r, err := c.fill(b, &g, base, next)
 		if err == nil {
+			c.db.disk.wrote(b.Len() + len(r.b))
 			pending, err = c.append(r, &localBatch{store: c.db.store, b: b})
 		}
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
@@ -27,6 +29,7 @@ type DB struct {
 	clients *clientCache
 	states  states
 	places  *places
+	disk    *diskWatch
 	seed    uint64        // of this opening
 	seeds   atomic.Uint64 // number of executions that drew randomness; with seed, the seed of each one's
 	hub     *hub
@@ -66,8 +69,10 @@ type DB struct {
 // changed are built in the background, see Building; Open waits for those of
 // tables with up to 10,000 documents.
 //
-// Errors: ErrLocked when another process has the folder open, ErrNewerFormat,
-// ErrCorrupt, and what is wrong with the schema.
+// dir may be InMemory. Errors: an *OptionsError, ErrLocked when another process
+// has the folder open, ErrNewerFormat and ErrOlderFormat, ErrCorrupt,
+// ErrNotDatabase when the folder holds something else, ErrPermission, and what is
+// wrong with the schema.
 func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 	db := &DB{
 		o:           opts.withDefaults(),
@@ -80,14 +85,27 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 		closing:     make(chan struct{}),
 		failed:      make(chan struct{}),
 	}
-	var err error
+	err := db.o.check()
+	if err == nil && dir == "" {
+		err = errors.New("no folder is named; InMemory is a database without one")
+	}
+	if dir == InMemory {
+		if db.o.FS != nil {
+			err = errors.Join(err, &OptionsError{Field: "FS", Reason: "a database in memory has its own"})
+		}
+		db.o.FS = vfs.NewMem()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
 	db.store, err = store.Open(dir, store.Options{
-		FS: db.o.FS, CacheBytes: db.o.CacheBytes, Logger: db.o.Logger,
+		FS: db.o.FS, CacheBytes: db.o.CacheBytes, BallastBytes: db.o.BallastBytes, Logger: db.o.Logger,
 		Fatal: func(err error) { db.fail(fmt.Errorf("%w: %w", ErrFailed, err)) },
 	})
 	if err != nil {
 		return nil, err
 	}
+	db.disk = newDiskWatch(db)
 	db.blocks = aggregate.NewCache(db.o.AggregateCacheBytes)
 	db.rows = newRowCache(db.o.RowCacheBytes)
 	db.clients = newClientCache()
@@ -143,7 +161,8 @@ func (db *DB) start(schema Schema) error {
 		db.moveTime <- struct{}{}
 		err = db.awaitState(s.at + 1)
 	}
-	if err == nil {
+	// On a full disk nothing is built before there is room again.
+	if err == nil && db.disk.refuse(db.o.Clock.Now()) == nil {
 		// What could not be built is known by the log, and to who uses it.
 		err = db.waitBuilt(context.Background(), func(b Build) bool { return small[b.Table] })
 	}

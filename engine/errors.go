@@ -30,6 +30,9 @@ var (
 	ErrLocked        = store.ErrLocked
 	ErrNewerFormat   = store.ErrNewerFormat
 	ErrExists        = store.ErrExists
+	ErrNotDatabase   = store.ErrNotDatabase
+	ErrPermission    = store.ErrPermission
+	ErrDiskFull      = errors.New("the disk is nearly full, so nothing is written; reading goes on")
 	ErrOlderFormat   = errors.New("the folder was written by an older version, whose data this one does not read")
 )
 

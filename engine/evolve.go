@@ -20,7 +20,8 @@ import (
 // is gone; a table that is no longer declared keeps its documents and can't be
 // used until it is declared again.
 //
-// Documents are not looked at. When ctx ends first the outcome is unknown.
+// Documents are not looked at. When ctx ends first the outcome is unknown. Error:
+// ErrDiskFull, with which nothing changes.
 func (db *DB) Evolve(ctx context.Context, schema Schema) error {
 	if err := db.enter(); err != nil {
 		return err
@@ -28,6 +29,9 @@ func (db *DB) Evolve(ctx context.Context, schema Schema) error {
 	defer db.exit()
 	if err := schema.check(); err != nil {
 		return err
+	}
+	if err := db.disk.refuse(db.o.Clock.Now()); err != nil {
+		return fmt.Errorf("change the schema: %w", err)
 	}
 	err := db.reshape(ctx, func(base *state) (*revision, error) {
 		rev, err := revise(base.snap, db.names, schema)

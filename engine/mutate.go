@@ -38,6 +38,8 @@ type Call struct {
 	OnCommit func(Receipt)
 
 	step *buildStep // of the builder's transactions
+	// sweep says that it removes what is no longer kept, also from a full disk.
+	sweep bool
 }
 
 // Receipt is the outcome of a mutation.
@@ -97,7 +99,7 @@ func (m *mutation) refuse(err error) {
 // Early it does not wait for that.
 //
 // It fails with fn's own error, or alone with ErrTimeout, ErrOverloaded,
-// ErrTooOld, ErrFunctionStuck or a *LimitError; never because another
+// ErrTooOld, ErrFunctionStuck, ErrDiskFull or a *LimitError; never because another
 // transaction wrote. When ctx ends first the outcome is unknown: the mutation
 // may commit.
 func (db *DB) Mutate(ctx context.Context, call Call, fn func(*Tx) ([]byte, error)) (Receipt, error) {
@@ -116,7 +118,8 @@ func (db *DB) Mutate(ctx context.Context, call Call, fn func(*Tx) ([]byte, error
 	}
 	for tries := 1; ; tries++ {
 		run := db.attempt
-		if tries == 1 && m.cost.straight(db.turnCost()) {
+		// On a full disk each is executed first, to see whether it writes.
+		if tries == 1 && m.cost.straight(db.turnCost()) && !db.disk.full.Load() {
 			run = db.straight
 		}
 		r, done, err := run(ctx, m, tries)
@@ -178,6 +181,11 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 			return r, false, e
 		}
 		return r, true, err
+	}
+	if !m.sweep {
+		if err := db.disk.refuse(start); err != nil {
+			return r, false, err
+		}
 	}
 	tx.warm(m.ops)
 	m.catalog = s.catalog

@@ -198,7 +198,7 @@ func (db *DB) sweepRequests(now time.Time) error {
 	}
 	for chunk := range slices.Chunk(due, clientsSwept) {
 		// A transaction, since the client may be coming back at this moment.
-		_, err := db.Mutate(context.Background(), Call{Name: "sweep of outcomes"}, func(tx *Tx) ([]byte, error) {
+		_, err := db.Mutate(context.Background(), Call{Name: "sweep of outcomes", sweep: true}, func(tx *Tx) ([]byte, error) {
 			for _, client := range chunk {
 				if err := tx.sweepClient(client, silent, forgotten); err != nil {
 					return nil, err

@@ -104,6 +104,7 @@ type Statistics struct {
 	// behind the newest durable one. States that live long make hot documents slow.
 	SnapshotAge time.Duration
 	Store       StoreStatistics
+	Disk        DiskStatistics
 }
 
 // StoreStatistics are figures of the files and caches below.
@@ -128,7 +129,7 @@ func (db *DB) Statistics(ctx context.Context) (Statistics, error) {
 	defer db.exit()
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
-	out := Statistics{At: s.at, Store: db.store.Statistics()}
+	out := Statistics{At: s.at, Store: db.store.Statistics(), Disk: db.disk.statistics()}
 	if oldest := db.states.oldest(); oldest < s.at {
 		out.SnapshotAge = s.at.Time().Sub(oldest.Time())
 	}

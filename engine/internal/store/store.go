@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"strings"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -26,6 +24,8 @@ var (
 	ErrLocked      = errors.New("the folder is in use by another process")
 	ErrNewerFormat = errors.New("the folder was written by a newer version")
 	ErrCorrupt     = errors.New("stored data is corrupt")
+	ErrNotDatabase = errors.New("the folder holds something else than a database")
+	ErrPermission  = errors.New("the folder may not be read or written by this user")
 )
 
 // formatKey holds FormatVersion as four big-endian bytes.
@@ -38,6 +38,8 @@ type Options struct {
 	MemTableSize uint64 // default 4 MiB: larger ones make scans over hot keys slow
 	Logger       *slog.Logger
 	ReadOnly     bool // nothing is written; the folder must hold a store
+	// BallastBytes is the room that a file without content takes, see keepBallast.
+	BallastBytes int64
 	// Fatal is called when the disk can no longer be trusted (a failed write to
 	// the write-ahead log). The default logs and ends the process: an fsync that
 	// failed once must never be retried.
@@ -58,7 +60,8 @@ type Store struct {
 
 // Open opens or creates the store in dir.
 //
-// Errors: ErrLocked, ErrNewerFormat, ErrCorrupt, each wrapped with the folder.
+// Errors: ErrLocked, ErrNewerFormat, ErrCorrupt, ErrNotDatabase, ErrPermission,
+// each wrapped with the folder.
 func Open(dir string, o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -93,15 +96,27 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.ReadOnly {
 		po.ReadOnly, po.ErrorIfNotExists = true, true
 	} else if err := o.FS.MkdirAll(dir, 0o700); err != nil {
-		return nil, errors.Join(fmt.Errorf("create the folder: %w", err), s.Close())
+		return nil, errors.Join(openError(dir, fmt.Errorf("create the folder: %w", err)), s.Close())
 	}
-	var err error
+	err := inspectFolder(dir, o.FS)
+	if err != nil {
+		return nil, errors.Join(openError(dir, err), s.Close())
+	}
 	if s.lock, err = pebble.LockDirectory(dir, o.FS); err != nil {
 		return nil, errors.Join(lockError(dir, err), s.Close())
 	}
 	po.Lock = s.lock
+	if !o.ReadOnly {
+		switch freed, err := keepBallast(o.FS, dir, o.BallastBytes); {
+		case err != nil:
+			// It is a help, not a condition.
+			o.Logger.Warn("the ballast file cannot be kept", "dir", dir, "error", err)
+		case freed:
+			o.Logger.Warn("the disk is full; the ballast file was given up", "dir", dir, "bytes", o.BallastBytes)
+		}
+	}
 	if s.db, err = openPebble(dir, po); err != nil {
-		return nil, errors.Join(openError(dir, err), s.Close())
+		return nil, errors.Join(openError(dir, missingError(err)), s.Close())
 	}
 	if err := s.checkFormat(dir, o.ReadOnly); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -127,25 +142,6 @@ func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 	return pebble.Open(dir, o)
 }
 
-// lockError tells a lock that somebody holds from any other failure: the
-// system answers EAGAIN or EACCES for another process, and Pebble a plain text
-// for the same one.
-func lockError(dir string, err error) error {
-	var path *os.PathError
-	held := !errors.As(err, &path) && (errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES))
-	if held || strings.Contains(err.Error(), "held by current process") {
-		return fmt.Errorf("open %s: %w", dir, ErrLocked)
-	}
-	return fmt.Errorf("open %s: lock the folder: %w", dir, err)
-}
-
-func openError(dir string, err error) error {
-	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("open %s: %w: %w", dir, ErrCorrupt, err)
-	}
-	return fmt.Errorf("open %s: %w", dir, err)
-}
-
 func (s *Store) checkFormat(dir string, readOnly bool) error {
 	got, ok, err := get(s.db, formatKey)
 	switch {
@@ -154,6 +150,11 @@ func (s *Store) checkFormat(dir string, readOnly bool) error {
 	case !ok && readOnly:
 		return fmt.Errorf("open %s: %w: it has no format version", dir, ErrCorrupt)
 	case !ok:
+		if empty, err := s.empty(); err != nil {
+			return fmt.Errorf("open %s: look for a key: %w", dir, err)
+		} else if !empty {
+			return fmt.Errorf("open %s: %w: a store of another program", dir, ErrNotDatabase)
+		}
 		v := binary.BigEndian.AppendUint32(nil, FormatVersion)
 		if err := s.db.Set(formatKey, v, pebble.Sync); err != nil {
 			return fmt.Errorf("open %s: write the format version: %w", dir, err)
