@@ -98,7 +98,7 @@ func act(t *testing.T, app *halcyon.App, path, args string) string {
 	case out.Failure != nil:
 		return "failed: " + anyRequestID.ReplaceAllString(out.Failure.Message, "[Request ID: x]")
 	}
-	return json(out.Value)
+	return toJSON(out.Value)
 }
 
 func TestActions(t *testing.T) {
@@ -199,7 +199,7 @@ func TestActionEndsWithItsTime(t *testing.T) {
 		}
 		clock.set(clock.Now().Add(10 * time.Minute))
 		out := <-done
-		if out.Failure == nil || out.Failure.Code != halcyon.CodeActionTimeout || json(out.Failure.Data.Get("retry")) != "false" {
+		if out.Failure == nil || out.Failure.Code != halcyon.CodeActionTimeout || toJSON(out.Failure.Data.Get("retry")) != "false" {
 			t.Errorf("%s: %+v", kind, out.Failure)
 		}
 		if kind == "deaf" { // it still has its place

@@ -77,6 +77,7 @@ type runtime struct {
 	owners  map[*tableDef][]mountedTable
 
 	actions   running
+	lists     atomic.Uint64   // that were subscribed to, page by page
 	closing   context.Context // ends when the App closes: the lifetime of what it runs
 	lookupEnv func(string) (string, bool)
 	close     context.CancelFunc

@@ -77,7 +77,7 @@ func parse(t *testing.T, text string) value.Value {
 	return v
 }
 
-func json(v value.Value) string { return string(value.AppendJSON(nil, v)) }
+func toJSON(v value.Value) string { return string(value.AppendJSON(nil, v)) }
 
 // Counter is a document of the table counters.
 type Counter struct {
@@ -162,16 +162,16 @@ func TestExactlyOnce(t *testing.T) {
 		if !out.Replayed {
 			first++
 		}
-		if json(out.Value) != "1" || out.At != outcomes[0].At || !cmp.Equal(out.Logs, []string{"[LOG] 'was' 0"}) || out.Failure != nil {
-			t.Errorf("outcome %s at %d, logs %q, failure %v; want 1 at %d with its log", json(out.Value), out.At, out.Logs, out.Failure, outcomes[0].At)
+		if toJSON(out.Value) != "1" || out.At != outcomes[0].At || !cmp.Equal(out.Logs, []string{"[LOG] 'was' 0"}) || out.Failure != nil {
+			t.Errorf("outcome %s at %d, logs %q, failure %v; want 1 at %d with its log", toJSON(out.Value), out.At, out.Logs, out.Failure, outcomes[0].At)
 		}
 	}
 	if first != 1 {
 		t.Errorf("%d of the outcomes were not replayed, want 1", first)
 	}
 	req.RequestID++
-	if out, err := app.Mutation(t.Context(), req); err != nil || json(out.Value) != "2" || out.Replayed {
-		t.Errorf("the next request: %s, replayed %v, %v; want 2, run", json(out.Value), out.Replayed, err)
+	if out, err := app.Mutation(t.Context(), req); err != nil || toJSON(out.Value) != "2" || out.Replayed {
+		t.Errorf("the next request: %s, replayed %v, %v; want 2, run", toJSON(out.Value), out.Replayed, err)
 	}
 }
 
@@ -187,7 +187,7 @@ func TestOnCommitComesBeforeTheReturn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(early) != 1 || early[0].At != out.At || json(early[0].Value) != "1" {
+	if len(early) != 1 || early[0].At != out.At || toJSON(early[0].Value) != "1" {
 		t.Errorf("OnCommit got %+v; want the outcome %+v once", early, out)
 	}
 	if _, err := app.Mutation(t.Context(), req); err != nil || len(early) != 1 {
@@ -258,7 +258,7 @@ func TestCallsThatDoNotRun(t *testing.T) {
 			case out.Failure != nil:
 				got = out.Failure.Message
 				if !out.Failure.Data.IsUndefined() || out.At == 0 {
-					t.Errorf("the failure has data %s and timestamp %d; want none and one", json(out.Failure.Data), out.At)
+					t.Errorf("the failure has data %s and timestamp %d; want none and one", toJSON(out.Failure.Data), out.At)
 				}
 			}
 			if got != tt.want {
@@ -337,7 +337,7 @@ func TestFailures(t *testing.T) {
 				}
 			}
 			if !out.Failure.Data.IsUndefined() {
-				data = json(out.Failure.Data)
+				data = toJSON(out.Failure.Data)
 			}
 			if message != tt.message || data != tt.data || out.Failure.Code != tt.code {
 				t.Errorf("failure\n got %q, data %s, code %q\nwant %q, data %s, code %q", message, data, out.Failure.Code, tt.message, tt.data, tt.code)

@@ -56,7 +56,7 @@ type everything struct {
 	hidden    string
 }
 
-func json(v value.Value) string { return string(value.AppendJSON(nil, v)) }
+func toJSON(v value.Value) string { return string(value.AppendJSON(nil, v)) }
 
 func TestEncode(t *testing.T) {
 	text := "hi"
@@ -110,8 +110,8 @@ func TestEncode(t *testing.T) {
 			if err != nil {
 				t.Fatalf("Encode(%#v): %v", tt.in, err)
 			}
-			if json(got) != tt.want {
-				t.Errorf("Encode(%#v)\n got %s\nwant %s", tt.in, json(got), tt.want)
+			if toJSON(got) != tt.want {
+				t.Errorf("Encode(%#v)\n got %s\nwant %s", tt.in, toJSON(got), tt.want)
 			}
 		})
 	}
@@ -151,7 +151,7 @@ func TestEncodeRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if v, err := Encode(tt.in); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("Encode(%T) = %s, %v; want an error with %q", tt.in, json(v), err, tt.want)
+				t.Errorf("Encode(%T) = %s, %v; want an error with %q", tt.in, toJSON(v), err, tt.want)
 			}
 		})
 	}
@@ -168,7 +168,7 @@ func TestDecodeAny(t *testing.T) {
 	}
 	want := map[string]any{"a": []any{1.0, int64(5), []byte{1, 2}, nil, "s", false}}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("Decode(%s) (-want +got):\n%s", json(v), diff)
+		t.Errorf("Decode(%s) (-want +got):\n%s", toJSON(v), diff)
 	}
 }
 
@@ -220,14 +220,14 @@ func TestRoundTrip(t *testing.T) {
 		}
 		var out everything
 		if err := (&decoder{stored: true}).decode(c, v, reflect.ValueOf(&out).Elem()); err != nil {
-			t.Fatalf("decode %s: %v", json(v), err)
+			t.Fatalf("decode %s: %v", toJSON(v), err)
 		}
 		equal := cmp.Options{
 			cmp.AllowUnexported(everything{}), cmp.Comparer(value.Equal),
 			cmpopts.EquateEmpty(), cmpopts.EquateNaNs(),
 		}
 		if diff := cmp.Diff(in, out, equal); diff != "" {
-			t.Fatalf("after a round trip by %s (-in +out):\n%s", json(v), diff)
+			t.Fatalf("after a round trip by %s (-in +out):\n%s", toJSON(v), diff)
 		}
 	})
 }
@@ -332,7 +332,7 @@ func TestEncodeLoose(t *testing.T) {
 		got, err := f.encodeLoose(tt.in)
 		text := "undefined"
 		if !got.IsUndefined() {
-			text = json(got)
+			text = toJSON(got)
 		}
 		switch {
 		case tt.want == "" && err == nil:

@@ -157,7 +157,7 @@ func TestEncodeUnions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			v, err := Encode(tt.in)
-			got := json(v)
+			got := toJSON(v)
 			if err != nil {
 				got = err.Error()
 			}

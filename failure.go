@@ -65,7 +65,7 @@ func (f *Failure) As(target any) bool {
 // Code names a failure that is the system's and not a function's. The values are stable.
 type Code string
 
-// The codes, with what a caller may do about each. The first six are outcomes of a call and reach clients as ConvexError data
+// The codes, with what a caller may do about each. The first seven are outcomes of a call and reach clients as ConvexError data
 // {isConvexSystemError: true, code, message, retry}; the rest are answers to a request that did not become a call.
 const (
 	CodeTimeout       Code = "Timeout"                     // the function ran too long; nothing happened
@@ -74,6 +74,7 @@ const (
 	CodeTooOld        Code = "TooOld"                      // a repeated mutation whose first answer is no longer kept; it was not run
 	CodeFunctionStuck Code = "FunctionStuck"               // refused: earlier runs of the function never came back; restart the program
 	CodeIndexBuilding Code = "IndexBuilding"               // an index that the function reads is still being built; nothing happened
+	CodeInvalidCursor Code = "InvalidCursor"               // a page begins or ends where no cursor of this query points; begin with the first page
 	CodeOverloaded    Code = "Overloaded"                  // not started: the queue is full
 	CodeUnavailable   Code = "Unavailable"                 // not started: the store is closed or closing
 	CodeBadFunction   Code = "BadConvexFunctionIdentifier" // the path can not be one of a function
@@ -93,6 +94,7 @@ var codeInfo = map[Code]struct {
 	CodeTooOld:        {http.StatusConflict, false, "This mutation was sent before, too long ago to know what came of it. It was not run again."},
 	CodeFunctionStuck: {http.StatusServiceUnavailable, false, "Earlier runs of this function never ended, so it is not run any more."},
 	CodeIndexBuilding: {http.StatusServiceUnavailable, true, "An index that this function reads is still being built."},
+	CodeInvalidCursor: {http.StatusBadRequest, false, "The cursor is not one of this query. Begin with the first page."},
 	CodeOverloaded:    {http.StatusServiceUnavailable, true, "Too many calls are waiting. This one was not started."},
 	CodeUnavailable:   {http.StatusServiceUnavailable, true, "The server is stopping or not ready yet."},
 	CodeBadFunction:   {http.StatusBadRequest, false, "The path does not name a function."},
@@ -128,16 +130,16 @@ func requestError(code Code, message string, cause error) *RequestError {
 // systemFailure is the failure of a code that is an outcome.
 func systemFailure(code Code, message string) *Failure {
 	message = orElse(message, codeInfo[code].message)
-	return &Failure{
-		Code:    code,
-		Message: string(code) + ": " + message,
-		Data: value.Object(
-			value.Field{Name: "code", Value: value.String(string(code))},
-			value.Field{Name: "isConvexSystemError", Value: value.Bool(true)},
-			value.Field{Name: "message", Value: value.String(message)},
-			value.Field{Name: "retry", Value: value.Bool(code.Retry())},
-		),
+	data := []value.Field{
+		{Name: "code", Value: value.String(string(code))},
+		{Name: "isConvexSystemError", Value: value.Bool(true)},
+		{Name: "message", Value: value.String(message)},
+		{Name: "retry", Value: value.Bool(code.Retry())},
 	}
+	if code == CodeInvalidCursor {
+		data = append(data, value.Field{Name: "paginationError", Value: value.String(string(code))}) // what the official clients look at
+	}
+	return &Failure{Code: code, Message: string(code) + ": " + message, Data: value.Object(data...)}
 }
 
 // classify sorts an error of the engine or the value package into a failure or a request error. Both are nil for a function's own error.
@@ -153,6 +155,8 @@ func classify(err error) (*Failure, error) {
 		return systemFailure(CodeFunctionStuck, ""), nil
 	case errors.Is(err, engine.ErrIndexBuilding):
 		return systemFailure(CodeIndexBuilding, ""), nil
+	case errors.Is(err, engine.ErrInvalidCursor):
+		return systemFailure(CodeInvalidCursor, ""), nil
 	case errors.As(err, &engineLimit):
 		return systemFailure(CodeLimitExceeded, engineLimit.Error()), nil
 	case errors.As(err, &valueLimit):

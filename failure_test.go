@@ -62,7 +62,7 @@ func TestClassify(t *testing.T) {
 
 func TestEveryCodeIsDescribed(t *testing.T) {
 	codes := []Code{
-		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeIndexBuilding, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
+		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeIndexBuilding, CodeInvalidCursor, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
 	}
 	if len(codes) != len(codeInfo) {
 		t.Errorf("%d codes, %d described", len(codes), len(codeInfo))

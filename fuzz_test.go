@@ -54,11 +54,11 @@ func fuzzArguments[T any](f *testing.F) {
 			t.Fatalf("encode what %s decoded to: %v", data, err)
 		}
 		if err := (&decoder{}).decode(c, encoded, reflect.ValueOf(&again).Elem()); err != nil {
-			t.Fatalf("decode %s, which was encoded from %s: %v", json(encoded), data, err)
+			t.Fatalf("decode %s, which was encoded from %s: %v", toJSON(encoded), data, err)
 		}
 		once, _ := Encode(again)
 		if !value.Equal(encoded, once) {
-			t.Errorf("%s is %s, then %s", data, json(encoded), json(once))
+			t.Errorf("%s is %s, then %s", data, toJSON(encoded), toJSON(once))
 		}
 	})
 }

@@ -2,6 +2,7 @@ package halcyon
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/halcyon-db/halcyon/engine"
@@ -27,12 +28,12 @@ func (a *App) NewQuerySet(encode func(Outcome) []byte, notify func()) *QuerySet 
 }
 
 // Add subscribes to a query under an id that is new in this set. A query that can't run, for its name or its arguments, fails in the next
-// round like one that ran.
-func (s *QuerySet) Add(id uint32, path string, args value.Value) {
+// round like one that ran. journal is that of the query's last outcome, for a client that comes back.
+func (s *QuerySet) Add(id uint32, path string, args value.Value, journal *string) {
 	if s.inner == nil {
 		return
 	}
-	s.inner.Add(id, s.live(path, args))
+	s.inner.Add(id, s.live(path, args, journal))
 }
 
 // Remove ends a subscription.
@@ -58,8 +59,8 @@ func (s *QuerySet) Poll(min engine.Timestamp) (engine.Round, bool) {
 	return s.inner.Poll(min)
 }
 
-// live makes the engine's query. Its key is the canonical path and the arguments.
-func (s *QuerySet) live(path string, args value.Value) engine.LiveQuery {
+// live makes the engine's query. Its key is the canonical path and the arguments, and for one that reads pages also where they end.
+func (s *QuerySet) live(path string, args value.Value, given *string) engine.LiveQuery {
 	if args.IsUndefined() {
 		args = value.Object()
 	}
@@ -74,14 +75,28 @@ func (s *QuerySet) live(path string, args value.Value) engine.LiveQuery {
 		body := encode(Outcome{Failure: refused})
 		return engine.LiveQuery{Key: key, Run: func(*engine.Tx) []byte { return body }}
 	}
+	ends, err := parseJournal(given)
+	if err != nil {
+		body := encode(Outcome{Failure: systemFailure(CodeInvalidCursor, "")})
+		return engine.LiveQuery{Key: key + "\x00", Run: func(*engine.Tx) []byte { return body }}
+	}
+	switch {
+	case ends != nil:
+		key += "\x00" + *given
+	case args.Get("paginationOpts").Kind() == value.KindObject:
+		// Its page ends where the first run puts the end. Who subscribes later is given a page of the size it asks for.
+		key = fmt.Sprintf("%s\x00%d", key, run.lists.Add(1))
+	}
+	pinned := journal{ends: ends}
 	failures := lastFailure{}
 	return engine.LiveQuery{Key: key, Run: func(tx *engine.Tx) []byte {
-		v, logs, err := run.execute(tx, f, makeArgs())
+		v, logs, read, err := run.executePinned(tx, f, makeArgs(), pinned.get())
 		if err != nil {
 			return encode(failures.outcome(run, f, key, err))
 		}
 		failures.forget()
-		return encode(Outcome{Value: v, Logs: logs})
+		pinned.set(read.ends)
+		return encode(Outcome{Value: v, Logs: logs, Journal: read.journal()})
 	}}
 }
 

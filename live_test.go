@@ -62,12 +62,12 @@ func TestLiveQueries(t *testing.T) {
 	m, _ := counterModule()
 	app := openApp(t, halcyon.Options{}, m)
 	s := newScreen(t, app)
-	s.set.Add(1, "counters.js:get", parse(t, `{"name":"a"}`))
-	s.set.Add(2, "counters:get", parse(t, `{"name":"b"}`))
-	s.set.Add(3, "counters:reset", value.Value{})
-	s.set.Add(4, "counters:add", parse(t, `{"name":"a"}`))
-	s.set.Add(5, "counters:get", parse(t, `{"name":5}`))
-	s.set.Add(6, "a b", parse(t, `{}`))
+	s.set.Add(1, "counters.js:get", parse(t, `{"name":"a"}`), nil)
+	s.set.Add(2, "counters:get", parse(t, `{"name":"b"}`), nil)
+	s.set.Add(3, "counters:reset", value.Value{}, nil)
+	s.set.Add(4, "counters:add", parse(t, `{"name":"a"}`), nil)
+	s.set.Add(5, "counters:get", parse(t, `{"name":5}`), nil)
+	s.set.Add(6, "a b", parse(t, `{}`), nil)
 	want := map[uint32]string{
 		1: "0", 2: "0",
 		3: `failed "Could not find public function for 'counters:reset'." []`,
@@ -102,7 +102,7 @@ func TestEqualLiveQueriesRunOnce(t *testing.T) {
 	app := openApp(t, halcyon.Options{}, m)
 	for i, path := range []string{"m:q", "m.js:q", "m:q"} {
 		s := newScreen(t, app)
-		s.set.Add(uint32(i), path, parse(t, `{"name":"x"}`))
+		s.set.Add(uint32(i), path, parse(t, `{"name":"x"}`), nil)
 		if diff := cmp.Diff(map[uint32]string{uint32(i): `"r"`}, s.round(0)); diff != "" {
 			t.Errorf("screen %d (-want +got):\n%s", i, diff)
 		}
@@ -126,7 +126,7 @@ func TestFailingLiveQueryIsToldOnce(t *testing.T) {
 	var log logBuffer
 	app := openApp(t, halcyon.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, m)
 	s := newScreen(t, app)
-	s.set.Add(1, "counters:picky", value.Value{})
+	s.set.Add(1, "counters:picky", value.Value{}, nil)
 	first := s.round(0)[1]
 	if !strings.HasPrefix(first, `failed "[Request ID: `) || !strings.HasSuffix(first, ` Server Error" ["[LOG] 'looked'"]`) {
 		t.Errorf("first round: %s", first)
@@ -137,7 +137,7 @@ func TestFailingLiveQueryIsToldOnce(t *testing.T) {
 			t.Fatal(out.Failure, err)
 		}
 		if got := s.round(out.At)[1]; got != want {
-			t.Errorf("at %s: changed to %q, want %q", json(out.Value), got, want)
+			t.Errorf("at %s: changed to %q, want %q", toJSON(out.Value), got, want)
 		}
 	}
 	if n := strings.Count(log.String(), "function failed"); n != 2 {

@@ -384,8 +384,8 @@ func TestIDsOfArgumentsAreChecked(t *testing.T) {
 		}
 		return out
 	}
-	if out := call(visit); out.Failure != nil || json(out.Value.Get("_id")) != `"`+visit+`"` || json(out.Value.Get("path")) != `"/x"` {
-		t.Errorf("a visit: %s, %v", json(out.Value), out.Failure)
+	if out := call(visit); out.Failure != nil || toJSON(out.Value.Get("_id")) != `"`+visit+`"` || toJSON(out.Value.Get("path")) != `"/x"` {
+		t.Errorf("a visit: %s, %v", toJSON(out.Value), out.Failure)
 	}
 	want := `ArgumentValidationError: Found ID "` + counter + "\" from table `counters`, which does not match the table name in validator `v.id(\"visits\")`.Path: .visit"
 	if out := call(counter); out.Failure == nil || out.Failure.Message != want {

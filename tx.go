@@ -19,6 +19,8 @@ type Tx struct {
 	run   *runtime
 	fn    *function
 	logs  logLines
+	pages pages
+	depth int // of functions that run one another
 
 	now      time.Time
 	toldTime bool // Now was called
@@ -76,16 +78,22 @@ func (e *callError) Unwrap() error { return e.cause }
 
 // execute runs a function once. The error, if any, is a *callError.
 func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value) (value.Value, []string, error) {
-	tx := &Tx{inner: inner, run: r, fn: f}
+	v, logs, _, err := r.executePinned(inner, f, args, nil)
+	return v, logs, err
+}
+
+// executePinned is execute with the ends that the function's pages shall have, and returns those they have.
+func (r *runtime) executePinned(inner *engine.Tx, f *function, args reflect.Value, pinned []string) (value.Value, []string, pages, error) {
+	tx := &Tx{inner: inner, run: r, fn: f, pages: pages{pinned: pinned}}
 	result, stack, err := f.invoke(reflect.ValueOf(tx), args, r)
 	tx.finish()
 	if err == nil && value.Size(result) > resultSizeMax {
 		err = &value.LimitError{Limit: "result of " + f.path + " in bytes", Got: value.Size(result), Max: resultSizeMax}
 	}
 	if err != nil {
-		return value.Value{}, nil, &callError{cause: err, logs: tx.logs, stack: stack}
+		return value.Value{}, nil, pages{}, &callError{cause: err, logs: tx.logs, stack: stack}
 	}
-	return result, tx.logs, nil
+	return result, tx.logs, tx.pages, nil
 }
 
 // finish warns once of a query whose answer depends on the time in a way that only running it again can find out. The engine does that.

@@ -20,7 +20,7 @@ type application interface {
 
 // querySet is the live queries of one connection. See [halcyon.QuerySet].
 type querySet interface {
-	Add(id uint32, path string, args value.Value)
+	Add(id uint32, path string, args value.Value, journal *string)
 	Remove(id uint32)
 	Poll(min engine.Timestamp) (engine.Round, bool)
 	Close()

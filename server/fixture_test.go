@@ -47,6 +47,16 @@ type channelArgs struct {
 	Channel string `json:"channel"`
 }
 
+type pageArgs struct {
+	Channel        string              `json:"channel"`
+	PaginationOpts halcyon.PageOptions `json:"paginationOpts"`
+}
+
+type bodiesArgs struct {
+	Channel string   `json:"channel"`
+	Bodies  []string `json:"bodies"`
+}
+
 type sendArgs struct {
 	Channel string `json:"channel"`
 	Body    string `json:"body"`
@@ -54,7 +64,7 @@ type sendArgs struct {
 
 // testModule has the functions of the tests.
 func testModule(f *fixture) *halcyon.Module {
-	messages := halcyon.NewTable[message]("messages").Index("by_channel", "channel")
+	messages := halcyon.NewTable[message]("messages").Index("by_channel", "channel").Index("by_channel_body", "channel", "body")
 	counter := func(tx *halcyon.Tx, channel string) (message, bool, error) {
 		return messages.By("by_channel").Eq(channel).First(tx)
 	}
@@ -80,6 +90,45 @@ func testModule(f *fixture) *halcyon.Module {
 			bodies = append(bodies, m.Body)
 		}
 		return bodies, nil
+	})
+	page := func(tx *halcyon.Tx, channel string, o halcyon.PageOptions) (halcyon.Page[string], error) {
+		p, err := messages.By("by_channel_body").Eq(channel).Page(tx, o)
+		if err != nil {
+			return halcyon.Page[string]{}, err
+		}
+		return halcyon.MapPage(p, func(m message) (string, error) { return m.Body, nil })
+	}
+	m.Query("page", func(tx *halcyon.Tx, args pageArgs) (halcyon.Page[string], error) {
+		return page(tx, args.Channel, args.PaginationOpts)
+	})
+	// pageForged gives out cursors that it does not take back.
+	m.Query("pageForged", func(tx *halcyon.Tx, args struct {
+		pageArgs
+		Forged bool `json:"forged"`
+	}) (halcyon.Page[string], error) {
+		p, err := page(tx, args.Channel, args.PaginationOpts)
+		p.ContinueCursor += "x"
+		return p, err
+	})
+	m.Mutation("sendAll", func(tx *halcyon.Tx, args bodiesArgs) error {
+		for _, body := range args.Bodies {
+			if _, err := messages.Insert(tx, message{Channel: args.Channel, Body: body}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	m.Mutation("removeAll", func(tx *halcyon.Tx, args bodiesArgs) error {
+		for _, body := range args.Bodies {
+			m, _, err := messages.By("by_channel_body").Eq(args.Channel, body).First(tx)
+			if err != nil {
+				return err
+			}
+			if err := messages.Delete(tx, m.ID); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	m.Mutation("send", func(tx *halcyon.Tx, args sendArgs) (string, error) {
 		tx.Log("sending", args.Body)

@@ -211,7 +211,7 @@ func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, ne
 		}
 		c.mu.queries[mod.QueryID] = struct{}{}
 		c.mu.fresh[mod.QueryID] = struct{}{}
-		c.mu.set.Add(mod.QueryID, mod.Path, additions[i].args)
+		c.mu.set.Add(mod.QueryID, mod.Path, additions[i].args, mod.Journal)
 	}
 	return ""
 }
@@ -296,7 +296,7 @@ func encodeQuery(out halcyon.Outcome) []byte {
 	if out.Failure != nil {
 		return protocol.AppendQueryFailed(nil, out.Failure.Message, encodeData(out.Failure.Data), out.Logs, nil)
 	}
-	return protocol.AppendQueryUpdated(nil, value.AppendJSON(nil, out.Value), out.Logs, nil)
+	return protocol.AppendQueryUpdated(nil, value.AppendJSON(nil, out.Value), out.Logs, out.Journal)
 }
 
 // parseUUID reads the text form of a UUID.

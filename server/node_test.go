@@ -35,7 +35,7 @@ func nodeClients(t *testing.T) string {
 	if _, err := exec.LookPath("node"); err != nil {
 		missing("the npm clients are not tested: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "convex", "package.json")); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "react-dom", "package.json")); err == nil {
 		return dir
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -56,9 +56,14 @@ func lastLine(out []byte) []byte {
 // scenario runs one scenario of clients.mjs. said receives the lines it prints.
 func scenario(t *testing.T, dir, address, name string, said func(line string)) {
 	t.Helper()
+	script(t, dir, "clients.mjs", address, name, said)
+}
+
+func script(t *testing.T, dir, file, address, name string, said func(line string)) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	node := exec.CommandContext(ctx, "node", "clients.mjs", "http://"+address, name)
+	node := exec.CommandContext(ctx, "node", file, "http://"+address, name)
 	node.Dir = dir
 	var errors bytes.Buffer
 	node.Stderr = &errors
@@ -83,11 +88,18 @@ func scenario(t *testing.T, dir, address, name string, said func(line string)) {
 // The official Convex clients, unmodified.
 func TestNPMClients(t *testing.T) {
 	dir := nodeClients(t)
-	for _, name := range []string{"live", "optimistic", "errors", "values", "oneOff", "http", "auth", "actions", "burst"} {
+	for _, name := range []string{"live", "optimistic", "errors", "values", "oneOff", "http", "auth", "actions", "burst", "pages"} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			s := serve(t, f.app, Options{})
 			scenario(t, dir, s.address, name, nil)
+		})
+	}
+	for _, name := range []string{"pages", "twoLists", "invalidCursor", "counter"} {
+		t.Run("react/"+name, func(t *testing.T) {
+			f := newFixture(t)
+			s := serve(t, f.app, Options{})
+			script(t, dir, "react.mjs", s.address, name, nil)
 		})
 	}
 	t.Run("compressed", func(t *testing.T) {

@@ -193,7 +193,7 @@ func (w *world) open() *screen {
 			}
 		})
 	w.t.Cleanup(s.set.Close)
-	s.set.Add(1, "stats:getStats", value.Object())
+	s.set.Add(1, "stats:getStats", value.Object(), nil)
 	return s
 }
 

@@ -45,6 +45,37 @@ function watch(client, query, args) {
 }
 
 const scenarios = {
+  // Pages of a list keep their ends, also over a new connection.
+  async pages() {
+    const client = open();
+    const add = (...bodies) => client.mutation(api.sendAll, { channel: "list", bodies });
+    await add("b", "d", "f");
+    const seen = [];
+    let look = () => {}, more;
+    client.onPaginatedUpdate_experimental(api.page, { channel: "list" }, { initialNumItems: 2 }, (result) => {
+      more = result.loadMore;
+      seen.push(`${(result.page ?? result.results).join("")} ${result.status}`);
+      look();
+    });
+    const until = (wanted) => new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${seen.join(", ")}`)), 20_000);
+      look = () => {
+        if (seen.at(-1) !== wanted) return;
+        clearTimeout(timer);
+        resolve();
+      };
+      look();
+    });
+    await until("bd CanLoadMore");
+    await add("a", "c", "e");
+    await until("abcd CanLoadMore");
+    more(1);
+    await until("abcde CanLoadMore");
+    client.client.webSocketManager.socket.ws.close(); // the connection breaks
+    await add("aa");
+    await until("aaabcde CanLoadMore");
+  },
+
   // A live query follows this client's writes and those of another one.
   async live() {
     const one = open(), two = open();
