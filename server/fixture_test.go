@@ -31,6 +31,8 @@ type message struct {
 	Channel string              `json:"channel"`
 	Body    string              `json:"body"`
 	Count   int64               `json:"count"`
+	// Place orders the messages that are read page by page.
+	Place string `json:"place,omitempty"`
 }
 
 // fixture is an app that the tests run, with ways to hold its functions.
@@ -64,7 +66,7 @@ type sendArgs struct {
 
 // testModule has the functions of the tests.
 func testModule(f *fixture) *halcyon.Module {
-	messages := halcyon.NewTable[message]("messages").Index("by_channel", "channel").Index("by_channel_body", "channel", "body")
+	messages := halcyon.NewTable[message]("messages").Index("by_channel", "channel").Index("by_channel_place", "channel", "place")
 	counter := func(tx *halcyon.Tx, channel string) (message, bool, error) {
 		return messages.By("by_channel").Eq(channel).First(tx)
 	}
@@ -92,7 +94,7 @@ func testModule(f *fixture) *halcyon.Module {
 		return bodies, nil
 	})
 	page := func(tx *halcyon.Tx, channel string, o halcyon.PageOptions) (halcyon.Page[string], error) {
-		p, err := messages.By("by_channel_body").Eq(channel).Page(tx, o)
+		p, err := messages.By("by_channel_place").Eq(channel).Page(tx, o)
 		if err != nil {
 			return halcyon.Page[string]{}, err
 		}
@@ -112,7 +114,7 @@ func testModule(f *fixture) *halcyon.Module {
 	})
 	m.Mutation("sendAll", func(tx *halcyon.Tx, args bodiesArgs) error {
 		for _, body := range args.Bodies {
-			if _, err := messages.Insert(tx, message{Channel: args.Channel, Body: body}); err != nil {
+			if _, err := messages.Insert(tx, message{Channel: args.Channel, Body: body, Place: body}); err != nil {
 				return err
 			}
 		}
@@ -120,7 +122,7 @@ func testModule(f *fixture) *halcyon.Module {
 	})
 	m.Mutation("removeAll", func(tx *halcyon.Tx, args bodiesArgs) error {
 		for _, body := range args.Bodies {
-			m, _, err := messages.By("by_channel_body").Eq(args.Channel, body).First(tx)
+			m, _, err := messages.By("by_channel_place").Eq(args.Channel, body).First(tx)
 			if err != nil {
 				return err
 			}
