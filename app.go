@@ -130,6 +130,16 @@ func (a *App) mount(m *Module) error {
 		}
 		a.functions[f.path] = f
 	}
+	migrations := map[string]bool{}
+	for _, d := range m.migrations {
+		switch {
+		case d.name == "" || migrations[d.name]:
+			errs = append(errs, fmt.Errorf("migration %q: it has no name, or that of another one", d.name))
+		case !slices.ContainsFunc(m.tables, func(t TableDef) bool { return t.definition() == d.def }):
+			errs = append(errs, fmt.Errorf("migration %q: the module has no table %q", d.name, d.def.name))
+		}
+		migrations[d.name] = true
+	}
 	crons := map[string]bool{}
 	for _, d := range m.crons {
 		c, err := a.newCron(m, d)
@@ -168,7 +178,7 @@ func checkRoutes(modules []*Module) (err error) {
 
 // schema returns the tables of all modules, and the App's own.
 func (a *App) schema() engine.Schema {
-	s := engine.Schema{Tables: []engine.TableDef{cronTable}}
+	s := engine.Schema{Tables: []engine.TableDef{cronTable, fitTable, migrationTable}}
 	for _, t := range a.tables {
 		s.Tables = append(s.Tables, engine.TableDef{Name: engineName(t.module, t.def.name), Indexes: t.def.indexes, Aggregates: t.def.aggregates})
 	}
@@ -238,11 +248,18 @@ func setDefault[T int | time.Duration](field *T, otherwise T) {
 	}
 }
 
-// Start runs the modules' OnStart hooks, in the order of the modules, and then starts their crons, which go on until Close.
+// Start runs the migrations that are not done, finds out whether all documents fit their structs (see SchemaError), runs the modules'
+// OnStart hooks, in the order of the modules, and then starts their crons, which go on until Close.
 func (a *App) Start(ctx context.Context) error {
 	r := a.running.Load()
 	if r == nil {
 		return ErrNotOpen
+	}
+	if _, err := a.Migrate(ctx, MigrateOptions{}); err != nil {
+		return err
+	}
+	if err := r.checkFit(ctx); err != nil {
+		return err
 	}
 	for _, m := range a.modules {
 		for _, hook := range m.onStart {

@@ -19,12 +19,13 @@ type Module struct {
 	// Internal declares functions that clients can't call: they do not even learn that such a function exists.
 	Internal InternalFunctions
 
-	tables    []TableDef
-	functions []*function
-	crons     []cronDef
-	routes    []routeDef
-	commands  []Command
-	onStart   []func(context.Context, *App) error
+	tables     []TableDef
+	functions  []*function
+	migrations []migration
+	crons      []cronDef
+	routes     []routeDef
+	commands   []Command
+	onStart    []func(context.Context, *App) error
 }
 
 // TableDef is a [Table] of any type.

@@ -17,6 +17,7 @@ type ValidationError struct {
 
 	// The text is problem, the path on a line of its own or none, and detail.
 	problem, detail string
+	absent          string // the field that the object at Path lacks
 }
 
 // Error returns Convex's text, without the name of what was validated.
@@ -55,6 +56,7 @@ func (d *decoder) mismatch(c *codec, v value.Value) *ValidationError {
 
 func (d *decoder) missing(c *codec, f *fieldCodec, v value.Value) *ValidationError {
 	return &ValidationError{
+		absent: f.name,
 		problem: "Object is missing the required field `" + f.name +
 			"`. Consider wrapping the field validator in `v.optional(...)` if this is expected.\n",
 		detail: "\nObject: " + display(v) + "\nValidator: " + d.validator(c),

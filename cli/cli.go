@@ -50,6 +50,7 @@ type env struct {
 type grammar struct {
 	Serve   serveVerb   `cmd:"" help:"Run the server."`
 	Run     runVerb     `cmd:"" help:"Call one function, also an internal one, and print its result as JSON."`
+	Migrate migrateVerb `cmd:"" help:"Bring stored documents up to the program's schema."`
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 
