@@ -51,6 +51,7 @@ type grammar struct {
 	Serve   serveVerb   `cmd:"" help:"Run the server."`
 	Run     runVerb     `cmd:"" help:"Call one function, also an internal one, and print its result as JSON."`
 	Migrate migrateVerb `cmd:"" help:"Bring stored documents up to the program's schema."`
+	Codegen codegenVerb `cmd:"" help:"Write TypeScript types of the program's functions and documents."`
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 

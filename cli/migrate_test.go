@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -55,5 +57,26 @@ func TestMigrate(t *testing.T) {
 		if status, stdout, stderr := call(notesV2(true), c.args...); status != exitOK || stdout != c.stdout {
 			t.Errorf("%v: status %d, %q, %s; want %q", c.args, status, stdout, stderr, c.stdout)
 		}
+	}
+}
+
+func TestCodegen(t *testing.T) {
+	dir := t.TempDir()
+	if got := call(t, "", "codegen", "--out", dir); got.status != exitOK || !strings.Contains(got.stdout, "api.d.ts") {
+		t.Errorf("codegen: %+v", got)
+	}
+	if got := call(t, "", "codegen", "--check", "--out", dir); got.status != exitOK || got.stdout != "" {
+		t.Errorf("codegen --check of what it has written: %+v", got)
+	}
+	api := filepath.Join(dir, "api.d.ts")
+	if err := os.WriteFile(api, []byte("export declare const api: {};\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := call(t, "", "codegen", "--check", "--out", dir); got.status != exitFailed || !strings.Contains(got.stderr, api) || !strings.Contains(got.stderr, "hint: run prog codegen --out "+dir) {
+		t.Errorf("codegen --check of something else: %+v", got)
+	}
+	text, err := os.ReadFile(api)
+	if err != nil || string(text) != "export declare const api: {};\n" {
+		t.Errorf("--check has changed the file: %q, %v", text, err)
 	}
 }
