@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
@@ -337,23 +338,53 @@ func TestAggregateInTurn(t *testing.T) {
 	verify(t, db)
 }
 
-// TestAggregateAtOldSnapshot holds a snapshot while others change everything.
+// TestAggregateAtOldSnapshot holds a state while a thousand transactions change
+// everything, files are flushed and rewritten and caches forget: the aggregate is
+// still that of the documents there were, and now that of those there are.
 func TestAggregateAtOldSnapshot(t *testing.T) {
-	db := openSales(t, vfs.NewMem(), salesDef)
-	table := db.Table("sales")
-	rnd := rand.New(rand.NewPCG(7, 7))
-	for range 20 {
-		mutate(t, db, func(tx *engine.Tx) error { return changeSales(tx, table, rnd, 40) })
-	}
-	query(t, db, func(tx *engine.Tx) error {
-		for range 30 {
-			mutate(t, db, func(tx *engine.Tx) error { return changeSales(tx, table, rnd, 10) })
-			if err := checkSales(tx, table, rnd); err != nil {
-				return err
+	for name, cache := range map[string]int{"no cache": 1, "small cache": 64 << 10, "cache": 16 << 20} {
+		t.Run(name, func(t *testing.T) {
+			db := enginetest.OpenWith(t, salesSchema(salesDef), engine.Options{Seed: 1, AggregateCacheBytes: cache, RowCacheBytes: cache, CacheBytes: 1 << 20})
+			table := db.Table("sales")
+			rnd := rand.New(rand.NewPCG(7, uint64(cache)))
+			for range 20 {
+				mutate(t, db, func(tx *engine.Tx) error { return changeSales(tx, table, rnd, 40) })
 			}
-		}
-		return nil
-	})
+			changes := fewer(1000, 200)
+			query(t, db, func(old *engine.Tx) error {
+				before, err := sales(old, table)
+				if err != nil {
+					return err
+				}
+				for i := range changes {
+					mutate(t, db, func(tx *engine.Tx) error { return changeSales(tx, table, rnd, 2) })
+					if i%(changes/4) == 0 {
+						if err := db.Compact(t.Context()); err != nil {
+							return err
+						}
+						if err := checkSales(old, table, rnd); err != nil {
+							return fmt.Errorf("as of before, after %d changes: %w", i+1, err)
+						}
+					}
+				}
+				query(t, db, func(tx *engine.Tx) error {
+					if tx.At() <= old.At() {
+						t.Errorf("the newest state is at %d, the one held at %d", tx.At(), old.At())
+					}
+					return checkSales(tx, table, rnd)
+				})
+				after, err := sales(old, table)
+				if err != nil {
+					return err
+				}
+				if !slices.EqualFunc(before, after, func(a, b engine.Document) bool { return a.ID == b.ID && value.Equal(a.Fields, b.Fields) }) {
+					t.Errorf("the state held has other documents now: %d, before %d", len(after), len(before))
+				}
+				return checkSales(old, table, rnd)
+			})
+			verify(t, db)
+		})
+	}
 }
 
 // TestSumOfInt64s goes past the range of a sum and back: nothing is refused or
