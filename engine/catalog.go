@@ -364,9 +364,10 @@ func (c *catalog) renewed() *catalog {
 	return &out
 }
 
-// tableLocked returns what a table is in this execution's snapshot.
+// tableLocked returns what a table is in this execution's snapshot. Names are
+// compared because a handle of another database may have the same number.
 func (tx *Tx) tableLocked(t *Table) (*Table, error) {
-	if now := tx.state.catalog.byNumber[t.Number]; now != nil {
+	if now := tx.state.catalog.byNumber[t.Number]; now != nil && now.Name == t.Name {
 		return now, nil
 	}
 	tx.dependLocked(string(metaKey(metaTable + t.Name)))
@@ -392,7 +393,7 @@ func (tx *Tx) indexLocked(ix *Index) (*Index, error) {
 	}
 	tx.dependLocked(ix.meta)
 	now := tx.state.catalog.indexes[ix.id]
-	if now == nil {
+	if now == nil || now.Name != ix.Name || now.table.Name != ix.table.Name {
 		return nil, fmt.Errorf("index %s of %s: %w", ix.Name, ix.table.Name, ErrNoIndex)
 	}
 	return now, tx.usable(now.status, now.table.Name, now.Name, now.id)
@@ -405,7 +406,7 @@ func (tx *Tx) aggregateLocked(a *Aggregate) (*Aggregate, error) {
 	}
 	tx.dependLocked(a.meta)
 	now := tx.state.catalog.byID[a.id]
-	if now == nil {
+	if now == nil || now.Name != a.Name || now.table.Name != a.table.Name {
 		return nil, fmt.Errorf("aggregate %s of %s: %w", a.Name, a.table.Name, ErrNoIndex)
 	}
 	return now, tx.usable(now.status, now.table.Name, now.Name, now.id)

@@ -99,5 +99,8 @@ func (db *DB) Compact(ctx context.Context) error {
 		return err
 	}
 	defer db.exit()
+	if err := ctx.Err(); err != nil {
+		return err // the store may not look before it is done
+	}
 	return db.store.Compact(ctx)
 }

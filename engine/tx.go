@@ -282,7 +282,13 @@ func (tx *Tx) Replace(t *Table, id value.ID, fields value.Value) error {
 // Patch sets some fields of a document, whole values by name, and removes
 // those named in unset. Error: ErrNoDocument.
 func (tx *Tx) Patch(t *Table, id value.ID, fields value.Value, unset ...string) error {
-	return tx.update(t, id, func(old value.Value) value.Value { return value.Patched(old, fields, unset...) }, func(field string) bool {
+	patched := func(old value.Value) value.Value {
+		if fields.Kind() != value.KindObject {
+			return fields // update refuses what is no document
+		}
+		return value.Patched(old, fields, unset...)
+	}
+	return tx.update(t, id, patched, func(field string) bool {
 		return !fields.Get(field).IsUndefined() || slices.Contains(unset, field)
 	})
 }
