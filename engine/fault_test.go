@@ -270,10 +270,18 @@ func TestDiskErrors(t *testing.T) {
 			for i := range times(4) {
 				dir := t.TempDir()
 				n := 1 + rng.IntN(30*(1+i%4)) // more often at the beginning
-				c := exec.CommandContext(t.Context(), self)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				c := exec.CommandContext(ctx, self)
+				c.Cancel = func() error { return c.Process.Signal(syscall.SIGQUIT) } // and say where it hangs
 				c.Env = append(os.Environ(), failingFolder+"="+dir, fmt.Sprint(failingDisk, "=", kind, " ", n))
 				// Pebble may end the process in its own way.
 				out, err := c.Output()
+				if late := ctx.Err(); late != nil {
+					var exit *exec.ExitError
+					errors.As(err, &exit)
+					t.Errorf("operation %d failed, and the process did not end:\n%s", n, exit.Stderr)
+				}
+				cancel()
 				acked := acknowledged(strings.Split(string(out), "\n"))
 				if len(acked) < failingCalls || err != nil || !strings.Contains(string(out), "close: <nil>") {
 					failed++

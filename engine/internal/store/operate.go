@@ -72,7 +72,7 @@ func syncFolder(fs vfs.FS, dir string) error {
 // Compact rewrites all files, so that what was removed or replaced is gone from
 // them. Writes and reads go on, slower.
 func (s *Store) Compact(ctx context.Context) error {
-	if err := s.db.Flush(); err != nil {
+	if err := s.flushes.run(s.db); err != nil {
 		return fmt.Errorf("compact: %w", err)
 	}
 	if err := s.db.Compact(ctx, []byte{0}, []byte{0xff}, true); err != nil {

@@ -55,7 +55,8 @@ type Store struct {
 	o     *pebble.Options // with all defaults, for who writes files
 	cache *pebble.Cache
 
-	broken atomic.Bool // Pebble is in no state to be closed
+	flushes flushes
+	broken  atomic.Bool // Pebble is in no state to be closed
 }
 
 // Open opens or creates the store in dir.
@@ -93,6 +94,7 @@ func Open(dir string, o Options) (*Store, error) {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	s := &Store{cache: cache, fs: o.FS, dir: dir}
+	po.AddEventListener(s.flushes.listener(o.Fatal))
 	if o.ReadOnly {
 		po.ReadOnly, po.ErrorIfNotExists = true, true
 	} else if err := o.FS.MkdirAll(dir, 0o700); err != nil {
@@ -162,7 +164,7 @@ func (s *Store) checkFormat(dir string, readOnly bool) error {
 		// Pebble begins the first log of a folder in its oldest format, in which
 		// replay takes damage for the end of the log. The next one has the offsets
 		// that tell them apart.
-		if err := s.db.Flush(); err != nil {
+		if err := s.flushes.run(s.db); err != nil {
 			return fmt.Errorf("open %s: begin a new log: %w", dir, err)
 		}
 		return nil
