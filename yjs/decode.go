@@ -361,9 +361,10 @@ func (d *decoder) readValue(b *block) {
 		}
 		return
 	}
+	// Also what V2 holds has to have a text, or no V1 peer could ever be told.
 	b.json = false
 	start := d.rest.Pos()
-	d.rest.SkipAny()
+	d.rest.SkipJSON()
 	b.value = d.rest.Since(start)
 }
 

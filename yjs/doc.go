@@ -86,7 +86,12 @@
 //   - A gap in front of a client's first struct is never written. Npm yjs copies
 //     one when it converts, and keeps for ever pending what follows it.
 //   - An update with two blocks of one client, an empty struct, an unknown
-//     shared type or bytes after its end is refused.
+//     shared type or bytes after its end is refused, and so is a format or an
+//     embed that is undefined or holds a BigInt: npm yjs reads it from V2, and can
+//     never write it as V1.
+//   - Receiving a change for the second time changes nothing. Npm yjs still cuts
+//     what is at its origins, and so may turn a surrogate pair in text that is
+//     deleted into two U+FFFD.
 //   - Formatting marks that changes from peers made redundant are only removed
 //     with [Options.CleanFormats]; asking an event for its delta never changes
 //     the document.

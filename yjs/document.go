@@ -61,6 +61,7 @@ type Doc struct {
 	settings *Options
 	subs     *subdocState
 	watched  bool // whether a type of the document has ever been observed
+	named    bool // by who made it, also if the name is empty
 	// markerClock orders the uses of position markers.
 	markerClock uint64
 }
@@ -106,7 +107,7 @@ func (d *Doc) SetClientID(id uint64) { d.clientID, d.own = id, -1 }
 
 // GUID is the name of the document.
 func (d *Doc) GUID() string {
-	if d.settings.GUID == "" {
+	if d.settings.GUID == "" && !d.named {
 		o := *d.settings
 		o.GUID = newGUID()
 		d.settings = &o

@@ -10,8 +10,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -119,11 +121,43 @@ func (f *fixture) check() error {
 	return nil
 }
 
+// sameButCutPairs reports whether two states in V1 differ in no more than
+// surrogate pairs that are cut in one of them, in text that is not visible: the
+// caller has compared what is. Npm yjs cuts when it is told a change again.
+func sameButCutPairs(a, b []byte) bool {
+	left, errA := structsWithCutPairs(a)
+	right, errB := structsWithCutPairs(b)
+	return errA == nil && errB == nil && left == right
+}
+
+// structsWithCutPairs describes an update, with all pairs cut.
+func structsWithCutPairs(update []byte) (string, error) {
+	var d decoder
+	d.init(view(update), V1, Limits{})
+	var out strings.Builder
+	for b := (block{}); d.next(&b); {
+		b.body = ""
+		for i := len(b.text); b.kind == kindString && i > 0; {
+			r, size := utf8.DecodeLastRuneInString(b.text[:i])
+			if i -= size; r > 0xffff {
+				b.text = b.text[:i] + "\uFFFD\uFFFD" + b.text[i+size:]
+			}
+		}
+		fmt.Fprintf(&out, "%+v\n", b)
+	}
+	deleted := &DeleteSet{}
+	_, _, err := d.finish(deleted)
+	return fmt.Sprintf("%s%+v", &out, *deleted), err
+}
+
 // compareState compares two documents. What npm yjs keeps pending and this
 // package does not is a known defect of npm yjs: it forgets to try again.
 func compareState(got, want docState) error {
 	if want.Pending && !got.Pending {
 		return nil
+	}
+	if !bytes.Equal(got.V1, want.V1) && sameButCutPairs(got.V1, want.V1) {
+		got.V1, got.V2 = want.V1, want.V2
 	}
 	if diff := cmp.Diff(want.Roots, got.Roots); diff != "" {
 		return fmt.Errorf("-want +got\n%s", diff)

@@ -348,6 +348,8 @@ func plainValue(v any) any {
 	switch v := v.(type) {
 	case Undefined:
 		return map[string]any{"$undefined": true}
+	case BigInt:
+		return fmt.Sprint(int64(v))
 	case []byte:
 		return map[string]any{"$bytes": base64.StdEncoding.EncodeToString(v)}
 	case *Doc:

@@ -2,6 +2,7 @@ package yjs
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"runtime"
 	"strings"
@@ -265,4 +266,36 @@ func TestManyRanges(t *testing.T) {
 		t.Errorf("%d items left", got)
 	}
 	checkRoundTrip(t, d)
+}
+
+// TestDamageBesideNPM has what differential tests of damaged updates found: what
+// npm yjs can't write again is refused, and what it reads means the same.
+func TestDamageBesideNPM(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		v      Version
+		update string
+		want   string // the document as JSON, or why it is refused
+	}{
+		{"a format that is undefined", V2, "000300030106fff7cfd7080b060a1803001602030c010307c400c601c400c61e17e6bca2e5ad976263697568656c6c6f20776f722c6469750441000b410000000001060e770178787e7f00", "undefined is no JSON"},
+		{"an embed with a BigInt", V2, "0003000303024f140d000300420844084a12460e040008000400030001001c1b0600840186004500c6018601c4000700040044008400c4010300c4291f7469e6bca2e5ad976962756275225c7862636263c3a9780a61e6bca2e5ad97410702014200410202050101000001010600011200760101637d017e760201657600016e75037e7a444b1ae4d6e2ef507704f09f9880760101637d01787e7e02b902010f0200030105", "a BigInt is no JSON"},
+		{"a document whose name is empty", V2, "000006dfa7a5c30a000100000308008908056173756231010001010001010102007c50000000760000", `{"a":[8589934592,{"guid":""}]}`},
+		{"a format as the value of a key", V1, hex.EncodeToString(v1(1, 0, "\x26\x01\x01m\x01k\x01b\x04null")), `{"a":[],"m":{}}`},
+	} {
+		u, err := hex.DecodeString(c.update)
+		must(t, err)
+		d := NewDoc(nil)
+		d.Array("a")
+		d.Map("m")
+		err = d.apply(u, c.v, nil)
+		if err != nil {
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %s", c.name, err, c.want)
+			}
+			continue
+		}
+		if got := string(d.AppendJSON(nil)); !strings.Contains(got, strings.Trim(c.want, "{}")) {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
 }

@@ -303,8 +303,10 @@ func (it *item) valueAt(at uint64) any {
 		j, _ := lib0.Offset(it.text(), uint64(it.length), at+1)
 		return string(it.text()[i:j])
 	}
-	v, _ := it.single()
-	return v
+	if v, ok := it.single(); ok {
+		return v
+	}
+	return Undefined{} // a format as the value of a map's key, which nobody but an attacker writes
 }
 
 // lastValue is what a map key is set to.

@@ -107,6 +107,7 @@ func newSubdoc(guid, options string) *subdoc {
 	}
 	opts.ShouldLoad = opts.ShouldLoad || opts.AutoLoad
 	d := NewDoc(&opts)
+	d.named = true
 	d.subState().held = true
 	return &subdoc{doc: d, options: options}
 }

@@ -317,9 +317,19 @@ func (r *Reader) readAny(depth int) any {
 func (r *Reader) AtUndefined() bool { return r.pos < len(r.s) && r.s[r.pos] == tagUndefined }
 
 // SkipAny moves past a value in the any format, checking all of it.
-func (r *Reader) SkipAny() { r.skipAny(MaxDepth) }
+func (r *Reader) SkipAny() { r.skipAny(MaxDepth, true) }
 
-func (r *Reader) skipAny(depth int) {
+// SkipJSON is SkipAny for a value that has a text as JSON: not undefined, and
+// without a BigInt in it.
+func (r *Reader) SkipJSON() {
+	if r.AtUndefined() {
+		r.Fail("undefined is no JSON")
+		return
+	}
+	r.skipAny(MaxDepth, false)
+}
+
+func (r *Reader) skipAny(depth int, bigInts bool) {
 	if depth == 0 {
 		r.failWith(ErrTooDeep, "any")
 		return
@@ -330,7 +340,11 @@ func (r *Reader) skipAny(depth int) {
 		r.Int()
 	case tagFloat32:
 		r.fixed(4)
-	case tagFloat64, tagBigInt:
+	case tagBigInt:
+		if r.fixed(8); !bigInts && r.err == nil {
+			r.Fail("a BigInt is no JSON")
+		}
+	case tagFloat64:
 		r.fixed(8)
 	case tagString:
 		_ = r.String()
@@ -343,7 +357,7 @@ func (r *Reader) skipAny(depth int) {
 		}
 		for ; n > 0 && r.err == nil; n-- {
 			_ = r.String()
-			r.skipAny(depth - 1)
+			r.skipAny(depth-1, bigInts)
 		}
 	case tagArray:
 		n := r.Uint()
@@ -351,7 +365,7 @@ func (r *Reader) skipAny(depth int) {
 			r.Fail("array larger than the input")
 		}
 		for ; n > 0 && r.err == nil; n-- {
-			r.skipAny(depth - 1)
+			r.skipAny(depth-1, bigInts)
 		}
 	default:
 		if r.err == nil {
