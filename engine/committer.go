@@ -344,8 +344,9 @@ func (c *committer) fill(b *store.Batch, g *commit.Group, base, next *state) (Lo
 	}
 	var names *value.Names // of table; rows of one table follow each other
 	var table uint32
+	var key []byte // who keeps it below copies it
 	g.Writes.EachWrite(func(k string, w txn.Write) bool {
-		key := []byte(k)
+		key = append(key[:0], k...)
 		switch {
 		case w.Touched:
 			return true

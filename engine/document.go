@@ -89,18 +89,24 @@ func appendEntry(dst []byte, fields []string, d Document) []byte {
 	return append(dst, d.ID.Key[:]...)
 }
 
-func (ix *Index) key(d Document) []byte {
-	return appendEntry(keys.AppendIndex(make([]byte, 0, 64), ix.id), ix.fields, d)
+func (ix *Index) key(d Document) []byte { return ix.appendKey(make([]byte, 0, 64), d) }
+
+func (ix *Index) appendKey(dst []byte, d Document) []byte {
+	return appendEntry(keys.AppendIndex(dst, ix.id), ix.fields, d)
 }
 
-func (a *Aggregate) key(d Document) []byte {
-	return appendEntry(keys.AppendEntry(make([]byte, 0, 64), a.id), a.fields, d)
+func (a *Aggregate) key(d Document) []byte { return a.appendKey(make([]byte, 0, 64), d) }
+
+func (a *Aggregate) appendKey(dst []byte, d Document) []byte {
+	return appendEntry(keys.AppendEntry(dst, a.id), a.fields, d)
 }
 
 // change puts the effects of replacing old by new into an overlay: the row,
 // the index entries, the aggregates' entries. Either may be absent.
 func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error {
-	row := keys.AppendRow(nil, t.Number, id.Key)
+	// An overlay copies keys, so these serve for one after the other.
+	var wasBuf, isBuf [128]byte
+	row := keys.AppendRow(isBuf[:0], t.Number, id.Key)
 	if fresh == nil {
 		o.Delete(row)
 	} else {
@@ -112,10 +118,10 @@ func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error 
 		}
 		var was, is []byte
 		if old != nil {
-			was = ix.key(*old)
+			was = ix.appendKey(wasBuf[:0], *old)
 		}
 		if fresh != nil {
-			if is = ix.key(*fresh); len(is) > indexKeySizeMax {
+			if is = ix.appendKey(isBuf[:0], *fresh); len(is) > indexKeySizeMax {
 				return fmt.Errorf("table %s: %w", t.Name, &LimitError{Limit: "bytes in a key of index " + ix.Name, Max: indexKeySizeMax})
 			}
 		}
@@ -137,10 +143,10 @@ func (t *Table) change(o *txn.Overlay, id value.ID, old, fresh *Document) error 
 		}
 		var was, is []byte
 		if old != nil {
-			was = a.key(*old)
+			was = a.appendKey(wasBuf[:0], *old)
 		}
 		if fresh != nil {
-			if is = a.key(*fresh); len(is) > indexKeySizeMax {
+			if is = a.appendKey(isBuf[:0], *fresh); len(is) > indexKeySizeMax {
 				return fmt.Errorf("table %s: %w", t.Name, &LimitError{Limit: "bytes in a key of aggregate " + a.Name, Max: indexKeySizeMax})
 			}
 		}

@@ -45,6 +45,7 @@ type Tx struct {
 		looked     bool // at the time
 		wakeAt     time.Time
 		cursors    []*cursor // scans in progress
+		key        []byte    // scratch
 	}
 }
 
@@ -183,7 +184,8 @@ func (tx *Tx) getLocked(t *Table, id value.ID) (Document, bool, error) {
 	if id.Table != t.Number {
 		return Document{}, false, nil // an id of another table names nothing here
 	}
-	key := keys.AppendRow(make([]byte, 0, 32), t.Number, id.Key)
+	key := keys.AppendRow(tx.mu.key[:0], t.Number, id.Key)
+	tx.mu.key = key
 	if err := tx.settleLocked(key); err != nil {
 		return Document{}, false, err
 	}

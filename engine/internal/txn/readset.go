@@ -10,17 +10,39 @@ import (
 // ReadSet is the keys and ranges that a function's answer depends on. The zero
 // value is empty and usable. It is not safe for concurrent use.
 type ReadSet struct {
-	points map[string]struct{}
+	points []string
+	// index has the points when there are many. Most functions read a few, for
+	// which it would cost more than it saves.
+	index  map[string]struct{}
 	ranges []keys.Range
 }
 
-// AddPoint records a read of one key, whether or not it exists.
+// pointsUnindexed is how many points are looked through one by one.
+const pointsUnindexed = 12
+
+// AddPoint records a read of one key, whether or not it exists. The key is copied.
 func (r *ReadSet) AddPoint(key []byte) {
-	if r.points == nil {
-		r.points = make(map[string]struct{}, 4)
+	if r.index != nil {
+		if _, ok := r.index[string(key)]; ok {
+			return
+		}
+	} else {
+		for _, p := range r.points {
+			if p == string(key) {
+				return
+			}
+		}
 	}
-	if _, ok := r.points[string(key)]; !ok {
-		r.points[string(key)] = struct{}{}
+	p := string(key)
+	r.points = append(r.points, p)
+	switch {
+	case r.index != nil:
+		r.index[p] = struct{}{}
+	case len(r.points) > pointsUnindexed:
+		r.index = make(map[string]struct{}, 4*pointsUnindexed)
+		for _, p := range r.points {
+			r.index[p] = struct{}{}
+		}
 	}
 }
 
@@ -53,7 +75,7 @@ func (r *ReadSet) Ranges() []keys.Range { return r.ranges }
 // Points returns the keys read by themselves, sorted, in a new slice.
 func (r *ReadSet) Points() [][]byte {
 	out := make([][]byte, 0, len(r.points))
-	for k := range r.points {
+	for _, k := range r.points {
 		out = append(out, []byte(k))
 	}
 	slices.SortFunc(out, bytes.Compare)
@@ -62,7 +84,7 @@ func (r *ReadSet) Points() [][]byte {
 
 // EachPoint calls f for every key read by itself until f returns false.
 func (r *ReadSet) EachPoint(f func(key string) bool) {
-	for k := range r.points {
+	for _, k := range r.points {
 		if !f(k) {
 			return
 		}
@@ -71,7 +93,11 @@ func (r *ReadSet) EachPoint(f func(key string) bool) {
 
 // Contains reports whether a key was read, by itself or as part of a range.
 func (r *ReadSet) Contains(key string) bool {
-	if _, ok := r.points[key]; ok {
+	if r.index != nil {
+		if _, ok := r.index[key]; ok {
+			return true
+		}
+	} else if slices.Contains(r.points, key) {
 		return true
 	}
 	return slices.ContainsFunc(r.ranges, func(rg keys.Range) bool {
@@ -82,5 +108,6 @@ func (r *ReadSet) Contains(key string) bool {
 // Reset empties the set and keeps its memory.
 func (r *ReadSet) Reset() {
 	clear(r.points)
+	r.points, r.index = r.points[:0], nil
 	r.ranges = r.ranges[:0]
 }
