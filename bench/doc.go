@@ -7,8 +7,18 @@
 //	go run . viewers    commit to screen with 1,000 viewers of one query
 //	go run . idle       resident memory of an empty store after a minute
 //
+//	go run . transfer   transfers between two of 100,000 accounts, beside Pebble and PostgreSQL
+//	go run . hot        one document that 64 clients change, beside 10,000 in turn
+//	go run . slow       16 clients beside a function of 900 ms
+//	go run . hotscan    a scan of 1,000 rows that are touched 20,000 times a second
+//	go run . load       a table filled by sorted ingest, and its aggregate at three sizes
+//	go run . aggregate  what an aggregate costs on inserts
+//	go run . build      an index built under 2,000 writes a second
+//	go run . reopen     open after a kill, with 1 GB of data
+//	go run . subscriptions  100,000 live queries, 10,000 screens on one, 10,000 that wait for a time
+//
 // Each workload runs several times, interleaved with its yardstick; the line
-// printed is the median with the smallest and largest figure. Load generator
-// and server share the machine; the server is a process of its own, except in
-// mutate.
+// printed is the median with the smallest and largest figure. Some figures have
+// a bound to reach, which is printed with them. Load generator and server share the
+// machine; the server is a process of its own in websocket, viewers and idle.
 package main

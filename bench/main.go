@@ -16,6 +16,9 @@ type settings struct {
 	viewers int
 	dir     string
 	wait    time.Duration
+	rows    int
+	bytes   int64
+	hot     time.Duration
 	profile string
 }
 
@@ -30,6 +33,9 @@ func run(args []string) error {
 	if len(args) > 0 && args[0] == "serve" {
 		return serve(args[1:])
 	}
+	if len(args) > 0 && args[0] == "write" {
+		return write(args[1:])
+	}
 	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&s.rounds, "rounds", 5, "how often each workload runs")
@@ -37,16 +43,24 @@ func run(args []string) error {
 	flags.IntVar(&s.viewers, "viewers", 1000, "connections that watch the query in viewers")
 	flags.StringVar(&s.dir, "dir", "", "folder for data (default: the system's temporary folder)")
 	flags.DurationVar(&s.wait, "wait", time.Minute, "how long idle waits")
+	flags.IntVar(&s.rows, "rows", 1_000_000, "documents in load and build; 10,000,000 for what is published")
+	flags.Int64Var(&s.bytes, "bytes", 1<<30, "size of the store in reopen")
+	flags.DurationVar(&s.hot, "hot", 20*time.Second, "how long rows are touched in hotscan; 10m for what is published")
 	flags.StringVar(&s.profile, "cpuprofile", "", "file for the processor profile of the server process, of the last run")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	workloads := map[string]func(settings) error{
 		"mutate": mutate, "websocket": webSocket, "viewers": viewers, "idle": idle,
+		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
+		"build": build, "reopen": reopen, "subscriptions": subscriptions,
 	}
 	names := flags.Args()
 	if len(names) == 0 {
-		names = []string{"mutate", "websocket", "viewers", "idle"}
+		names = []string{
+			"mutate", "websocket", "viewers", "idle",
+			"transfer", "hot", "slow", "hotscan", "load", "aggregate", "build", "reopen", "subscriptions",
+		}
 	}
 	fmt.Printf("%s %s/%s, %d processors, %d runs of %s each\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), s.rounds, s.length)
 	for _, name := range names {

@@ -111,6 +111,11 @@ func (quiet) Fatalf(format string, args ...any) {
 
 // hammer calls f from 64 goroutines for a while and returns calls a second.
 func hammer(length time.Duration, f func() error) (float64, error) {
+	return hammerWith(length, func(int) func() error { return f })
+}
+
+// hammerWith is hammer with a function for each goroutine.
+func hammerWith(length time.Duration, begin func(caller int) func() error) (float64, error) {
 	var (
 		wg    sync.WaitGroup
 		calls atomic.Int64
@@ -118,7 +123,8 @@ func hammer(length time.Duration, f func() error) (float64, error) {
 		stop  atomic.Bool
 	)
 	start := time.Now()
-	for range callers {
+	for caller := range callers {
+		f := begin(caller)
 		wg.Go(func() {
 			for !stop.Load() {
 				if err := f(); err != nil {
