@@ -257,7 +257,7 @@ func (d *database) timed(s settings) error {
 		set := d.NewQuerySet(func() {})
 		set.Add(1, engine.LiveQuery{Key: fmt.Sprint("timed ", i), Run: func(tx *engine.Tx) []byte {
 			runs.Add(1)
-			tx.WakeAt(tx.Now().Add(time.Minute + time.Duration(rand.Int64N(int64(9*time.Minute)))))
+			tx.WakeAt(tx.Now().Add(time.Second + time.Duration(rand.Int64N(int64(10*time.Minute)))))
 			return []byte("x")
 		}})
 		for _, ok := set.Poll(0); !ok; _, ok = set.Poll(0) {

@@ -125,9 +125,12 @@ type Build struct {
 const (
 	// fillRows and pourEntries are how many rows or entries one chunk covers. A
 	// chunk delays the commits beside it by about a millisecond.
-	fillRows    = 256
-	pourEntries = 512
-	rankGroups  = 64
+	fillRows = 256
+	// fillRowsBesides is fillRows while others commit: a chunk is a step of the
+	// committer that they wait for, and takes a processor between two of them.
+	fillRowsBesides = 64
+	pourEntries     = 512
+	rankGroups      = 64
 	// builtAtOpenRows is up to how many rows Open waits for the builds of a table.
 	builtAtOpenRows = 10_000
 	// buildRetry is how long the builder waits after a failure that may pass.
@@ -139,7 +142,9 @@ const (
 type builder struct {
 	db   *DB
 	wake chan struct{}
-	mu   struct {
+	// accepted is how many transactions had committed before the last chunk.
+	accepted uint64
+	mu       struct {
 		sync.Mutex
 		failed  map[uint32]error
 		changed chan struct{} // closed when a part is ready or has failed
@@ -262,10 +267,15 @@ func (b *builder) build(id uint32) error {
 			return b.end(part, errors.New("its aggregate could not be built"))
 		case !p.begun() && p.total == 0:
 			err = b.begin(part)
+			b.besides() // from here on
 		case p.phase == phaseDone:
 			return b.end(part, nil)
 		case p.phase == phaseFill:
-			if err = b.fill(part, rows); errors.Is(err, ErrTimeout) && rows > 1 {
+			n := rows
+			if b.besides() {
+				n = min(rows, fillRowsBesides)
+			}
+			if err = b.fill(part, n); errors.Is(err, ErrTimeout) && rows > 1 {
 				rows /= 2
 				continue
 			}
@@ -280,6 +290,14 @@ func (b *builder) build(id uint32) error {
 			return err
 		}
 	}
+}
+
+// besides reports whether others have committed since it was last asked, once.
+func (b *builder) besides() bool {
+	accepted := b.db.Stats().Commits
+	before := b.accepted
+	b.accepted = accepted
+	return accepted > before+1 // one is the builder's own
 }
 
 // find returns a part that is building and how far it is, as applied.
