@@ -216,7 +216,7 @@ func (b *builder) run() {
 				if errors.Is(err, ErrClosed) || errors.Is(err, ErrFailed) {
 					return
 				}
-				b.db.o.Logger.Warn("the build of an index is held up", "table", parts[0].table.Name, "index", parts[0].name(), "error", err)
+				b.tell(parts[0], err, true)
 				if !b.pause(buildRetry) {
 					return
 				}
@@ -415,11 +415,7 @@ func (b *builder) end(part built, cause error) error {
 	if err != nil {
 		return err
 	}
-	if cause != nil {
-		b.db.o.Logger.Error("an index cannot be built, the rest goes on without it", "table", part.table.Name, "index", part.name(), "error", cause)
-	} else {
-		b.db.o.Logger.Info("an index is ready", "table", part.table.Name, "index", part.name())
-	}
+	b.tell(part, cause, false)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if cause != nil {
@@ -428,6 +424,12 @@ func (b *builder) end(part built, cause error) error {
 	close(b.mu.changed)
 	b.mu.changed = make(chan struct{})
 	return nil
+}
+
+func (b *builder) tell(part built, err error, retry bool) {
+	if b.db.events.Build != nil {
+		b.db.events.Build(BuildEvent{Table: part.table.Name, Index: part.name(), Err: err, Retry: retry})
+	}
 }
 
 // Building returns the indexes and aggregates that are being built or could not

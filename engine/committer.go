@@ -180,6 +180,9 @@ func (c *committer) judge(m *mutation) {
 		m.parallel = false
 		m.cost.judged(v != commit.Free)
 	}
+	if v != commit.Free {
+		c.met(m, v)
+	}
 	switch v {
 	case commit.Free:
 		c.accept(m)
@@ -209,6 +212,7 @@ func (c *committer) accept(m *mutation) {
 			c.end(m, verdict{at: Timestamp(c.m.Last()), err: err})
 			return
 		case c.m.Park(&m.attempt, a.Writes):
+			c.met(m, commit.Parked)
 			return
 		}
 	}

@@ -18,6 +18,7 @@ type cost struct {
 	typical time.Duration
 	lost    float64 // share of recent parallel executions that lost, 0 to 1
 	calls   uint64
+	name    string
 }
 
 // of returns what is known of a function; it stays the same for its name.
@@ -25,7 +26,7 @@ func (c *costs) of(name string) *cost {
 	if f, ok := c.functions.Load(name); ok {
 		return f.(*cost)
 	}
-	f, _ := c.functions.LoadOrStore(name, new(cost))
+	f, _ := c.functions.LoadOrStore(name, &cost{name: name})
 	return f.(*cost)
 }
 

@@ -84,13 +84,9 @@ func (w *diskWatch) look() {
 	full := float64(d.Free) < least
 	w.mu.last = DiskStatistics{Free: d.Free, Total: d.Total, Min: uint64(least), Full: full}
 	w.full.Store(full)
-	if full == was {
-		return
-	}
-	if full {
-		o.Logger.Error("the disk is nearly full: transactions that write are refused until there is room", "free_bytes", d.Free, "min_bytes", uint64(least))
-	} else {
-		o.Logger.Info("the disk has room again: transactions may write", "free_bytes", d.Free)
+	if tell := w.db.events.Disk; full != was && tell != nil {
+		// Under the lock, so that the last one told is how it is.
+		tell(w.mu.last)
 	}
 }
 

@@ -30,6 +30,8 @@ type DB struct {
 	states  states
 	places  *places
 	disk    *diskWatch
+	events  Events
+	scans   struct{ steps, internal atomic.Uint64 }
 	seed    uint64        // of this opening
 	seeds   atomic.Uint64 // number of executions that drew randomness; with seed, the seed of each one's
 	hub     *hub
@@ -98,7 +100,9 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
+	db.events = LogEvents(db.o.Logger).With(db.o.Events)
 	db.store, err = store.Open(dir, store.Options{
+		OnFlush: db.events.Flush, OnCorruption: db.events.Corruption,
 		FS: db.o.FS, CacheBytes: db.o.CacheBytes, BallastBytes: db.o.BallastBytes, Logger: db.o.Logger,
 		Fatal: func(err error) { db.fail(fmt.Errorf("%w: %w", ErrFailed, err)) },
 	})
@@ -359,12 +363,19 @@ type Stats struct {
 	Parked    uint64 // times that one waited for a slower one which had lost
 	Held      int64  // those that wait so now
 	Groups    uint64 // batches written, those that only moved time included
-	Strays    uint64 // executions that went on past their time limit, whom nothing can stop
+	// ScanSteps are entries that scans returned, ScanInternalSteps the keys that the
+	// store went over for them: many more means old versions of hot documents.
+	ScanSteps, ScanInternalSteps uint64
+
+	Strays uint64 // executions that went on past their time limit, whom nothing can stop
 }
 
 // Stats returns the counts as of the newest group of commits.
 func (db *DB) Stats() Stats {
-	s := Stats{Strays: db.strays.total.Load(), Held: db.held.Load()}
+	s := Stats{
+		Strays: db.strays.total.Load(), Held: db.held.Load(),
+		ScanSteps: db.scans.steps.Load(), ScanInternalSteps: db.scans.internal.Load(),
+	}
 	if c := db.stats.Load(); c != nil {
 		s.Commits, s.Conflicts, s.Turns, s.Parked, s.Groups = c.Accepted, c.Conflicts, c.Turns, c.Parked, c.Groups
 	}

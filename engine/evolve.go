@@ -134,9 +134,10 @@ func (c *committer) reshape(r *reshaping) {
 		r.verdict <- verdict{err: err}
 		return
 	}
+	label := "change of the schema"
 	c.m.Accept(&commit.Attempt{
 		Snapshot: c.m.Last(), Reads: new(txn.ReadSet), Writes: rev.writes,
-		Owner: &mutation{Call: Call{Name: "change of the schema"}, verdict: r.verdict},
+		Owner: &mutation{Call: Call{Name: label}, verdict: r.verdict}, Label: &label,
 	}, c.now())
 	c.revision = rev
 	c.seal()

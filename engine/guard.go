@@ -26,9 +26,12 @@ func (db *DB) stray(name string) {
 		db.strays.mu.byName = map[string]int{}
 	}
 	db.strays.mu.byName[name]++
+	runs := db.strays.mu.byName[name]
 	db.strays.mu.Unlock()
 	db.strays.total.Add(1)
-	db.o.Logger.Error("a function ran past its time limit and cannot be stopped", "function", name)
+	if db.events.Stray != nil {
+		db.events.Stray(StrayEvent{Function: name, Runs: runs})
+	}
 }
 
 // refused returns ErrFunctionStuck for a function that hangs too often.

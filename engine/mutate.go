@@ -69,6 +69,7 @@ type mutation struct {
 	slow     bool        // not for the committer's turn, whatever the function usually takes
 	reserved bool        // what the last attempt read is kept from being written
 	stray    bool        // given up: nothing of the database is held any more
+	lost     int         // times that an attempt was not free, counted by the committer
 	gone     atomic.Bool // nobody waits for the outcome any more
 	verdict  chan verdict
 }
@@ -157,6 +158,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 	}()
 	start := db.o.Clock.Now()
 	tx := db.newTx(s, nil, true, transactionTime(start))
+	tx.name = m.Name
 	result, replay, err := db.executeInPlace(m, tx)
 	if m.stray {
 		return r, true, ErrTimeout
@@ -190,7 +192,7 @@ func (db *DB) attempt(ctx context.Context, m *mutation, tries int) (r Receipt, d
 	tx.warm(m.ops)
 	m.catalog = s.catalog
 	m.attempt = commit.Attempt{
-		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: tx.mu.own, Cost: cost, Owner: m,
+		Snapshot: uint64(s.at), Reads: &tx.mu.reads, Writes: tx.mu.own, Cost: cost, Owner: m, Label: &m.cost.name,
 	}
 	m.parallel = true
 	return db.submit(ctx, m)

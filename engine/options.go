@@ -82,6 +82,8 @@ type Options struct {
 	// a full disk opens. Default 64 MiB; negative is none. There is none either on
 	// a disk with less than ten times its room, or that cannot reserve room.
 	BallastBytes int64
+	// Events are told what happens. Logger is told the same, see LogEvents.
+	Events Events
 	// Log is the commit log. Default: the one inside of the store. With another
 	// one, which processes may share, the store follows the log: Open brings it up
 	// to date, and nothing is in it before it is in the log.

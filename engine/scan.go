@@ -102,6 +102,7 @@ type cursor struct {
 	desc  bool
 	last  []byte // the last key consumed
 	done  bool   // the whole range was consumed
+	steps int    // entries it went over
 }
 
 func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) error {
@@ -158,6 +159,7 @@ func (tx *Tx) closeLocked(c *cursor) error {
 	if c.it == nil {
 		return nil
 	}
+	tx.scanned(c, c.steps, c.it.InternalSteps())
 	err := c.it.Close()
 	c.it = nil
 	i := slices.Index(tx.mu.cursors, c)
@@ -189,6 +191,7 @@ func (tx *Tx) scanNext(ix *Index, c *cursor) (Document, bool, error) {
 		c.done = true
 		return Document{}, false, nil
 	}
+	c.steps++
 	c.last = append(c.last[:0], c.it.Key()...)
 	doc, err := keys.Document(c.last)
 	if err != nil {

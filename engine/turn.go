@@ -42,6 +42,7 @@ func (c *committer) turn(m *mutation) {
 	defer c.db.states.endAttempt(s)
 	start := c.db.o.Clock.Now()
 	tx := c.db.newTx(s, c.m.Overlay(), true, transactionTime(start))
+	tx.name = m.Name
 	t := turn{m: m, tx: tx, done: make(chan turnDone, 1), over: make(chan struct{})}
 	late := make(chan struct{})
 	stop := c.db.o.Clock.AfterFunc(min(turnMax, c.db.o.FunctionTimeMax), func() { close(late) })
@@ -71,7 +72,7 @@ func (c *committer) turn(m *mutation) {
 		c.end(m, verdict{at: Timestamp(c.m.Last()), replay: d.replay, err: d.err})
 		return
 	}
-	m.attempt = commit.Attempt{Snapshot: c.m.Last(), Reads: &tx.mu.reads, Writes: tx.mu.own, Cost: m.attempt.Cost, Owner: m}
+	m.attempt = commit.Attempt{Snapshot: c.m.Last(), Reads: &tx.mu.reads, Writes: tx.mu.own, Cost: m.attempt.Cost, Owner: m, Label: &m.cost.name}
 	c.judge(m) // it has lost to nobody, but may write what is reserved
 }
 

@@ -23,6 +23,7 @@ const wakeDefault = 5 * time.Second
 type Tx struct {
 	db       *DB
 	state    *state
+	name     string // of the function, empty for a query
 	now      time.Time
 	deadline time.Time // of the clock
 	write    bool
@@ -389,9 +390,11 @@ func (tx *Tx) call(f func(*Tx) ([]byte, error)) (result []byte, err error) {
 		if before := tx.end(ErrTxDone); before != nil && (err == nil || !errors.Is(err, before)) {
 			err = before
 		}
-		if err == nil && tx.db.o.Clock.Now().After(tx.deadline) {
+		now := tx.db.o.Clock.Now()
+		if err == nil && now.After(tx.deadline) {
 			err = ErrTimeout
 		}
+		tx.told(tx.db.o.FunctionTimeMax + now.Sub(tx.deadline))
 	}()
 	return f(tx)
 }

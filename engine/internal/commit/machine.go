@@ -48,6 +48,8 @@ type Attempt struct {
 	Writes   *txn.Overlay
 	Cost     time.Duration
 	Owner    any // the driver's own, the same for all attempts of one call
+	// Label names the function, for who meets its writes later; nil is "".
+	Label *string
 }
 
 // Verdict is what becomes of an attempt.
@@ -116,6 +118,7 @@ type Machine struct {
 	inFlight int
 	stats    Stats
 
+	met          Met
 	reservations []*reservation // the oldest first
 	parked       []*Attempt     // wait for a reservation to end
 	woken        []*Attempt     // to be judged again
@@ -146,8 +149,13 @@ func (m *Machine) Judge(a *Attempt, now uint64) Verdict {
 	if len(m.reservations) > 0 && m.heldBack(a) {
 		return m.park(a)
 	}
-	if !m.window.conflicts(a) {
+	key, by, lost := m.window.conflicts(a)
+	if !lost {
 		return Free
+	}
+	m.met = Met{Key: key}
+	if by != nil {
+		m.met.By = *by
 	}
 	m.stats.Conflicts++
 	switch {
@@ -163,6 +171,17 @@ func (m *Machine) Judge(a *Attempt, now uint64) Verdict {
 // Next returns the timestamp that Accept gives at that time.
 func (m *Machine) Next(now uint64) uint64 { return max(now, m.last+1) }
 
+// Met is what an attempt met that was not free.
+type Met struct {
+	Key   string // what was read and written, or is reserved; empty when that is everything
+	By    string // the label of who wrote it, or
+	Owner any    // the owner of the reservation
+}
+
+// Met tells what the attempt met of which Judge or Park has just said that it is
+// not free.
+func (m *Machine) Met() Met { return m.met }
+
 // Accept puts an attempt into the open group and returns its timestamp. A
 // reservation of its owner ends. REQUIRES: Judge has just said Free.
 func (m *Machine) Accept(a *Attempt, now uint64) uint64 {
@@ -173,12 +192,12 @@ func (m *Machine) Accept(a *Attempt, now uint64) uint64 {
 			binary.BigEndian.PutUint64(w.Value[txn.StampOffset:], at)
 		}
 		m.bytes += len(k) + len(w.Value)
-		m.window.add(k, at)
+		m.window.add(k, at, a.Label)
 		return true
 	})
 	a.Writes.EachEntry(keys.Range{}, func(k string, _ txn.Entry) bool {
 		m.bytes += len(k)
-		m.window.add(k, at)
+		m.window.add(k, at, a.Label)
 		return true
 	})
 	m.open.Writes.Merge(a.Writes)
@@ -236,8 +255,13 @@ func (m *Machine) Durable(oldest uint64) {
 // window remembers which keys were written when, back to a floor.
 type window struct {
 	floor uint64
-	keys  btree.Map[string, uint64] // key -> newest timestamp it was written at
-	order []stamp                   // every addition, oldest first
+	keys  btree.Map[string, written] // key -> the newest write of it
+	order []stamp                    // every addition, oldest first
+}
+
+type written struct {
+	at uint64
+	by *string // the label of who wrote
 }
 
 type stamp struct {
@@ -245,8 +269,8 @@ type stamp struct {
 	at  uint64
 }
 
-func (w *window) add(k string, at uint64) {
-	w.keys.Set(k, at)
+func (w *window) add(k string, at uint64, by *string) {
+	w.keys.Set(k, written{at, by})
 	w.order = append(w.order, stamp{k, at})
 }
 
@@ -255,7 +279,7 @@ func (w *window) evict(ts uint64) {
 	n := 0
 	for n < len(w.order) && w.order[n].at <= ts {
 		s := w.order[n]
-		if at, ok := w.keys.Get(s.key); ok && at == s.at {
+		if newest, ok := w.keys.Get(s.key); ok && newest.at == s.at {
 			w.keys.Delete(s.key)
 		}
 		w.order[n] = stamp{}
@@ -266,29 +290,33 @@ func (w *window) evict(ts uint64) {
 }
 
 // conflicts reports whether something the attempt read was written after its
-// snapshot. An attempt older than the window cannot be judged and counts as one.
-func (w *window) conflicts(a *Attempt) bool {
+// snapshot, and what and by whom. An attempt older than the window cannot be
+// judged and counts as one.
+func (w *window) conflicts(a *Attempt) (key string, by *string, lost bool) {
 	if a.Snapshot < w.floor {
-		return true
+		return "", nil, true
 	}
-	hit := false
 	a.Reads.EachPoint(func(k string) bool {
-		at, ok := w.keys.Get(k)
-		hit = ok && at > a.Snapshot
-		return !hit
+		newest, ok := w.keys.Get(k)
+		if lost = ok && newest.at > a.Snapshot; lost {
+			key, by = k, newest.by
+		}
+		return !lost
 	})
 	for _, r := range a.Reads.Ranges() {
-		if hit {
+		if lost {
 			break
 		}
 		end := string(r.End)
-		w.keys.Ascend(string(r.Start), func(k string, at uint64) bool {
+		w.keys.Ascend(string(r.Start), func(k string, newest written) bool {
 			if r.End != nil && k >= end {
 				return false
 			}
-			hit = at > a.Snapshot
-			return !hit
+			if lost = newest.at > a.Snapshot; lost {
+				key, by = k, newest.by
+			}
+			return !lost
 		})
 	}
-	return hit
+	return key, by, lost
 }

@@ -33,9 +33,17 @@ type reservation struct {
 	until  uint64
 }
 
-// holds reports whether a writes something that is reserved.
-func (r *reservation) holds(a *Attempt) bool {
-	return r.all || a.Writes.Any(r.reads.contains)
+// holds reports whether a writes something that is reserved, and what, unless
+// everything is.
+func (r *reservation) holds(a *Attempt) (key string, held bool) {
+	if r.all {
+		return "", true
+	}
+	held = a.Writes.Any(func(k string) bool {
+		key = k
+		return r.reads.contains(k)
+	})
+	return key, held
 }
 
 // expects reports whether a has read something the owner will probably write.
@@ -101,7 +109,13 @@ func (m *Machine) reservationOf(owner any) (*reservation, int) {
 // committed has to wait for a reservation.
 func (m *Machine) heldBack(a *Attempt) bool {
 	_, older := m.reservationOf(a.Owner)
-	return slices.ContainsFunc(m.reservations[:older], func(r *reservation) bool { return r.holds(a) })
+	for _, r := range m.reservations[:older] {
+		if key, held := r.holds(a); held {
+			m.met = Met{Key: key, Owner: r.owner}
+			return true
+		}
+	}
+	return false
 }
 
 // reserve reserves what a lost attempt has read. It reports false when the

@@ -37,7 +37,9 @@ type Options struct {
 	CacheBytes   int64  // block cache; default 64 MiB
 	MemTableSize uint64 // default 4 MiB: larger ones make scans over hot keys slow
 	Logger       *slog.Logger
-	ReadOnly     bool // nothing is written; the folder must hold a store
+	ReadOnly     bool             // nothing is written; the folder must hold a store
+	OnFlush      func(Flush)      // nil: nobody listens
+	OnCorruption func(Corruption) // likewise
 	// BallastBytes is the room that a file without content takes, see keepBallast.
 	BallastBytes int64
 	// Fatal is called when the disk can no longer be trusted (a failed write to
@@ -89,6 +91,7 @@ func Open(dir string, o Options) (*Store, error) {
 		WALBytesPerSync:    512 << 10,
 		BytesPerSync:       512 << 10,
 		MaxOpenFiles:       1000,
+		EventListener:      listener(o),
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -299,6 +302,13 @@ func (i *Iterator) Err() error {
 		return readError(err)
 	}
 	return nil
+}
+
+// InternalSteps returns how many keys the store went over so far, versions that
+// are not the newest and removed keys included.
+func (i *Iterator) InternalSteps() int {
+	s := i.it.Stats()
+	return s.ForwardStepCount[pebble.InternalIterCall] + s.ReverseStepCount[pebble.InternalIterCall]
 }
 
 // Close frees the iterator.

@@ -204,5 +204,8 @@ func (i *Iterator) Key() []byte { return i.key }
 // Value returns the value under that key.
 func (i *Iterator) Value() []byte { return i.val }
 
+// InternalSteps returns how many keys the store went over so far.
+func (i *Iterator) InternalSteps() int { return i.base.InternalSteps() }
+
 // Close frees the iterator and returns what stopped it early, if anything did.
 func (i *Iterator) Close() error { return errors.Join(i.base.Err(), i.base.Close()) }
