@@ -65,7 +65,7 @@ func (f *Failure) As(target any) bool {
 // Code names a failure that is the system's and not a function's. The values are stable.
 type Code string
 
-// The codes, with what a caller may do about each. The first seven are outcomes of a call and reach clients as ConvexError data
+// The codes, with what a caller may do about each. Those up to DiskFull are outcomes of a call and reach clients as ConvexError data
 // {isConvexSystemError: true, code, message, retry}; the rest are answers to a request that did not become a call.
 const (
 	CodeTimeout       Code = "Timeout"                     // the function ran too long; nothing happened
@@ -75,6 +75,11 @@ const (
 	CodeFunctionStuck Code = "FunctionStuck"               // refused: earlier runs of the function never came back; restart the program
 	CodeIndexBuilding Code = "IndexBuilding"               // an index that the function reads is still being built; nothing happened
 	CodeInvalidCursor Code = "InvalidCursor"               // a page begins or ends where no cursor of this query points; begin with the first page
+	CodeIndexFailed   Code = "IndexBuildFailed"            // an index that the function reads does not fit the documents there are; the log says which
+	CodeNoTable       Code = "NoTable"                     // the schema does not have, or no longer has, a table that the function uses
+	CodeNoIndex       Code = "NoIndex"                     // the same of an index or an aggregate
+	CodeNotUnique     Code = "NotUnique"                   // another document has the same values in a unique index; nothing happened
+	CodeDiskFull      Code = "DiskFull"                    // the server's disk is nearly full; nothing was written, reading goes on
 	CodeOverloaded    Code = "Overloaded"                  // not started: the queue is full
 	CodeUnavailable   Code = "Unavailable"                 // not started: the store is closed or closing
 	CodeBadFunction   Code = "BadConvexFunctionIdentifier" // the path can not be one of a function
@@ -95,6 +100,11 @@ var codeInfo = map[Code]struct {
 	CodeFunctionStuck: {http.StatusServiceUnavailable, false, "Earlier runs of this function never ended, so it is not run any more."},
 	CodeIndexBuilding: {http.StatusServiceUnavailable, true, "An index that this function reads is still being built."},
 	CodeInvalidCursor: {http.StatusBadRequest, false, "The cursor is not one of this query. Begin with the first page."},
+	CodeIndexFailed:   {http.StatusInternalServerError, false, "An index that this function reads could not be built."},
+	CodeNoTable:       {http.StatusInternalServerError, false, "A table that this function uses is not in the schema."},
+	CodeNoIndex:       {http.StatusInternalServerError, false, "An index that this function uses is not in the schema."},
+	CodeNotUnique:     {http.StatusConflict, false, "Another document has the same values in a unique index."},
+	CodeDiskFull:      {http.StatusInsufficientStorage, true, "The server is short of disk space and takes no changes for now. Reading goes on."},
 	CodeOverloaded:    {http.StatusServiceUnavailable, true, "Too many calls are waiting. This one was not started."},
 	CodeUnavailable:   {http.StatusServiceUnavailable, true, "The server is stopping or not ready yet."},
 	CodeBadFunction:   {http.StatusBadRequest, false, "The path does not name a function."},
@@ -146,6 +156,7 @@ func systemFailure(code Code, message string) *Failure {
 func classify(err error) (*Failure, error) {
 	var engineLimit *engine.LimitError
 	var valueLimit *value.LimitError
+	var unique *engine.UniqueError
 	switch {
 	case errors.Is(err, engine.ErrTimeout):
 		return systemFailure(CodeTimeout, ""), nil
@@ -157,6 +168,16 @@ func classify(err error) (*Failure, error) {
 		return systemFailure(CodeIndexBuilding, ""), nil
 	case errors.Is(err, engine.ErrInvalidCursor):
 		return systemFailure(CodeInvalidCursor, ""), nil
+	case errors.Is(err, engine.ErrBuildFailed):
+		return systemFailure(CodeIndexFailed, ""), nil
+	case errors.Is(err, engine.ErrNoTable):
+		return systemFailure(CodeNoTable, ""), nil
+	case errors.Is(err, engine.ErrNoIndex):
+		return systemFailure(CodeNoIndex, ""), nil
+	case errors.As(err, &unique):
+		return systemFailure(CodeNotUnique, ""), nil
+	case errors.Is(err, engine.ErrDiskFull):
+		return systemFailure(CodeDiskFull, ""), nil
 	case errors.As(err, &engineLimit):
 		return systemFailure(CodeLimitExceeded, engineLimit.Error()), nil
 	case errors.As(err, &valueLimit):

@@ -22,6 +22,11 @@ func TestClassify(t *testing.T) {
 		{"timeout", engine.ErrTimeout, CodeTimeout, "", true, 503},
 		{"too old", engine.ErrTooOld, CodeTooOld, "", false, 409},
 		{"index building", &engine.BuildingError{Table: "t", Index: "i"}, CodeIndexBuilding, "", true, 503},
+		{"index failed", fmt.Errorf("index i of t: %w", engine.ErrBuildFailed), CodeIndexFailed, "", false, 500},
+		{"no table", fmt.Errorf("t: %w", engine.ErrNoTable), CodeNoTable, "", false, 500},
+		{"no index", fmt.Errorf("i: %w", engine.ErrNoIndex), CodeNoIndex, "", false, 500},
+		{"not unique", &engine.UniqueError{Table: "t", Index: "i"}, CodeNotUnique, "", false, 409},
+		{"disk full", fmt.Errorf("%w: 3 MiB", engine.ErrDiskFull), CodeDiskFull, "", true, 507},
 		{"stuck", engine.ErrFunctionStuck, CodeFunctionStuck, "", false, 503},
 		{"engine's limit", &engine.LimitError{Limit: "documents read", Max: 3}, CodeLimitExceeded, "", false, 400},
 		{"value's limit", &value.LimitError{Limit: "nesting"}, CodeLimitExceeded, "", false, 400},
@@ -62,7 +67,7 @@ func TestClassify(t *testing.T) {
 
 func TestEveryCodeIsDescribed(t *testing.T) {
 	codes := []Code{
-		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeIndexBuilding, CodeInvalidCursor, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
+		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeIndexBuilding, CodeInvalidCursor, CodeIndexFailed, CodeNoTable, CodeNoIndex, CodeNotUnique, CodeDiskFull, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal,
 	}
 	if len(codes) != len(codeInfo) {
 		t.Errorf("%d codes, %d described", len(codes), len(codeInfo))

@@ -48,7 +48,11 @@ func (v *runVerb) Run(e *env, app *halcyon.App) (err error) {
 		return fmt.Errorf("run %s: %w", v.Function, err)
 	}
 	if outcome.Failure != nil {
-		return fmt.Errorf("%s failed: %s", v.Function, strings.TrimSpace(outcome.Failure.Message))
+		err := fmt.Errorf("%s failed: %s", v.Function, strings.TrimSpace(outcome.Failure.Message))
+		if outcome.Failure.Code == halcyon.CodeDiskFull {
+			return hinted{err, "free some space; or keep less of it free, with --storage.free-min 200MiB"}
+		}
+		return err
 	}
 	result := outcome.Value
 	if result.IsUndefined() {

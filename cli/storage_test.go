@@ -105,3 +105,25 @@ func TestByteSizes(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingIsWrittenToAFullDisk: the limit is a flag, and what to do is told.
+func TestNothingIsWrittenToAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	args := func(free string, rest ...string) []string {
+		return append([]string{"run", "--storage.dir", dir, "--storage.free-min", free}, rest...)
+	}
+	write := []string{"notes:add", `{"text": "x"}`}
+	if got := call(t, "", args("1KiB", write...)...); got.status != exitOK {
+		t.Errorf("with room: %+v", got)
+	}
+	got := call(t, "", args("8000000TiB", write...)...)
+	if got.status != exitFailed || !strings.Contains(got.stderr, "DiskFull") || !strings.Contains(got.stderr, "--storage.free-min") {
+		t.Errorf("on a full disk: %+v", got)
+	}
+	if got := call(t, "", args("8000000TiB", "notes:list")...); got.status != exitOK || !strings.Contains(got.stdout, "x") {
+		t.Errorf("reading on a full disk: %+v", got)
+	}
+	if got := call(t, "", args("lots", "notes:list")...); got.status != exitUsage {
+		t.Errorf("no size: %+v", got)
+	}
+}
