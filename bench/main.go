@@ -51,7 +51,7 @@ func run(args []string) error {
 		return err
 	}
 	workloads := map[string]func(settings) error{
-		"mutate": mutate, "websocket": webSocket, "viewers": viewers, "idle": idle,
+		"mutate": mutate, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
 		"build": build, "reopen": reopen, "subscriptions": subscriptions,
 	}
