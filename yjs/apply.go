@@ -34,8 +34,12 @@ func (d *Doc) apply(update []byte, v Version, origin any) error {
 
 // pending is what arrived before something it depends on.
 type pending struct {
-	structs []byte // a V2 update without deletions, or nil
-	waits   []ref  // units of which one must arrive before any of it fits
+	// structs are V2 updates without deletions, the oldest first. Each is more than
+	// twice as long as the next, so that what comes is merged into little.
+	structs [][]byte
+	// waits are units of which one must arrive before any of it fits: of each
+	// client the first, in the order of clients.
+	waits   []ref
 	deleted *DeleteSet
 }
 
@@ -57,7 +61,7 @@ func (d *Doc) Pending() *PendingInfo {
 	if p == nil {
 		return nil
 	}
-	info := &PendingInfo{Bytes: len(p.structs), Missing: StateVector{}, Deleted: &DeleteSet{}}
+	info := &PendingInfo{Bytes: p.size(), Missing: StateVector{}, Deleted: &DeleteSet{}}
 	for _, r := range p.waits {
 		client := d.store.clients[r.client()].client
 		info.Missing[client] = d.store.state(r.client())
@@ -84,7 +88,7 @@ func (p *pending) mergeInto(state []byte, v Version, sv StateVector) ([]byte, er
 	if p.structs != nil {
 		c2 := c
 		c2.Version = V2
-		u, err := c2.Diff(p.structs, sv)
+		u, err := c2.Diff(p.whole(), sv)
 		if err == nil && v == V1 {
 			u, err = c2.Convert(u, V1)
 		}
@@ -209,7 +213,7 @@ func (tx *Transaction) applyDecoded(dec *decodedUpdate) error {
 	for d.pending != nil && d.pending.awake(d) {
 		p := d.pending
 		again := &decodedUpdate{doc: d}
-		if err := again.decode(string(p.structs), V2, Limits{Structs: 1 << 62, Run: clockMax}); err != nil {
+		if err := again.decode(string(p.whole()), V2, Limits{Structs: 1 << 62, Run: clockMax}); err != nil {
 			panic(broken(err.Error()))
 		}
 		p.structs, p.waits = nil, nil
@@ -281,26 +285,65 @@ func (tx *Transaction) keepPending(rest []incomingClient) error {
 		d.pending = &pending{}
 	}
 	p := d.pending
-	if p.structs != nil {
-		c := Codec{Version: V2, Limits: Limits{Structs: 1 << 62, Run: clockMax}, KeepSplit: true}
-		merged, err := c.Merge(p.structs, update)
-		if err != nil {
-			panic(broken(err.Error()))
-		}
-		update = merged
-	}
 	limit := d.settings.PendingMax
 	if limit == 0 {
 		limit = pendingMax
 	}
-	if len(update) > limit {
-		return &LimitError{"PendingMax", uint64(len(update)), uint64(limit)}
+	if size := p.size() + len(update); size > limit {
+		// Parts of it may be there already.
+		if whole := len(mergePending(p.whole(), update)); whole > limit {
+			return &LimitError{"PendingMax", uint64(whole), uint64(limit)}
+		}
 	}
-	p.structs = update
-	p.waits = append(p.waits, tx.waits(rest)...)
-	slices.Sort(p.waits)
-	p.waits = slices.Compact(p.waits)
+	p.structs = append(p.structs, update)
+	p.settle(2)
+	for _, r := range tx.waits(rest) {
+		i, _ := slices.BinarySearchFunc(p.waits, r, func(have, r ref) int { return cmp.Compare(have.client(), r.client()) })
+		if i == len(p.waits) || p.waits[i].client() != r.client() {
+			p.waits = slices.Insert(p.waits, i, r)
+		} else {
+			p.waits[i] = min(p.waits[i], r)
+		}
+	}
 	return nil
+}
+
+// size is about the number of bytes that are pending.
+func (p *pending) size() (n int) {
+	for _, u := range p.structs {
+		n += len(u)
+	}
+	return n
+}
+
+// whole merges all that is pending into one update, nil for nothing.
+func (p *pending) whole() []byte {
+	p.settle(0)
+	if len(p.structs) == 0 {
+		return nil
+	}
+	return p.structs[0]
+}
+
+// settle merges the newest updates until each is more than factor times as long
+// as the next, or with 0 until there is only one.
+func (p *pending) settle(factor int) {
+	for n := len(p.structs); n > 1 && (factor == 0 || len(p.structs[n-2]) <= factor*len(p.structs[n-1])); n-- {
+		p.structs[n-2] = mergePending(p.structs[n-2], p.structs[n-1])
+		p.structs[n-1] = nil
+		p.structs = p.structs[:n-1]
+	}
+}
+
+func mergePending(updates ...[]byte) []byte {
+	if updates[0] == nil {
+		return updates[1]
+	}
+	merged, err := Codec{Version: V2, Limits: Limits{Structs: 1 << 62, Run: clockMax}, KeepSplit: true}.Merge(updates...)
+	if err != nil {
+		panic(broken(err.Error()))
+	}
+	return merged
 }
 
 // waits returns, for each parked client, a unit that must be there before its
