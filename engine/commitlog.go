@@ -46,7 +46,8 @@ var (
 // the default, and there may be others that processes share. Package
 // engine/enginetest/logtest has the tests that each of them must pass.
 //
-// All methods are safe for concurrent use. A record that was handed over and
+// All methods are safe for concurrent use, and return when their context ends.
+// A record that was handed over and
 // one that was returned share no memory with the log's own.
 type CommitLog interface {
 	// Lead makes the caller the leader and returns its term and the newest

@@ -280,7 +280,7 @@ func (c *committer) seal() {
 // both at once; with any other, what is in the store is in the log before, so
 // the committer waits for it, and meanwhile the next group collects.
 func (c *committer) append(r LogRecord, local *localBatch) (LogAppend, error) {
-	ctx := context.Background() // a sealed group must not be given up
+	ctx := c.db.logCtx // a sealed group is not given up before the end
 	p, err := c.db.log.Append(ctx, r, local)
 	if local.applied {
 		c.head = r.Position
@@ -291,6 +291,9 @@ func (c *committer) append(r LogRecord, local *localBatch) (LogAppend, error) {
 	}
 	if errors.Is(err, ErrUnknownOutcome) {
 		err = SettleAppend(ctx, c.db.log, r, c.db.o.Clock)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("append to the commit log: %w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -19,24 +20,28 @@ import (
 
 // DB is an open database. All methods are safe for concurrent use.
 type DB struct {
-	o       Options
-	store   *store.Store
-	log     CommitLog
-	newest  atomic.Pointer[catalog] // that is applied
-	names   *dictionaries
-	blocks  *aggregate.Cache
-	rows    *rowCache
-	clients *clientCache
-	states  states
-	places  *places
-	disk    *diskWatch
-	events  Events
-	scans   struct{ steps, internal atomic.Uint64 }
-	seed    uint64        // of this opening
-	seeds   atomic.Uint64 // number of executions that drew randomness; with seed, the seed of each one's
-	hub     *hub
-	cursors *cursorSeal
-	loads   chan struct{} // holds one while a table is loaded
+	o     Options
+	store *store.Store
+	log   CommitLog
+	// logCtx ends, with a cause, when Close gives up a log that does not answer.
+	logCtx     context.Context
+	leaveLog   context.CancelCauseFunc
+	unanswered atomic.Bool             // it did not answer until then
+	newest     atomic.Pointer[catalog] // that is applied
+	names      *dictionaries
+	blocks     *aggregate.Cache
+	rows       *rowCache
+	clients    *clientCache
+	states     states
+	places     *places
+	disk       *diskWatch
+	events     Events
+	scans      struct{ steps, internal atomic.Uint64 }
+	seed       uint64        // of this opening
+	seeds      atomic.Uint64 // number of executions that drew randomness; with seed, the seed of each one's
+	hub        *hub
+	cursors    *cursorSeal
+	loads      chan struct{} // holds one while a table is loaded
 
 	// checkpoints is held while a copy of the store is made, and while a load
 	// becomes visible in steps.
@@ -100,6 +105,7 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
+	db.logCtx, db.leaveLog = context.WithCancelCause(context.Background())
 	db.events = LogEvents(db.o.Logger).With(db.o.Events)
 	db.store, err = store.Open(dir, store.Options{
 		OnFlush: db.events.Flush, OnCorruption: db.events.Corruption,
@@ -289,6 +295,10 @@ func readTree(s *store.Snapshot, empty aggregate.Tree) (aggregate.Tree, error) {
 
 // Close waits for running calls, commits what they submitted, ends live
 // queries and closes the store. Calls that begin later fail with ErrClosed.
+//
+// For a commit log that does not answer it waits five seconds. Then calls that
+// wait for it fail, and so does Close, with ErrUnknownOutcome: what they did may
+// be in the log, and if so it is there when the database is opened again.
 func (db *DB) Close() error {
 	db.calls.Lock()
 	if db.calls.closed {
@@ -304,15 +314,28 @@ func (db *DB) Close() error {
 		db.calls.idle = idle
 	}
 	db.calls.Unlock()
+	// A log of its own answers at once, or has failed.
+	stop := db.o.Clock.AfterFunc(logCloseMax, func() { db.leaveLog(errUnanswered) })
 	<-idle
 	db.stop()
+	stop()
+	db.leaveLog(ErrClosed)
 	b := db.store.NewBatch()
 	err := b.Set(metaKey(metaClock), binary.BigEndian.AppendUint64(nil, db.committer.m.Last()))
 	if err == nil && db.failure() == nil {
 		err = db.store.ApplyDurably(b)
 	}
+	if db.unanswered.Load() {
+		err = errors.Join(err, errUnanswered)
+	}
 	return errors.Join(err, db.store.Close())
 }
+
+// logCloseMax is how long Close waits for a commit log that does not answer.
+const logCloseMax = 5 * time.Second
+
+// errUnanswered says that Close gave up waiting for the log.
+var errUnanswered = fmt.Errorf("close without an answer of the log: %w", ErrUnknownOutcome)
 
 // enter counts a call in, exit out.
 func (db *DB) enter() error {
@@ -339,6 +362,10 @@ func (db *DB) fail(err error) {
 	db.failOnce.Do(func() {
 		db.o.Logger.Error("storage failed, nothing more can be acknowledged", "error", err)
 		close(db.failed)
+		if errors.Is(err, errUnanswered) {
+			db.unanswered.Store(true)
+			return // nothing has failed here, and the end has come anyway
+		}
 		db.o.Fatal(err)
 	})
 }

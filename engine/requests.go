@@ -325,5 +325,5 @@ func (db *DB) sweepLog(now time.Time) error {
 			return err
 		}
 	}
-	return db.log.Truncate(context.Background(), Timestamp(cut))
+	return db.log.Truncate(db.logCtx, Timestamp(cut))
 }
