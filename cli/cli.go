@@ -52,6 +52,9 @@ type grammar struct {
 	Run     runVerb     `cmd:"" help:"Call one function, also an internal one, and print its result as JSON."`
 	Migrate migrateVerb `cmd:"" help:"Bring stored documents up to the program's schema."`
 	Codegen codegenVerb `cmd:"" help:"Write TypeScript types of the program's functions and documents."`
+	Verify  verifyVerb  `cmd:"" help:"Check that all data agrees with itself."`
+	Backup  backupVerb  `cmd:"" help:"Copy the data to a folder."`
+	Restore restoreVerb `cmd:"" help:"Make data of a backup."`
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 

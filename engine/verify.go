@@ -59,14 +59,18 @@ func (f Fault) String() string {
 //
 // It takes time in proportion to the data and hinders nobody. What is wrong is
 // in the report; an error means that it could not go on.
-func (db *DB) Verify(ctx context.Context) (Report, error) {
+func (db *DB) Verify(ctx context.Context) (Report, error) { return db.VerifyProgress(ctx, nil) }
+
+// VerifyProgress is Verify that calls progress, if it is not nil, every few
+// thousand keys and after each table, with what was looked at so far.
+func (db *DB) VerifyProgress(ctx context.Context, progress func(Report)) (Report, error) {
 	if err := db.enter(); err != nil {
 		return Report{}, err
 	}
 	defer db.exit()
 	s := db.states.acquireDurable()
 	defer db.states.release(s)
-	v := &verifier{db: db, ctx: ctx, s: s, blocks: &aggregate.Reader{Cache: db.blocks, Blocks: s}, report: Report{At: s.at}}
+	v := &verifier{db: db, ctx: ctx, s: s, blocks: &aggregate.Reader{Cache: db.blocks, Blocks: s}, report: Report{At: s.at}, progress: progress}
 	var err error
 	if v.names, err = readDictionaries(s.snap); err != nil {
 		return v.report, fmt.Errorf("verify the field names: %w", err)
@@ -75,6 +79,7 @@ func (db *DB) Verify(ctx context.Context) (Report, error) {
 		if err := v.table(s.catalog.tables[name]); err != nil {
 			return v.report, fmt.Errorf("verify table %s: %w", name, err)
 		}
+		v.tell()
 	}
 	if err := v.owners(); err != nil {
 		return v.report, fmt.Errorf("verify the catalog: %w", err)
@@ -93,6 +98,19 @@ type verifier struct {
 	names  *dictionaries // as of s
 	blocks *aggregate.Reader
 	report Report
+
+	progress func(Report)
+	keys     int // since progress was called
+}
+
+// progressEvery is after how many keys progress is told.
+const progressEvery = 4096
+
+func (v *verifier) tell() {
+	v.keys = 0
+	if v.progress != nil {
+		v.progress(v.report)
+	}
 }
 
 func (v *verifier) fault(f Fault, format string, args ...any) {
@@ -110,6 +128,9 @@ func (v *verifier) each(r keys.Range, f func(key, val []byte) error) error {
 		return err
 	}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		if v.keys++; v.keys == progressEvery {
+			v.tell()
+		}
 		if err = v.ctx.Err(); err == nil {
 			err = f(it.Key(), it.Value())
 		}
@@ -146,6 +167,7 @@ func (v *verifier) table(t *Table) error {
 	totals := make([]aggregate.Total, len(t.aggregates))
 	err := v.each(keys.Prefixed(keys.AppendRows(nil, t.Number)), func(key, val []byte) error {
 		rows++
+		v.report.Documents++
 		doc, err := keys.Document(key)
 		if err != nil || len(key) != 5+keys.DocumentKeySize {
 			v.fault(Fault{Table: t.Name}, "key %x is not that of a row", key)
@@ -170,7 +192,6 @@ func (v *verifier) table(t *Table) error {
 	if err != nil {
 		return err
 	}
-	v.report.Documents += rows
 	for _, ix := range t.indexes {
 		if ix.id == 0 || ix.status == statusFailed {
 			continue
