@@ -400,3 +400,94 @@ func TestCancelledBeforeItBegins(t *testing.T) {
 		t.Errorf("the query gives %v", err)
 	}
 }
+
+// TestLimitsOfDocumentsInTransactions takes what is limited in one document to
+// its limit, at which it is stored and read back, and one past it, which is the
+// error of that call with what it is about.
+func TestLimitsOfDocumentsInTransactions(t *testing.T) {
+	db := enginetest.Open(t, schema)
+	counters := db.Table("counters")
+	nested := func(levels int) value.Value { // the document and the value in it are two
+		v := value.Null()
+		for range levels - 1 {
+			v = value.Array(v)
+		}
+		return value.Object(value.Field{Name: "a", Value: v})
+	}
+	wide := func(n int) value.Value {
+		var fields []value.Field
+		for i := range n {
+			fields = append(fields, value.Field{Name: fmt.Sprintf("f%04d", i), Value: value.Null()})
+		}
+		return value.Object(fields...)
+	}
+	long := func(n int) value.Value {
+		elements := make([]value.Value, n)
+		for i := range elements {
+			elements[i] = value.Null()
+		}
+		return value.Object(value.Field{Name: "a", Value: value.Array(elements...)})
+	}
+	sized := func(n int) value.Value {
+		empty := value.Object(value.Field{Name: "a", Value: value.Bytes(nil)})
+		return value.Object(value.Field{Name: "a", Value: value.Bytes(make([]byte, n-value.Size(empty)))})
+	}
+	named := func(n int) value.Value {
+		return value.Object(value.Field{Name: strings.Repeat("a", n), Value: value.Null()})
+	}
+	for _, c := range []struct {
+		name string
+		make func(n int) value.Value
+		most int
+	}{
+		{"levels", nested, 16}, {"fields", wide, 1024}, {"elements", long, 8192}, {"bytes", sized, 1 << 20}, {"bytes of a name", named, 64},
+	} {
+		id := insert(t, db, "counters", c.make(c.most))
+		query(t, db, func(tx *engine.Tx) error {
+			d, ok, err := tx.Get(counters, id)
+			if err == nil && (!ok || value.Compare(d.Fields, c.make(c.most)) != 0) {
+				t.Errorf("%d %s are not read back", c.most, c.name)
+			}
+			return err
+		})
+		mutate(t, db, func(tx *engine.Tx) error {
+			for what, err := range map[string]error{
+				"insert": mustInsert(tx, counters, c.make(c.most+1)), "replace": tx.Replace(counters, id, c.make(c.most+1)),
+			} {
+				var limit *value.LimitError
+				if !errors.As(err, &limit) || limit.Max != c.most || limit.Got != c.most+1 {
+					t.Errorf("%s with %d %s gives %v", what, c.most+1, c.name, err)
+				}
+			}
+			return nil
+		})
+	}
+	verify(t, db)
+}
+
+// TestLimitsOfASchema: 32 indexes and aggregates of a table and 16 fields of
+// each are taken, one more is refused before anything changes.
+func TestLimitsOfASchema(t *testing.T) {
+	table := func(indexes, fieldsOfEach int) engine.Schema {
+		def := engine.TableDef{Name: "t"}
+		for i := range indexes {
+			ix := engine.IndexDef{Name: fmt.Sprint("ix", i)}
+			for f := range fieldsOfEach {
+				ix.Fields = append(ix.Fields, fmt.Sprint("f", f))
+			}
+			def.Indexes = append(def.Indexes, ix)
+		}
+		return engine.Schema{Tables: []engine.TableDef{def}}
+	}
+	db := enginetest.Open(t, table(32, 16))
+	insert(t, db, "t", fields("f0", 1))
+	for _, past := range []engine.Schema{table(33, 1), table(1, 17)} {
+		if err := db.Evolve(t.Context(), past); err == nil || !strings.Contains(err.Error(), "schema: table t") {
+			t.Errorf("past a limit: %v", err)
+		}
+	}
+	if db.Table("t").Index("ix31") == nil {
+		t.Error("a schema that was refused changed something")
+	}
+	verify(t, db)
+}
