@@ -113,8 +113,20 @@ func formatContent(key string, v *attr) content {
 	return content{kind: kindFormat, data: formatPayload(&format{key, v}), length: 1}
 }
 
-func embedContent(v any) (content, error) {
+// appendJSONAny encodes a value that V1 keeps as JSON: undefined and BigInts have
+// none.
+func appendJSONAny(v any) ([]byte, error) {
 	raw, err := lib0.AppendAny(nil, v)
+	if err != nil {
+		return nil, err
+	}
+	r := lib0.NewReader(view(raw))
+	r.SkipJSON()
+	return raw, r.Err()
+}
+
+func embedContent(v any) (content, error) {
+	raw, err := appendJSONAny(v)
 	if err != nil {
 		return content{}, err
 	}

@@ -299,3 +299,25 @@ func TestDamageBesideNPM(t *testing.T) {
 		}
 	}
 }
+
+// TestNoJSON: what V1 could not hold does not get into a text in the first place.
+func TestNoJSON(t *testing.T) {
+	d := NewDoc(nil)
+	text := d.Text("t")
+	must(t, text.Insert(0, "ab", nil))
+	for name, err := range map[string]error{
+		"a format":       text.Format(0, 1, Attributes{"a": Undefined{}}),
+		"an attribute":   text.Insert(0, "x", Attributes{"a": []any{BigInt(1)}}),
+		"an embed":       text.InsertEmbed(0, map[string]any{"n": BigInt(1)}, nil),
+		"an embed's own": text.InsertEmbed(0, Undefined{}, nil),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "is no JSON") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := string(text.Delta().AppendJSON(nil)); got != `[{"insert":"ab"}]` {
+		t.Errorf("the text is %s", got)
+	}
+	must(t, d.Map("m").Set("k", []any{BigInt(1), Undefined{}}))
+	must(t, NewDoc(nil).ApplyV2(d.EncodeStateV2(nil), nil))
+}

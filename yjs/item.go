@@ -105,7 +105,7 @@ func makeAttr(v any) (*attr, error) {
 	if v == nil {
 		return nil, nil
 	}
-	raw, err := lib0.AppendAny(nil, v)
+	raw, err := appendJSONAny(v)
 	if err != nil {
 		return nil, err
 	}
