@@ -94,7 +94,7 @@ func (s *simulation) crash() error {
 		return fmt.Errorf("close the ghost: %w", err)
 	}
 	ghost.db = nil
-	s.clock.reset()
+	s.clock.Reset()
 	if !s.broken {
 		if err := s.hist.Check(); err != nil {
 			return fmt.Errorf("up to the crash: %w", err)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -143,79 +142,4 @@ func (c *call) Done() <-chan struct{} {
 		c.gates.pass(c.name + " submits")
 	}
 	return nil
-}
-
-// clock is a clock whose timers go off when the driver says so, which may be
-// late.
-type clock struct {
-	mu struct {
-		sync.Mutex
-		now    time.Time
-		timers []*timer // by time, those of one time in the order they were set
-	}
-}
-
-type timer struct {
-	at time.Time
-	f  func()
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.mu.now
-}
-
-func (c *clock) AfterFunc(d time.Duration, f func()) (stop func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t := &timer{at: c.mu.now.Add(max(d, 0)), f: f}
-	i := len(c.mu.timers)
-	for i > 0 && c.mu.timers[i-1].at.After(t.at) {
-		i--
-	}
-	c.mu.timers = slices.Insert(c.mu.timers, i, t)
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if i := slices.Index(c.mu.timers, t); i >= 0 {
-			c.mu.timers = slices.Delete(c.mu.timers, i, i+1)
-		}
-	}
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.now = c.mu.now.Add(d)
-}
-
-// next returns how long it is until the next timer, not above 0 when one is due.
-func (c *clock) next() (wait time.Duration, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.mu.timers) == 0 {
-		return 0, false
-	}
-	return c.mu.timers[0].at.Sub(c.mu.now), true
-}
-
-// fire calls the first timer if it is due.
-func (c *clock) fire() {
-	c.mu.Lock()
-	if len(c.mu.timers) == 0 || c.mu.timers[0].at.After(c.mu.now) {
-		c.mu.Unlock()
-		return
-	}
-	t := c.mu.timers[0]
-	c.mu.timers = slices.Delete(c.mu.timers, 0, 1)
-	c.mu.Unlock()
-	t.f()
-}
-
-// reset forgets all timers, as the end of a process does.
-func (c *clock) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mu.timers = nil
 }

@@ -87,11 +87,11 @@ func (s *simulation) settle(v *screen) error {
 // settleTime lets what is under way go on, and the clock when that waits for it.
 func (s *simulation) settleTime() error {
 	synctest.Wait()
-	if wait, ok := s.clock.next(); ok {
+	if wait, ok := s.clock.Wait(); ok {
 		if wait > 0 {
-			s.clock.advance(min(wait, time.Second))
+			s.clock.Advance(min(wait, time.Second))
 		}
-		s.clock.fire()
+		s.clock.Fire()
 	}
 	synctest.Wait()
 	return nil

@@ -79,7 +79,7 @@ const (
 type simulation struct {
 	c       Config
 	rng     *rand.Rand
-	clock   *clock
+	clock   *enginetest.SteppedClock
 	hist    *enginetest.History
 	life    *life
 	clients []*client
@@ -124,10 +124,10 @@ func Run(c Config) (Result, error) {
 		c.Steps = 300
 	}
 	s := &simulation{
-		c: c, rng: rand.New(rand.NewPCG(c.Seed, 0x5eed)), clock: &clock{}, hash: fnv.New64a(),
+		c: c, rng: rand.New(rand.NewPCG(c.Seed, 0x5eed)), hash: fnv.New64a(),
 		tokens: map[string]uint64{}, res: Result{Crashes: map[string]int{}},
 	}
-	s.clock.mu.now = time.Unix(1_800_000_000, 0).Add(time.Duration(s.rng.IntN(1_000_000_000)))
+	s.clock = enginetest.NewSteppedClock(time.Unix(1_800_000_000, 0).Add(time.Duration(s.rng.IntN(1_000_000_000))))
 	s.timeMax = []time.Duration{time.Second, time.Hour, time.Hour}[s.rng.IntN(3)]
 	s.crashes = []int{0, 1, 1, 2, 3}[s.rng.IntN(5)]
 	for i := range 2 + s.rng.IntN(5) {
@@ -161,12 +161,12 @@ func (s *simulation) close() error {
 			return err
 		default:
 		}
-		wait, ok := s.clock.next()
+		wait, ok := s.clock.Wait()
 		if !ok {
 			return <-closed // a deadlock, if it comes to one, says who waits for whom
 		}
-		s.clock.advance(max(wait, 0))
-		s.clock.fire()
+		s.clock.Advance(max(wait, 0))
+		s.clock.Fire()
 	}
 }
 
@@ -299,8 +299,8 @@ func (s *simulation) events(ending bool) (out []event) {
 		}
 		add(weight, name, func() error { g.letGo(name); return nil })
 	}
-	if wait, ok := s.clock.next(); ok && wait <= 0 {
-		add(8, "a timer", func() error { s.clock.fire(); return nil })
+	if wait, ok := s.clock.Wait(); ok && wait <= 0 {
+		add(8, "a timer", func() error { s.clock.Fire(); return nil })
 	}
 	if ending {
 		return out
@@ -322,11 +322,11 @@ func (s *simulation) events(ending bool) (out []event) {
 		case 1, 2:
 			d = time.Duration(1+s.rng.IntN(300)) * time.Millisecond
 		case 3:
-			if wait, ok := s.clock.next(); ok && wait > 0 {
+			if wait, ok := s.clock.Wait(); ok && wait > 0 {
 				d = wait
 			}
 		}
-		s.clock.advance(d)
+		s.clock.Advance(d)
 		s.trace("the clock moves by %v", d)
 		return nil
 	})
