@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -261,6 +262,26 @@ func TestSameSeedAfterReopening(t *testing.T) {
 		}
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestLeaseCoversWhatIsHandedOut: at any time the lease on disk is at or after
+// every timestamp that anybody was told.
+func TestLeaseCoversWhatIsHandedOut(t *testing.T) {
+	clock := enginetest.NewClock(epoch)
+	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock, FunctionTimeMax: 24 * time.Hour})
+	for i, d := range []time.Duration{0, 0, time.Millisecond, 900 * time.Millisecond, 1100 * time.Millisecond, time.Hour, 0, 2 * time.Second} {
+		clock.Advance(d)
+		insert(t, db, "counters", fields("name", "a", "n", i))
+		lease := uint64(0)
+		db.Stored('m', func(key, val []byte) {
+			if string(key) == "mclock" {
+				lease = binary.BigEndian.Uint64(val)
+			}
+		})
+		if at := uint64(db.Durable()); lease < at {
+			t.Errorf("after %v more %d was handed out, the lease on disk ends at %d", d, at, lease)
 		}
 	}
 }
