@@ -6,6 +6,7 @@
 //	go run . websocket  mutations a second over 64 WebSockets, beside echoes
 //	go run . viewers    commit to screen with 1,000 viewers of one query
 //	go run . idle       resident memory of an empty store after a minute
+//	go run . yjs        the Yjs package beside npm yjs and ywasm
 //
 //	go run . transfer   transfers between two of 100,000 accounts, beside Pebble and PostgreSQL
 //	go run . hot        one document that 64 clients change, beside 10,000 in turn
