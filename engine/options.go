@@ -86,7 +86,9 @@ type Options struct {
 	Events Events
 	// Log is the commit log. Default: the one inside of the store. With another
 	// one, which processes may share, the store follows the log: Open brings it up
-	// to date, and nothing is in it before it is in the log.
+	// to date, and nothing is in it before it is in the log. The numbers of tables are
+	// each store's own and rows in the log are told by them: stores that follow one
+	// log must come to declare the same tables in the same order.
 	Log CommitLog
 	// Fatal is called when the disk failed and nothing more may be acknowledged.
 	// Default: the process ends.
