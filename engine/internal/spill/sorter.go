@@ -291,6 +291,7 @@ type cursor struct {
 	i    int
 
 	file vfs.File
+	size uint64 // of the file
 	run  run
 	r    *bufio.Reader
 	sum  hash.Hash32
@@ -302,8 +303,12 @@ func openRun(fs vfs.FS, r run, buffer int) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	sum := crc32.New(castagnoli)
-	return &cursor{left: r.n, file: f, run: r, sum: sum, r: bufio.NewReaderSize(io.TeeReader(f, sum), buffer)}, nil
+	return &cursor{left: r.n, file: f, size: uint64(info.Size()), run: r, sum: sum, r: bufio.NewReaderSize(io.TeeReader(f, sum), buffer)}, nil
 }
 
 // next moves to the next key and reports whether there is one.
@@ -337,16 +342,13 @@ func (c *cursor) next() (bool, error) {
 	return true, nil
 }
 
-// lengthMax is far above the length of any key or row.
-const lengthMax = 64 << 20
-
 func (c *cursor) length() (int, error) {
 	n, err := binary.ReadUvarint(c.r)
 	if err != nil {
 		return 0, c.damaged(err)
 	}
-	if n > lengthMax {
-		return 0, c.damaged(fmt.Errorf("a key or value of %d bytes", n))
+	if n > c.size {
+		return 0, c.damaged(fmt.Errorf("a key or value of %d bytes in a file of %d", n, c.size))
 	}
 	return int(n), nil
 }

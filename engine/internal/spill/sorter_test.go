@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -177,4 +178,40 @@ func BenchmarkSorter(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/key")
+}
+
+// FuzzRun: whatever is in a run's file, reading it ends, and only what was written
+// reads without an error.
+func FuzzRun(f *testing.F) {
+	good := []byte{1, 2, 'k', 'v', 'v', 1, 0, 'l'}
+	f.Add(good, int64(2))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x0f, 0}, int64(1))
+	f.Fuzz(func(t *testing.T, b []byte, n int64) {
+		fs := vfs.NewMem()
+		w, err := fs.Create("run", vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s := New(fs, "", "x", 0)
+		s.runs = []run{{path: "run", n: max(0, n), sum: crc32.Checksum(good, castagnoli)}}
+		read := int64(0)
+		err = s.Each(func(key, val []byte) error {
+			if read++; len(key)+len(val) > len(b) {
+				t.Errorf("a key and a value of %d bytes in a file of %d", len(key)+len(val), len(b))
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("%x: %v", b, err)
+		}
+		if err == nil && (!bytes.Equal(b, good) || read != 2) && len(b) < 64 && crc32.Checksum(b, castagnoli) != crc32.Checksum(good, castagnoli) {
+			t.Errorf("%x reads as %d keys", b, read)
+		}
+	})
 }
