@@ -273,6 +273,7 @@ func TestDiskErrors(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				c := exec.CommandContext(ctx, self)
 				c.Cancel = func() error { return c.Process.Signal(syscall.SIGQUIT) } // and say where it hangs
+				c.WaitDelay = 20 * time.Second
 				c.Env = append(os.Environ(), failingFolder+"="+dir, fmt.Sprint(failingDisk, "=", kind, " ", n))
 				// Pebble may end the process in its own way.
 				out, err := c.Output()
