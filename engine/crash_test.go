@@ -164,6 +164,9 @@ func recovered(t *testing.T, name string, s engine.Schema, c crash, whole []stri
 	if len(got) > len(whole) || !slices.Equal(got, whole[:len(got)]) {
 		t.Fatalf("%s: the %d changes recovered are not the first of the %d there were", name, len(got), len(whole))
 	}
+	if n := len(got); n < len(whole) && groups[n] <= c.handed {
+		t.Errorf("%s: %d was durable, and the group at %d is gone", name, c.handed, groups[n])
+	}
 	if n := len(got); n > 0 && n < len(whole) && groups[n] == groups[n-1] {
 		t.Errorf("%s: the group at %d is there in part", name, groups[n])
 	}
