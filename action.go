@@ -28,7 +28,8 @@ type Ctx struct {
 
 	run   *runtime
 	fn    *function
-	depth int // of actions that run actions
+	depth int      // of actions that run actions
+	job   value.ID // the scheduled function that this belongs to; zero for none
 
 	mu struct {
 		sync.Mutex
@@ -66,7 +67,7 @@ func (c *Ctx) RunAction(path string, args, result any) error {
 		if c.depth+1 >= actionDepthMax {
 			return Outcome{}, fmt.Errorf("actions run actions deeper than %d", actionDepthMax)
 		}
-		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1}
+		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1, job: c.job}
 		return inner.outcome(inner.invoke(given()))
 	}, path, args, result)
 }
@@ -75,7 +76,7 @@ func (c *Ctx) call(run func(context.Context, Request) (Outcome, error), path str
 	if err := c.Err(); err != nil {
 		return fmt.Errorf("run %s: %w", path, context.Cause(c))
 	}
-	req := Request{Path: c.fn.absolute(path), Admin: true, Early: true}
+	req := Request{Path: c.fn.absolute(path), Admin: true, Early: true, parent: c.job}
 	var err error
 	if req.Args, err = encodeArgs(args); err != nil {
 		return fmt.Errorf("arguments of %s: %w", path, err)
@@ -183,6 +184,11 @@ func (r *runtime) act(ctx context.Context, c *Ctx, args reflect.Value) (Outcome,
 	if !r.actions.begin() {
 		return Outcome{}, requestError(CodeOverloaded, "", nil)
 	}
+	return r.actBegun(ctx, c, args)
+}
+
+// actBegun is act for an action that has its place.
+func (r *runtime) actBegun(ctx context.Context, c *Ctx, args reflect.Value) (Outcome, error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	stopTimer := r.clock.AfterFunc(r.options.ActionTimeMax, func() { cancel(errActionTimeout) })
 	stopClosing := context.AfterFunc(r.closing, func() { cancel(ErrNotOpen) })

@@ -36,14 +36,15 @@ type Options struct {
 	ActionGrace time.Duration
 	// LookupEnv is where actions find settings and secrets. Default: os.LookupEnv.
 	LookupEnv func(name string) (string, bool)
-	// OnCron is called after each run of a cron, by the goroutine that ran it. Default: none; runs are logged in any case.
+	// OnCron is called after each run of a cron, by the goroutine that ran it, and for a run that the end of the program interrupted by the
+	// next start. Default: none; runs are logged in any case.
 	OnCron func(CronRun)
 }
 
 // App is a program: Modules mounted on one database.
 //
-// NewApp checks the modules, Open opens the database, Start runs what the modules want at start and their crons, Close ends it all. Calls
-// of functions are possible between Open and Close, from any goroutine.
+// NewApp checks the modules, Open opens the database, Start runs what the modules want at start, their crons and what is scheduled, and
+// Close ends it all. Calls of functions are possible between Open and Close, from any goroutine.
 type App struct {
 	modules   []*Module
 	functions map[string]*function
@@ -54,8 +55,7 @@ type App struct {
 
 	mu struct {
 		sync.Mutex
-		stopCrons context.CancelFunc // nil when not started
-		crons     *sync.WaitGroup
+		stop context.CancelFunc // ends the scheduler; nil when not started
 	}
 }
 
@@ -77,6 +77,8 @@ type runtime struct {
 	owners  map[*tableDef][]mountedTable
 
 	actions   running
+	scheduler *scheduler
+	jobs      *engine.Table   // of scheduledTable
 	lists     atomic.Uint64   // that were subscribed to, page by page
 	closing   context.Context // ends when the App closes: the lifetime of what it runs
 	lookupEnv func(string) (string, bool)
@@ -101,6 +103,7 @@ func NewApp(modules ...*Module) (*App, error) {
 	if err := errors.Join(append(errs, checkRoutes(modules))...); err != nil {
 		return nil, err
 	}
+	a.tables = append(a.tables, mountedTable{systemModule, &scheduledTable.def})
 	return a, nil
 }
 
@@ -178,7 +181,7 @@ func checkRoutes(modules []*Module) (err error) {
 
 // schema returns the tables of all modules, and the App's own.
 func (a *App) schema() engine.Schema {
-	s := engine.Schema{Tables: []engine.TableDef{cronTable, fitTable, migrationTable}}
+	s := engine.Schema{Tables: []engine.TableDef{cronTable, markTable, fitTable, migrationTable}}
 	for _, t := range a.tables {
 		s.Tables = append(s.Tables, engine.TableDef{Name: engineName(t.module, t.def.name), Indexes: t.def.indexes, Aggregates: t.def.aggregates})
 	}
@@ -219,6 +222,7 @@ func (a *App) Open(dir string, opts *Options) error {
 		return fmt.Errorf("open database in %q: %w", dir, err)
 	}
 	r.db = db
+	r.scheduler = newScheduler(r)
 	for _, t := range a.tables {
 		b := &boundTable{def: t.def, table: db.Table(engineName(t.module, t.def.name)), indexes: map[string]*engine.Index{}, aggregates: map[string]*engine.Aggregate{}}
 		b.codec, _ = codecFor(t.def.typ) // NewApp has checked it
@@ -236,6 +240,7 @@ func (a *App) Open(dir string, opts *Options) error {
 		r.numbers[b.table.Number] = t
 		r.owners[t.def] = append(r.owners[t.def], t)
 	}
+	r.jobs = db.Table(engineName(systemModule, scheduledTable.def.name))
 	if !a.running.CompareAndSwap(nil, r) {
 		return errors.Join(errors.New("the app is open already"), db.Close())
 	}
@@ -249,7 +254,7 @@ func setDefault[T int | time.Duration](field *T, otherwise T) {
 }
 
 // Start runs the migrations that are not done, finds out whether all documents fit their structs (see SchemaError), runs the modules'
-// OnStart hooks, in the order of the modules, and then starts their crons, which go on until Close.
+// OnStart hooks, in the order of the modules, and then runs their crons and what is scheduled, until Close.
 func (a *App) Start(ctx context.Context) error {
 	r := a.running.Load()
 	if r == nil {
@@ -270,28 +275,28 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.mu.stopCrons != nil {
+	if a.mu.stop != nil {
 		return errors.New("the app is started already")
 	}
-	cronCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	a.mu.stopCrons, a.mu.crons = stop, &sync.WaitGroup{}
-	for _, c := range a.crons {
-		a.mu.crons.Go(func() { r.runCron(cronCtx, c) })
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.scheduler.start(running); err != nil {
+		stop()
+		return err
 	}
+	a.mu.stop = stop
 	return nil
 }
 
-// Close stops the crons, waits for those that are running, ends the context of running actions and waits for them for a while, and closes
-// the database. Later calls fail with a *RequestError of
-// CodeUnavailable or with ErrNotOpen.
+// Close stops what is scheduled and waits for mutations of it that are running, ends the context of running actions and waits for them for
+// a while, and closes the database. Later calls fail with a *RequestError of CodeUnavailable or with ErrNotOpen.
 func (a *App) Close() error {
 	a.mu.Lock()
-	stop, crons := a.mu.stopCrons, a.mu.crons
-	a.mu.stopCrons = nil
+	stop := a.mu.stop
+	a.mu.stop = nil
 	a.mu.Unlock()
-	if stop != nil {
+	if r := a.running.Load(); r != nil && stop != nil {
 		stop()
-		crons.Wait()
+		r.scheduler.jobs.Wait()
 	}
 	r := a.running.Swap(nil)
 	if r == nil {

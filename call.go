@@ -24,7 +24,7 @@ func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
 	}
 	var done atomic.Pointer[Outcome] // an execution that overran its time may end after this has returned
 	at, err := r.db.Query(ctx, func(inner *engine.Tx) error {
-		v, logs, err := r.execute(inner, f, args())
+		v, logs, err := r.execute(inner, f, args(), nil)
 		if err == nil {
 			done.Store(&Outcome{Value: v, Logs: logs})
 		}
@@ -54,8 +54,8 @@ func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
 			}
 		}
 	}
-	receipt, err := r.db.Mutate(ctx, call, func(inner *engine.Tx) ([]byte, error) {
-		v, logs, err := r.execute(inner, f, args())
+	receipt, err := r.mutate(ctx, call, req.parent, func(inner *engine.Tx, s *sink) ([]byte, error) {
+		v, logs, err := r.execute(inner, f, args(), s)
 		if err != nil {
 			return nil, err
 		}

@@ -10,74 +10,15 @@ import (
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
-// Schedule says when a cron runs.
-type Schedule struct {
-	text  string // its declaration, by which a changed one is noticed
-	every time.Duration
-	at    time.Duration // after the begin of an hour or a day in UTC; negative: from the first run on
-	err   error
-}
-
-// Every runs at once, and then again each d after that.
-func Every(d time.Duration) Schedule {
-	s := Schedule{text: "every " + d.String(), every: d, at: -1}
-	if d < cronIntervalMin {
-		s.err = fmt.Errorf("an interval is at least %v, not %v", cronIntervalMin, d)
-	}
-	return s
-}
-
-// Hourly runs at that minute of each hour.
-func Hourly(minute int) Schedule {
-	s := Schedule{text: fmt.Sprintf("hourly at minute %d", minute), every: time.Hour, at: time.Duration(minute) * time.Minute}
-	if minute < 0 || minute > 59 {
-		s.err = fmt.Errorf("a minute is from 0 to 59, not %d", minute)
-	}
-	return s
-}
-
-// Daily runs at that time of each day, in UTC.
-func Daily(hour, minute int) Schedule {
-	s := Schedule{text: fmt.Sprintf("daily at %02d:%02d UTC", hour, minute), every: 24 * time.Hour}
-	if s.at = time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute; hour < 0 || hour > 23 || minute < 0 || minute > 59 {
-		s.err = fmt.Errorf("a time of day is from 00:00 to 23:59, not %d:%d", hour, minute)
-	}
-	return s
-}
-
-// String returns the schedule in words.
-func (s Schedule) String() string { return s.text }
-
-// first returns the first time to run, for a cron that is new, or has a new schedule and ran last at lastRun.
-func (s Schedule) first(now, lastRun time.Time) time.Time {
-	if s.at < 0 && lastRun.IsZero() {
-		return now
-	}
-	if s.at < 0 {
-		return lastRun.Add(s.every)
-	}
-	t := now.Truncate(s.every).Add(s.at)
-	if t.Before(now) {
-		t = t.Add(s.every)
-	}
-	return t
-}
-
-// after returns the first time to run after now, when due was one before, and how many there were between.
-func (s Schedule) after(due, now time.Time) (next time.Time, missed int) {
-	missed = int(now.Sub(due) / s.every)
-	return due.Add(time.Duration(missed+1) * s.every), missed
-}
-
 // CronRun tells of one run of a cron.
 type CronRun struct {
 	Name     string // module/name
 	Function string
 	Due      time.Time
-	Next     time.Time
+	Next     time.Time // as it was known when this run was scheduled
 	Took     time.Duration
-	Missed   int   // runs skipped because they came due too late
-	Err      error // of the function; its changes are undone, the schedule goes on
+	Missed   int   // runs before this one that were skipped: they came due too late, or while the one before had not ended
+	Err      error // of the function; the changes of a mutation are undone, the schedule goes on
 }
 
 // cron is a declared schedule.
@@ -87,10 +28,10 @@ type cron struct {
 	function *function
 }
 
-// cronTable is the App's own: one document for each cron, with the next time it is due. A cron reads and writes its document in the
-// transaction of its function, so that a run and the end of its being due are one commit.
+// cronTable is the App's own: one document for each cron, with the next time it is due and the scheduled function that is its last run.
+// When it is due, one transaction schedules the run and sets the next time.
 var cronTable = engine.TableDef{
-	Name:    engineName("_system", "crons"),
+	Name:    engineName(systemModule, "crons"),
 	Indexes: []engine.IndexDef{{Name: "by_name", Fields: []string{"name"}}},
 }
 
@@ -100,12 +41,12 @@ func (a *App) newCron(m *Module, d cronDef) (*cron, error) {
 	switch {
 	case c.function == nil:
 		return c, fmt.Errorf("the module has no function %q", d.function)
-	case c.function.kind != KindMutation:
-		return c, fmt.Errorf("function %q is not a mutation", d.function)
-	case d.schedule.every == 0:
-		return c, errors.New("it has no schedule; use Every, Hourly or Daily")
+	case c.function.kind == KindQuery:
+		return c, fmt.Errorf("function %q is a query; a cron runs a mutation or an action", d.function)
 	case d.schedule.err != nil:
 		return c, d.schedule.err
+	case d.schedule.text == "":
+		return c, errors.New("it has no schedule; use Every, Hourly, Daily, Weekly, Monthly or CronExpr")
 	}
 	if _, err := decodeArgs(nil, c.function, value.Object()); err != nil {
 		return c, fmt.Errorf("function %q can't be called without arguments: %w", d.function, err)
@@ -113,115 +54,136 @@ func (a *App) newCron(m *Module, d cronDef) (*cron, error) {
 	return c, checkTitle("cron", d.name)
 }
 
-// runCron runs a cron whenever it is due, until ctx ends. App.Start starts it and App.Close waits for it.
-func (r *runtime) runCron(ctx context.Context, c *cron) {
-	for {
-		wait := cronRetryAfter
-		due, err := r.stepCron(ctx, c)
-		switch {
-		case ctx.Err() != nil || errors.Is(err, engine.ErrClosed):
-			return
-		case err != nil:
-			r.logger.Warn("cron put off", "cron", c.name, "retry_in", wait, "error", err)
-		default:
-			wait = max(due.Sub(r.clock.Now()), time.Millisecond)
-		}
-		fired := make(chan struct{})
-		stop := r.clock.AfterFunc(wait, func() { close(fired) })
-		select {
-		case <-fired:
-		case <-ctx.Done():
-			stop()
-			return
-		}
+// stepCron schedules the run of a cron if it is due, and returns when it is due next.
+func (r *runtime) stepCron(ctx context.Context, c *cron) (next time.Time, err error) {
+	receipt, err := r.mutate(ctx, engine.Call{Name: "cron " + c.name}, value.ID{}, func(inner *engine.Tx, s *sink) ([]byte, error) {
+		step, err := r.cronTransaction(inner, s, c)
+		return step.append(nil), err
+	})
+	if err != nil {
+		return next, err
 	}
+	step, err := decodeCronStep(receipt.Result)
+	if err != nil {
+		return next, err
+	}
+	if step.skipped > 0 {
+		r.logger.Warn("cron skipped a run: the one before has not ended", "cron", c.name, "next", step.next)
+	}
+	if step.missed > 0 {
+		r.logger.Warn("cron skipped runs that came due too late", "cron", c.name, "missed", step.missed, "next", step.next)
+	}
+	return step.next, nil
 }
 
-// stepCron runs a cron if it is due and returns when it is due next. The error is the store's; that of the function is recorded and told
-// to OnCron, and the schedule goes on.
-func (r *runtime) stepCron(ctx context.Context, c *cron) (next time.Time, err error) {
-	start := r.clock.Now()
-	state, err := r.commitCron(ctx, c, nil)
-	var failure error
+// cronStep is what one look at a cron found and did.
+type cronStep struct {
+	next    time.Time
+	skipped int // runs for which another one had not ended
+	missed  int // runs that came due too late
+}
+
+func (r *runtime) cronTransaction(inner *engine.Tx, s *sink, c *cron) (step cronStep, err error) {
+	row, err := r.readCron(inner, c)
 	if err != nil {
-		failure = err
-		if _, refusal := r.failed(c.function, randomRequestID(), err, 0); refusal != nil {
-			return next, refusal
+		return step, err
+	}
+	now := inner.Now().UTC().Truncate(time.Millisecond)
+	changed := row.schedule != c.schedule.text
+	if changed {
+		row.schedule, row.due = c.schedule.text, c.schedule.first(now, row.lastRun)
+	}
+	if row.due.After(now) {
+		if changed {
+			err = r.writeCron(inner, c, row)
 		}
-		if state, err = r.commitCron(ctx, c, failure); err != nil {
-			return next, err
-		}
+		step.next = row.due
+		return step, err
 	}
-	if !state.ran {
-		return state.next, nil
+	due := row.due
+	step.next, step.missed = c.schedule.after(due, now)
+	row.due = step.next
+	busy, err := r.cronBusy(inner, row.job)
+	if err != nil {
+		return step, err
 	}
-	run := CronRun{
-		Name: c.name, Function: c.function.path, Due: state.due, Next: state.next,
-		Took: r.clock.Now().Sub(start), Missed: state.missed, Err: failure,
+	row.missed += step.missed
+	if busy {
+		step.skipped = 1
+		row.missed++
+		return step, r.writeCron(inner, c, row)
 	}
+	id, err := r.insertJob(inner, s, newJob{
+		name: c.function.path, kind: c.function.kind, args: value.Object(), at: due,
+		cron: []value.Field{
+			{Name: "cron", Value: value.String(c.name)}, {Name: "next", Value: encodeTime(step.next)},
+			{Name: "missed", Value: value.Int64(int64(row.missed))},
+		},
+	})
+	if err != nil {
+		return step, err
+	}
+	row.job, row.lastRun, row.missed = id.String(), now, 0
+	return step, r.writeCron(inner, c, row)
+}
+
+// cronBusy reports whether the last run of a cron has not ended.
+func (r *runtime) cronBusy(inner *engine.Tx, last string) (bool, error) {
+	if last == "" {
+		return false, nil
+	}
+	id, err := value.ParseID(last)
+	if err != nil {
+		return false, fmt.Errorf("last run of a cron: %w", err)
+	}
+	d, ok, err := inner.Get(r.jobs, id)
+	if err != nil || !ok {
+		return false, err
+	}
+	state := stateOf(d)
+	return state == ScheduledPending || state == ScheduledInProgress, nil
+}
+
+// toldCron tells of the end of a scheduled function if it was the run of a cron.
+func (r *runtime) toldCron(d engine.Document, function string, took time.Duration, state jobState) {
+	name, ok := d.Fields.Get("cron").AsString()
+	if !ok {
+		return
+	}
+	run := CronRun{Name: name, Function: function, Due: storedTime(d, "scheduledTime"), Next: storedTime(d, "next"), Took: took}
+	missed, _ := d.Fields.Get("missed").AsInt64()
+	run.Missed, run.Err = int(missed), state.cause
 	r.logger.Debug("cron ran", "cron", run.Name, "due", run.Due, "next", run.Next, "took", run.Took)
-	if run.Missed > 0 {
-		r.logger.Warn("cron skipped runs that came due too late", "cron", run.Name, "missed", run.Missed, "next", run.Next)
-	}
 	if r.options.OnCron != nil {
 		r.options.OnCron(run)
 	}
-	return state.next, nil
 }
 
-// cronState is what one transaction of a cron found and did.
-type cronState struct {
-	due, next time.Time
-	missed    int
-	ran       bool
-}
-
-// commitCron is one transaction of a cron: it looks whether the cron is due, and if so runs its function and sets the next time. With
-// failure set the function is not run: it has failed, and its failure is recorded instead.
-func (r *runtime) commitCron(ctx context.Context, c *cron, failure error) (cronState, error) {
-	receipt, err := r.db.Mutate(ctx, engine.Call{Name: c.function.path}, func(inner *engine.Tx) ([]byte, error) {
-		row, err := r.readCron(inner, c)
-		if err != nil {
-			return nil, err
-		}
-		now := inner.Now().UTC().Truncate(time.Millisecond)
-		state := cronState{due: row.due}
-		if row.schedule != c.schedule.text {
-			state.due = c.schedule.first(now, row.lastRun)
-		}
-		state.next = state.due
-		lastError := row.lastError
-		if state.ran = !state.due.After(now); state.ran {
-			state.next, state.missed = c.schedule.after(state.due, now)
-			row.lastRun, lastError = now, ""
-			if failure != nil {
-				lastError = failure.Error()
-			} else if err := r.executeCron(inner, c); err != nil {
+// forgetCrons removes the documents of crons that are not declared any more: one that comes back later has missed nothing.
+func (r *runtime) forgetCrons(ctx context.Context) error {
+	declared := map[string]bool{}
+	for _, c := range r.app.crons {
+		declared[c.name] = true
+	}
+	_, err := r.db.Mutate(ctx, engine.Call{Name: "forget crons"}, func(inner *engine.Tx) ([]byte, error) {
+		table := r.db.Table(cronTable.Name)
+		for d, err := range inner.Scan(table.Index("by_name"), engine.Range{}, false) {
+			if err != nil {
+				return nil, err
+			}
+			if name, _ := d.Fields.Get("name").AsString(); declared[name] {
+				continue
+			}
+			if err := inner.Delete(table, d.ID); err != nil {
 				return nil, err
 			}
 		}
-		if state.ran || row.schedule != c.schedule.text {
-			row.schedule, row.due, row.lastError = c.schedule.text, state.next, lastError
-			if err := r.writeCron(inner, c, row); err != nil {
-				return nil, err
-			}
-		}
-		return state.append(nil), nil
+		return nil, nil
 	})
 	if err != nil {
-		return cronState{}, err
+		return fmt.Errorf("forget crons that are not declared any more: %w", err)
 	}
-	return decodeCronState(receipt.Result)
-}
-
-func (r *runtime) executeCron(inner *engine.Tx, c *cron) error {
-	args, invalid := decodeArgs(moduleTables{r, c.function.module}, c.function, value.Object())
-	if invalid != nil {
-		return invalid
-	}
-	_, logs, err := r.execute(inner, c.function, args)
-	r.logLines(c.function, logs)
-	return err
+	return nil
 }
 
 // cronRow is a document of cronTable.
@@ -229,7 +191,8 @@ type cronRow struct {
 	id           value.ID // zero: there is none yet
 	schedule     string   // as it was when due was set
 	due, lastRun time.Time
-	lastError    string
+	job          string // the id of the last run
+	missed       int    // runs skipped since then
 }
 
 func (r *runtime) readCron(inner *engine.Tx, c *cron) (cronRow, error) {
@@ -240,7 +203,9 @@ func (r *runtime) readCron(inner *engine.Tx, c *cron) (cronRow, error) {
 		}
 		row := cronRow{id: doc.ID, due: storedTime(doc, "due"), lastRun: storedTime(doc, "lastRun")}
 		row.schedule, _ = doc.Fields.Get("schedule").AsString()
-		row.lastError, _ = doc.Fields.Get("lastError").AsString()
+		row.job, _ = doc.Fields.Get("job").AsString()
+		missed, _ := doc.Fields.Get("missed").AsInt64()
+		row.missed = int(missed)
 		return row, nil
 	}
 	return cronRow{}, nil
@@ -251,18 +216,12 @@ func (r *runtime) writeCron(inner *engine.Tx, c *cron, row cronRow) error {
 		{Name: "name", Value: value.String(c.name)},
 		{Name: "schedule", Value: value.String(row.schedule)},
 		{Name: "due", Value: encodeTime(row.due)},
+		{Name: "missed", Value: value.Int64(int64(row.missed))},
 	}
-	if !row.lastRun.IsZero() {
-		fields = append(fields, value.Field{Name: "lastRun", Value: encodeTime(row.lastRun)})
+	if row.job != "" {
+		fields = append(fields, value.Field{Name: "lastRun", Value: encodeTime(row.lastRun)}, value.Field{Name: "job", Value: value.String(row.job)})
 	}
-	if row.lastError != "" {
-		fields = append(fields, value.Field{Name: "lastError", Value: value.String(cut(row.lastError, logLineBytesMax, logCutMarker))})
-	}
-	table := r.db.Table(cronTable.Name)
-	if !row.id.IsZero() {
-		return inner.Replace(table, row.id, value.Object(fields...))
-	}
-	_, err := inner.Insert(table, value.Object(fields...))
+	_, err := put(inner, r.db.Table(cronTable.Name), row.id, value.Object(fields...))
 	return err
 }
 
@@ -273,23 +232,21 @@ func storedTime(doc engine.Document, field string) (t time.Time) {
 	return t
 }
 
-// append encodes the state as the result of the transaction, which may have been executed several times.
-func (s cronState) append(dst []byte) []byte {
-	return value.AppendBinary(dst, value.Array(encodeTime(s.due), encodeTime(s.next), value.Int64(int64(s.missed)), value.Bool(s.ran)))
+// append encodes the step as the result of the transaction, which may have been executed several times.
+func (s cronStep) append(dst []byte) []byte {
+	return value.AppendBinary(dst, value.Array(encodeTime(s.next), value.Int64(int64(s.skipped)), value.Int64(int64(s.missed))))
 }
 
-func decodeCronState(b []byte) (s cronState, err error) {
+func decodeCronStep(b []byte) (s cronStep, err error) {
 	v, err := value.DecodeBinary(b)
-	if err != nil || v.Len() != 4 {
+	if err != nil || v.Len() != 3 {
 		return s, fmt.Errorf("outcome of a cron of %d bytes: %w", len(b), errors.Join(err, engine.ErrCorrupt))
 	}
-	due, _ := v.Index(0).AsFloat64()
-	next, _ := v.Index(1).AsFloat64()
+	next, _ := v.Index(0).AsFloat64()
+	skipped, _ := v.Index(1).AsInt64()
 	missed, _ := v.Index(2).AsInt64()
-	s.missed = int(missed)
-	s.due, _ = decodeTime(due)
+	s.skipped, s.missed = int(skipped), int(missed)
 	s.next, _ = decodeTime(next)
-	s.ran, _ = v.Index(3).AsBool()
 	return s, nil
 }
 

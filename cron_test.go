@@ -1,6 +1,7 @@
 package halcyon_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -128,6 +129,7 @@ func (w *cronWorld) open() {
 	if err := errors.Join(w.app.Open("data", &opts), w.app.Start(w.t.Context())); err != nil {
 		w.t.Fatal(err)
 	}
+	w.clock.awaitTimer(w.clock.Now().Add(time.Hour)) // the sweep of what has ended
 }
 
 func (w *cronWorld) close() {
@@ -193,6 +195,7 @@ func TestCronKeepsItsTimeAcrossARestart(t *testing.T) {
 	w.clock.set(after(27))
 	w.open()
 	w.run(after(10), after(30), 3, nil, 3)
+	w.clock.awaitTimer(after(30))
 	if log := w.log.take(); !strings.Contains(log, "missed=3") {
 		t.Errorf("the skipped runs are not in the log:\n%s", log)
 	}
@@ -234,6 +237,12 @@ func TestSchedules(t *testing.T) {
 		{"daily, later today", halcyon.Daily(4, 30), day.Add(time.Hour), day.Add(4*time.Hour + 30*time.Minute), day.Add(28*time.Hour + 30*time.Minute)},
 		{"daily, tomorrow", halcyon.Daily(0, 30), day.Add(time.Hour), day.Add(24*time.Hour + 30*time.Minute), day.Add(48*time.Hour + 30*time.Minute)},
 		{"daily, now", halcyon.Daily(1, 0), day.Add(time.Hour), day.Add(time.Hour), day.Add(25 * time.Hour)},
+		{"weekly, this week", halcyon.Weekly(time.Sunday, 3, 0), day.Add(time.Hour), day.Add(3 * time.Hour), day.Add(7*24*time.Hour + 3*time.Hour)},
+		{"weekly, next week", halcyon.Weekly(time.Saturday, 2, 0), day.Add(time.Hour), day.AddDate(0, 0, 6).Add(2 * time.Hour), day.AddDate(0, 0, 13).Add(2 * time.Hour)},
+		{"monthly", halcyon.Monthly(15, 2, 5), day.Add(time.Hour), day.AddDate(0, 0, 14).Add(125 * time.Minute), day.AddDate(0, 1, 14).Add(125 * time.Minute)},
+		{"monthly, where there is that day", halcyon.Monthly(31, 0, 0), day.AddDate(0, 1, 0), day.AddDate(0, 2, 30), day.AddDate(0, 4, 30)},
+		{"cron expression", halcyon.CronExpr("*/15 9-17 * * MON-FRI"), day.Add(time.Hour), day.Add(33 * time.Hour), day.Add(33*time.Hour + 15*time.Minute)},
+		{"cron expression, 29 February", halcyon.CronExpr("0 0 29 2 *"), day, time.Date(2028, 2, 29, 0, 0, 0, 0, time.UTC), time.Date(2032, 2, 29, 0, 0, 0, 0, time.UTC)},
 		{"hourly", halcyon.Hourly(15), day.Add(20 * time.Minute), day.Add(75 * time.Minute), day.Add(135 * time.Minute)},
 	}
 	for _, tt := range tests {
@@ -247,5 +256,103 @@ func TestSchedules(t *testing.T) {
 			}
 			w.run(tt.first, tt.second, 0, nil, 1)
 		})
+	}
+}
+
+func TestScheduleDeclarations(t *testing.T) {
+	tests := []struct {
+		schedule halcyon.Schedule
+		want     string
+	}{
+		{halcyon.Schedule{}, "it has no schedule"},
+		{halcyon.Every(time.Millisecond), "an interval is at least 1s"},
+		{halcyon.Hourly(60), "a minute is from 0 to 59"},
+		{halcyon.Daily(24, 0), "an hour is from 0 to 23"},
+		{halcyon.Weekly(7, 0, 0), "a day of the week"},
+		{halcyon.Monthly(32, 0, 0), "a day of the month"},
+		{halcyon.CronExpr("* * * *"), "no cron expression of five fields"},
+		{halcyon.CronExpr("61 * * * *"), "no cron expression of five fields"},
+		{halcyon.CronExpr("0 0 30 2 *"), "never comes"},
+		{halcyon.CronExpr("0  0 1 1 *"), ""},
+	}
+	for _, tt := range tests {
+		m := halcyon.NewModule("m")
+		m.Internal.Mutation("f", func(*halcyon.Tx) error { return nil })
+		m.Cron("c", tt.schedule, "f")
+		switch _, err := halcyon.NewApp(m); {
+		case tt.want == "" && err != nil:
+			t.Errorf("%v: %v", tt.schedule, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%v: error %v, want %q in it", tt.schedule, err, tt.want)
+		}
+	}
+}
+
+// A cron whose last run has not ended skips its turn and tells of it with its next run; one whose run was interrupted by the end of the
+// program tells of that and goes on.
+func TestCronNeverRunsTwiceAtOnce(t *testing.T) {
+	w := newScheduleWorld(t, vfs.NewMem())
+	runs, begun, let := make(chan halcyon.CronRun, 10), make(chan struct{}, 10), make(chan struct{})
+	w.options = func(o *halcyon.Options) { o.OnCron = func(r halcyon.CronRun) { r.Took = 0; runs <- r } }
+	w.module = func(m *halcyon.Module, _ *halcyon.Table[Counter]) {
+		m.Internal.Action("long", func(c *halcyon.Ctx) error {
+			begun <- struct{}{}
+			select {
+			case <-let:
+				return nil
+			case <-c.Done():
+				return context.Cause(c)
+			}
+		})
+		m.Cron("long one", halcyon.Every(time.Minute), "long")
+	}
+	next := func() halcyon.CronRun {
+		t.Helper()
+		select {
+		case r := <-runs:
+			return r
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no run within 10 s; log:\n%s", w.log.String())
+			return halcyon.CronRun{}
+		}
+	}
+	run := func(due, next, missed int) halcyon.CronRun {
+		return halcyon.CronRun{Name: "counters/long one", Function: "counters:long", Due: after(due), Next: after(next), Missed: missed}
+	}
+	w.open()
+	<-begun
+	for minute := 1; minute <= 3; minute++ {
+		w.clock.awaitTimer(after(minute))
+		w.clock.set(after(minute))
+	}
+	w.clock.awaitTimer(after(4)) // the turns of the minutes before were taken
+	if len(begun) != 0 {
+		t.Error("it runs twice at once")
+	}
+	if log := w.log.take(); strings.Count(log, "the one before has not ended") != 3 {
+		t.Errorf("not told of each skipped run:\n%s", log)
+	}
+	let <- struct{}{}
+	if diff := cmp.Diff(run(0, 1, 0), next()); diff != "" {
+		t.Errorf("first run (-want +got):\n%s", diff)
+	}
+	w.eventually("the first run to have ended", func() bool { return cmp.Equal(w.states(), []string{"counters.js:long success"}) })
+	w.clock.set(after(4))
+	<-begun
+	w.close()
+	w.clock.set(after(5))
+	w.open()
+	interrupted := next()
+	if interrupted.Err == nil || interrupted.Err.Error() != "interrupted" {
+		t.Errorf("the run at the end of the program failed with %v", interrupted.Err)
+	}
+	interrupted.Err = nil
+	if diff := cmp.Diff(run(4, 5, 3), interrupted); diff != "" {
+		t.Errorf("second run (-want +got):\n%s", diff)
+	}
+	<-begun
+	let <- struct{}{}
+	if diff := cmp.Diff(run(5, 6, 0), next()); diff != "" {
+		t.Errorf("third run (-want +got):\n%s", diff)
 	}
 }

@@ -66,7 +66,7 @@ func fuzzArguments[T any](f *testing.F) {
 // FuzzStored checks that damaged outcomes are refused.
 func FuzzStored(f *testing.F) {
 	f.Add(encodeOutcome(value.String("x"), []string{"[LOG] 'y'"}))
-	f.Add(cronState{due: time.UnixMilli(1), next: time.UnixMilli(2), missed: 3, ran: true}.append(nil))
+	f.Add(cronStep{next: time.UnixMilli(2), skipped: 1, missed: 3}.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if out, err := decodeOutcome(engine.Receipt{Result: b}); err == nil {
 			again, err := decodeOutcome(engine.Receipt{Result: encodeOutcome(out.Value, out.Logs)})
@@ -74,9 +74,9 @@ func FuzzStored(f *testing.F) {
 				t.Errorf("outcome %x is %v %q, then %v %q, %v", b, out.Value, out.Logs, again.Value, again.Logs, err)
 			}
 		}
-		if s, err := decodeCronState(b); err == nil {
-			if again, err := decodeCronState(s.append(nil)); err != nil || again.missed != s.missed || again.ran != s.ran {
-				t.Errorf("cron state %x is %+v, then %+v, %v", b, s, again, err)
+		if s, err := decodeCronStep(b); err == nil {
+			if again, err := decodeCronStep(s.append(nil)); err != nil || again.missed != s.missed || again.skipped != s.skipped {
+				t.Errorf("cron step %x is %+v, then %+v, %v", b, s, again, err)
 			}
 		}
 	})

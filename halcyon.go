@@ -71,6 +71,8 @@ type Request struct {
 	// in front of what follows from it. It must be quick and must not call the App. It is not called for a mutation that changed
 	// nothing, failed or was replayed; for those the Outcome that Mutation returns is early enough.
 	OnCommit func(Outcome)
+
+	parent value.ID // the scheduled action that makes the call; zero for none
 }
 
 // Outcome is what a function did: a value or a failure.

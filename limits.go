@@ -24,5 +24,19 @@ const (
 	secretBytesMin = 4                // a shorter secret is not looked for in logs: it would hide half of them
 
 	cronIntervalMin = time.Second
+	cronMissedMax   = 1_000       // skipped runs that are counted one by one; there were at least so many
 	cronRetryAfter  = time.Second // after the store refused a run before it started
+
+	scheduledPerCallMax  = 1_000                    // functions that one call schedules
+	scheduledArgsSizeMax = 1_000_000                // Convex size of their arguments, which lie in a document
+	scheduledAwayMax     = 5 * 366 * 24 * time.Hour // into the future and the past
+	scheduledKept        = 7 * 24 * time.Hour       // after they have ended
+	scheduledInMemory    = 50_000                   // pending ones of a lane that the scheduler knows by heart; twice as many for a moment
+	scheduledMutations   = 64                       // that run at once
+	scheduledActions     = 64                       // that run at once
+	scheduledRetryMin    = 100 * time.Millisecond   // doubled at each further try
+	scheduledRetryMax    = time.Minute
+	scheduledSweepEvery  = time.Hour
+	scheduledSweepBatch  = 200   // documents that one transaction removes or ends
+	scheduledMarkEvery   = 1_000 // functions that ended after which the low-water mark moves
 )

@@ -94,9 +94,10 @@ func (i InternalFunctions) Mutation(name string, fn any, options ...MutationOpti
 // Action declares an internal action. See [Module.Action].
 func (i InternalFunctions) Action(name string, fn any) { i.module.declare(KindAction, name, fn, true) }
 
-// Cron runs a mutation of this module, without arguments, on a schedule. Each run happens exactly once: the mutation and the time of the
-// next run are one transaction. One run of a cron ends before its next begins; runs that came due while the program was down or busy are
-// skipped and logged. A new cron on [Every] first runs when the App starts.
+// Cron runs a mutation or an action of this module, without arguments, on a schedule. A run is a scheduled function, see [Tx.RunAfter], and
+// to schedule it and to set the time of the next one are one transaction. One run of a cron ends before its next begins; runs that came due
+// meanwhile, or while the program was down, are skipped, logged and counted in [CronRun]. A new cron on [Every] first runs when the App
+// starts.
 func (m *Module) Cron(name string, schedule Schedule, function string) {
 	m.crons = append(m.crons, cronDef{name, schedule, function})
 }

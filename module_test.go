@@ -100,13 +100,13 @@ func TestNewAppRefuses(t *testing.T) {
 		{"function name", module(func(m *halcyon.Module) { m.Query("a:b", nothing) }), `function "a:b"`},
 		{"two functions", module(func(m *halcyon.Module) { m.Query("f", nothing); m.Internal.Mutation("f", nothing) }), "used by two functions"},
 		{"cron without function", module(func(m *halcyon.Module) { m.Cron("c", halcyon.Every(time.Minute), "f") }), `no function "f"`},
-		{"cron of a query", module(func(m *halcyon.Module) { m.Query("f", nothing); m.Cron("c", halcyon.Every(time.Minute), "f") }), "not a mutation"},
+		{"cron of a query", module(func(m *halcyon.Module) { m.Query("f", nothing); m.Cron("c", halcyon.Every(time.Minute), "f") }), "is a query"},
 		{"cron of a function with arguments", module(func(m *halcyon.Module) {
 			m.Mutation("f", func(*halcyon.Tx, nameArgs) error { return nil })
 			m.Cron("c", halcyon.Every(time.Minute), "f")
 		}), "can't be called without arguments"},
 		{"cron too often", module(func(m *halcyon.Module) { mutation(m); m.Cron("c", halcyon.Every(time.Millisecond), "f") }), "at least 1s"},
-		{"cron at no time", module(func(m *halcyon.Module) { mutation(m); m.Cron("c", halcyon.Daily(24, 0), "f") }), "24:0"},
+		{"cron at no time", module(func(m *halcyon.Module) { mutation(m); m.Cron("c", halcyon.Daily(24, 0), "f") }), "an hour is from 0 to 23, not 24"},
 		{"cron at no minute", module(func(m *halcyon.Module) { mutation(m); m.Cron("c", halcyon.Hourly(60), "f") }), "not 60"},
 		{"cron without schedule", module(func(m *halcyon.Module) { mutation(m); m.Cron("c", halcyon.Schedule{}, "f") }), "no schedule"},
 		{"cron name", module(func(m *halcyon.Module) { mutation(m); m.Cron("a\nb", halcyon.Every(time.Minute), "f") }), "printable"},

@@ -49,7 +49,7 @@ func (tx *Tx) runHere(kind FunctionKind, path string, args, result any) error {
 	if refused != nil {
 		return fmt.Errorf("run %s: %w", path, refused)
 	}
-	inner := &Tx{inner: tx.inner, run: tx.run, fn: f, depth: tx.depth + 1, now: tx.now, pages: tx.pages, logs: tx.logs}
+	inner := &Tx{inner: tx.inner, run: tx.run, fn: f, depth: tx.depth + 1, now: tx.now, pages: tx.pages, logs: tx.logs, sink: tx.sink, scheduled: tx.scheduled}
 	var got value.Value
 	run := func() error {
 		v, stack, err := f.invoke(reflect.ValueOf(inner), makeArgs(), tx.run)
@@ -64,7 +64,7 @@ func (tx *Tx) runHere(kind FunctionKind, path string, args, result any) error {
 	} else {
 		err = run()
 	}
-	tx.logs, tx.now, tx.pages = inner.logs, inner.now, inner.pages
+	tx.logs, tx.now, tx.pages, tx.scheduled = inner.logs, inner.now, inner.pages, inner.scheduled
 	tx.toldTime, tx.toldWake = tx.toldTime || inner.toldTime, tx.toldWake || inner.toldWake
 	if err != nil {
 		// An error that was meant for a client stays one.

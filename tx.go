@@ -22,6 +22,9 @@ type Tx struct {
 	pages pages
 	depth int // of functions that run one another
 
+	sink      *sink // of what it schedules; nil when it can't
+	scheduled int   // functions, so far
+
 	now      time.Time
 	toldTime bool // Now was called
 	toldWake bool // WakeAt was called
@@ -76,15 +79,19 @@ type callError struct {
 func (e *callError) Error() string { return e.cause.Error() }
 func (e *callError) Unwrap() error { return e.cause }
 
-// execute runs a function once. The error, if any, is a *callError.
-func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value) (value.Value, []string, error) {
-	v, logs, _, err := r.executePinned(inner, f, args, nil)
+// execute runs a function once. What it schedules is told to s, which is nil for a query. The error, if any, is a *callError.
+func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value, s *sink) (value.Value, []string, error) {
+	v, logs, _, err := r.executeTx(&Tx{inner: inner, run: r, fn: f, sink: s}, args)
 	return v, logs, err
 }
 
 // executePinned is execute with the ends that the function's pages shall have, and returns those they have.
 func (r *runtime) executePinned(inner *engine.Tx, f *function, args reflect.Value, pinned []string) (value.Value, []string, pages, error) {
-	tx := &Tx{inner: inner, run: r, fn: f, pages: pages{pinned: pinned}}
+	return r.executeTx(&Tx{inner: inner, run: r, fn: f, pages: pages{pinned: pinned}}, args)
+}
+
+func (r *runtime) executeTx(tx *Tx, args reflect.Value) (value.Value, []string, pages, error) {
+	f := tx.fn
 	result, stack, err := f.invoke(reflect.ValueOf(tx), args, r)
 	tx.finish()
 	if err == nil && value.Size(result) > resultSizeMax {

@@ -168,6 +168,36 @@ func testModule(f *fixture) *halcyon.Module {
 		err := c.RunMutation("send", args, &id)
 		return id, err
 	})
+	type jobArgs struct {
+		Job halcyon.ID[halcyon.ScheduledFunction] `json:"job"`
+	}
+	type laterArgs struct {
+		sendArgs
+		Function string  `json:"function"`
+		After    float64 `json:"after"` // ms
+	}
+	m.Mutation("later", func(tx *halcyon.Tx, args laterArgs) (halcyon.ID[halcyon.ScheduledFunction], error) {
+		return tx.RunAfter(time.Duration(args.After)*time.Millisecond, args.Function, args.sendArgs)
+	})
+	m.Action("laterByAction", func(c *halcyon.Ctx, args laterArgs) (halcyon.ID[halcyon.ScheduledFunction], error) {
+		return c.RunAfter(time.Duration(args.After)*time.Millisecond, args.Function, args.sendArgs)
+	})
+	m.Mutation("cancel", func(tx *halcyon.Tx, args jobArgs) error { return tx.Cancel(args.Job) })
+	m.Query("job", func(tx *halcyon.Tx, args jobArgs) (*halcyon.ScheduledFunction, error) {
+		job, ok, err := halcyon.ScheduledFunctions.Get(tx, args.Job)
+		if !ok {
+			return nil, err
+		}
+		return &job, err
+	})
+	m.Internal.Action("relayTwice", func(c *halcyon.Ctx, args sendArgs) error {
+		for range 2 {
+			if err := c.RunMutation("send", args, nil); err != nil {
+				return err
+			}
+		}
+		return &halcyon.Error{Code: "NoLuck", Message: "It did not work."}
+	})
 	m.Action("relayFailure", func(c *halcyon.Ctx) error { return c.RunMutation("fail", nil, nil) })
 	m.Action("heldAction", func(c *halcyon.Ctx, args channelArgs) (string, error) {
 		f.entered <- args.Channel

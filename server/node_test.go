@@ -102,6 +102,14 @@ func TestNPMClients(t *testing.T) {
 			script(t, dir, "react.mjs", s.address, name, nil)
 		})
 	}
+	t.Run("scheduled", func(t *testing.T) {
+		f := newFixture(t)
+		if err := f.app.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := serve(t, f.app, Options{})
+		scenario(t, dir, s.address, "scheduled", nil)
+	})
 	t.Run("compressed", func(t *testing.T) {
 		f := newFixture(t)
 		s := serve(t, f.app, Options{Compression: true})

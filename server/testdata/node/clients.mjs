@@ -266,6 +266,38 @@ const scenarios = {
     assert.equal(new Set(await Promise.all(many)).size, 50);
   },
 
+  // What is scheduled happens, and its state is seen to change.
+  async scheduled() {
+    const client = open();
+    const list = watch(client, api.list, { channel: "a" });
+    const states = (job) => {
+      const w = watch(client, api.job, { job: job });
+      return { ...w, kinds: () => [...new Set(w.seen.map((f) => f.state.kind))], is: (kind) => w.until((f) => f.state.kind === kind) };
+    };
+    for (const call of [client.mutation.bind(client, api.later), client.action.bind(client, api.laterByAction)]) {
+      const before = Date.now();
+      const job = states(await call({ channel: "a", body: "hello", function: "send", after: 300 }));
+      await job.is("success");
+      assert.deepEqual(job.kinds(), ["pending", "success"]);
+      const f = job.seen.at(-1);
+      assert.equal(f.name, "t.js:send");
+      assert.deepEqual(f.args, [{ channel: "a", body: "hello" }]);
+      assert.ok(f.scheduledTime >= before + 300 - 1 && f.completedTime >= f.scheduledTime, JSON.stringify(f));
+    }
+    await list.until((v) => v.length === 2);
+
+    const never = await client.mutation(api.later, { channel: "a", body: "never", function: "send", after: 60_000 });
+    await client.mutation(api.cancel, { job: never });
+    const canceled = states(never);
+    await canceled.is("canceled");
+
+    const action = states(await client.mutation(api.later, { channel: "a", body: "twice", function: "relayTwice", after: 0 }));
+    await action.is("failed");
+    assert.match(action.seen.at(-1).state.error, /Server Error\nUncaught ConvexError: \{"code":"NoLuck"/);
+    await list.until((v) => v.length === 4);
+    assert.deepEqual(list.seen.at(-1), ["hello", "hello", "twice", "twice"]);
+  },
+
   // The test drops the connection while the action runs.
   async lostAction() {
     const client = open();

@@ -4,6 +4,15 @@ import type { GenericId } from "convex/values";
 
 /** The documents of each table. */
 export interface Documents {
+  _scheduled_functions: {
+    _id: Id<"_scheduled_functions">;
+    _creationTime: number;
+    args: any[];
+    completedTime?: number;
+    name: string;
+    scheduledTime: number;
+    state: { error?: string; kind: "pending" | "inProgress" | "success" | "failed" | "canceled" };
+  };
   messages: {
     _id: Id<"messages">;
     _creationTime: number;
