@@ -321,10 +321,11 @@ func TestScheduledMutationFails(t *testing.T) {
 func TestScheduledMutationIsTriedAgain(t *testing.T) {
 	w := newScheduleWorld(t, vfs.NewMem())
 	var tries atomic.Int64
+	const slow = 1500 * time.Millisecond // longer than a function may take, and not so long that the engine gives it up
 	w.module = func(m *halcyon.Module, counters *halcyon.Table[Counter]) {
 		m.Internal.Mutation("slow", func(tx *halcyon.Tx, args nameArgs) error {
 			if tries.Add(1) <= 12 {
-				w.clock.set(w.clock.Now().Add(2 * time.Second)) // the function's time is over
+				w.clock.set(w.clock.Now().Add(slow)) // its time is over
 			}
 			_, err := counters.Insert(tx, Counter{Name: args.Name, N: 1})
 			return err
@@ -334,7 +335,7 @@ func TestScheduledMutationIsTriedAgain(t *testing.T) {
 	id := w.schedule("soon", "slow", "a", 0)
 	wait := 100 * time.Millisecond
 	for try := int64(1); try <= 12; try++ {
-		due := t0.Add(time.Duration(2*try) * time.Second)
+		due := t0.Add(time.Duration(try) * slow)
 		for before := range try {
 			if before > 0 {
 				due = due.Add(min(100*time.Millisecond<<(before-1), time.Minute))
