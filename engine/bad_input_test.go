@@ -335,7 +335,7 @@ func TestDamagedFolder(t *testing.T) {
 			places++
 			own := pristine.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng})
 			flipByte(t, own, "db/"+name, at)
-			said, panicked := look(own, want, whole)
+			panicked, said := look(own, want, whole)
 			where := fmt.Sprintf("byte %d of %d of %s", at, info.Size(), name)
 			switch {
 			case panicked != nil:
@@ -351,7 +351,7 @@ func TestDamagedFolder(t *testing.T) {
 					continue
 				}
 				flipByte(t, own, "db/"+name, at)
-				if again, _ := look(own, want, nil); again != nil {
+				if _, again := look(own, want, nil); again != nil {
 					t.Errorf("%s: turned back, it is not as before: %v", where, again)
 				}
 			}
@@ -369,7 +369,7 @@ var errFalse = errors.New("it says something false")
 
 // look opens a folder and compares it with what it should be. Without all changes
 // it must be one of their beginnings, if there are any to compare with.
-func look(disk vfs.FS, want engine.Hash, whole []string) (err error, panicked any) {
+func look(disk vfs.FS, want engine.Hash, whole []string) (panicked any, err error) {
 	defer func() { panicked = recover() }()
 	fatal := make(chan error, 10)
 	db, err := engine.Open("db", schema, &engine.Options{FS: disk, Fatal: func(err error) {
@@ -379,7 +379,7 @@ func look(disk vfs.FS, want engine.Hash, whole []string) (err error, panicked an
 		}
 	}})
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	defer func() {
 		closed := db.Close()
@@ -391,11 +391,11 @@ func look(disk vfs.FS, want engine.Hash, whole []string) (err error, panicked an
 	}()
 	h, err := db.Hash(context.Background())
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	r, err := db.Verify(context.Background())
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	if h.Content == want.Content && r.OK() {
 		return nil, nil
@@ -403,7 +403,7 @@ func look(disk vfs.FS, want engine.Hash, whole []string) (err error, panicked an
 	var got []string
 	for g, err := range db.Changes(context.Background(), 0) {
 		if err != nil {
-			return err, nil
+			return nil, err
 		}
 		for _, c := range g.Changes {
 			got = append(got, fmt.Sprint(g.At, c.At, c.Table, c.ID, c.Deleted, value.Size(c.Fields), string(value.AppendJSON(nil, c.Fields.Get("path"))), c.Fields.Get("n")))
@@ -413,9 +413,9 @@ func look(disk vfs.FS, want engine.Hash, whole []string) (err error, panicked an
 		return nil, nil
 	}
 	if !r.OK() {
-		return fmt.Errorf("%w: verify: %v", engine.ErrCorrupt, r.Faults[0]), nil
+		return nil, fmt.Errorf("%w: verify: %v", engine.ErrCorrupt, r.Faults[0])
 	}
-	return fmt.Errorf("%w: %d documents, %d changes, where there were %d and %d", errFalse, h.Documents, len(got), want.Documents, len(whole)), nil
+	return nil, fmt.Errorf("%w: %d documents, %d changes, where there were %d and %d", errFalse, h.Documents, len(got), want.Documents, len(whole))
 }
 
 func flipByte(t *testing.T, disk vfs.FS, name string, at int64) {
