@@ -2,7 +2,6 @@ package yjs
 
 import (
 	"fmt"
-	"slices"
 )
 
 // Codec works on encoded updates without building a document. The zero Codec
@@ -152,6 +151,7 @@ func (e *encoder) diff(d *decoder, sv StateVector) {
 			if d.structs == 0 {
 				break
 			}
+			from = d.rest.Pos()
 			if !d.next(&b) {
 				return
 			}
@@ -160,7 +160,7 @@ func (e *encoder) diff(d *decoder, sv StateVector) {
 				e.write(&b, 0)
 			case b.kind != kindSkip && b.end() > known:
 				if e.cols == nil {
-					e.cur = slices.Grow(e.cur, len(d.rest.Since(from))+d.rest.Len())
+					e.reserve(len(d.rest.Since(from)) + d.rest.Len())
 				}
 				e.write(&b, max(known, b.clock)-b.clock)
 				writing = true

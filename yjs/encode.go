@@ -1,6 +1,8 @@
 package yjs
 
 import (
+	"slices"
+
 	"github.com/halcyon-db/halcyon/yjs/internal/lib0"
 )
 
@@ -25,7 +27,8 @@ type encoder struct {
 	cols    *encodeColumns // nil for V1
 	done    []byte         // closed client blocks
 	blocks  uint64
-	cur     []byte // the structs of the open client block
+	cur     []byte // the structs of the open client block, behind room for a head
+	head    int    // how much room
 	client  uint64
 	start   uint64 // clock of the open block
 	written uint64
@@ -68,8 +71,23 @@ func (e *encoder) flush() {
 		e.done = lib0.AppendUint(e.done, e.client)
 	}
 	e.done = lib0.AppendUint(e.done, e.start)
-	e.done = append(e.done, e.cur...)
-	e.cur, e.written = e.cur[:0], 0
+	e.done = append(e.done, e.cur[e.head:]...)
+	e.cur, e.written = e.cur[:e.head], 0
+}
+
+// headRoom is what the counts, the client and the clock before the structs of a
+// first block take at most.
+const headRoom = 40
+
+// reserve makes room for structs, and for a head before those of a first block,
+// so that they need not be moved when there is no second one. REQUIRES: V1.
+func (e *encoder) reserve(size int) {
+	if len(e.cur) > 0 || e.blocks > 0 {
+		e.cur = slices.Grow(e.cur, size)
+		return
+	}
+	e.head = headRoom
+	e.cur = append(slices.Grow([]byte(nil), headRoom+size), make([]byte, headRoom)...)
 }
 
 // write appends a struct without its first offset units. A gap in front of all
@@ -218,6 +236,13 @@ func (e *encoder) finishRaw(raw string, deleted *DeleteSet) ([]byte, error) {
 }
 
 func (e *encoder) finishV1(raw string, deleted *DeleteSet) []byte {
+	if e.head > 0 && e.blocks == 0 && e.written > 0 && raw != "" {
+		var room [headRoom]byte
+		head := lib0.AppendUint(lib0.AppendUint(lib0.AppendUint(lib0.AppendUint(room[:0], 1), e.written), e.client), e.start)
+		start := e.head - len(head)
+		copy(e.cur[start:], head)
+		return append(e.cur[start:], raw...)
+	}
 	size := 40 + len(e.done) + len(e.cur) + len(raw)
 	if raw == "" {
 		for i := range deleted.clients {
@@ -235,7 +260,7 @@ func (e *encoder) finishV1(raw string, deleted *DeleteSet) []byte {
 		out = lib0.AppendUint(out, e.written)
 		out = lib0.AppendUint(out, e.client)
 		out = lib0.AppendUint(out, e.start)
-		out = append(out, e.cur...)
+		out = append(out, e.cur[e.head:]...)
 	}
 	if raw != "" {
 		return append(out, raw...)
