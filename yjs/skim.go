@@ -42,8 +42,12 @@ func (d *decoder) skim(until uint64) {
 				break
 			}
 		}
-		var n uint64
-		if n, at = shortUint(s, at); n == 0 || at < 0 {
+		// Nearly all lengths take one byte, so this is worth guessing.
+		n := uint64(s[at])
+		if at++; n >= 0x80 {
+			n, at = shortUint(s, at-1)
+		}
+		if n == 0 || at < 0 {
 			break
 		}
 		size := n // of the text
