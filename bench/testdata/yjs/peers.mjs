@@ -1,5 +1,5 @@
-// Runs one workload at a time: for each line {"who","op"} on standard input it prints the milliseconds it took, or null where the peer
-// has no such function. The inputs are files in the folder given as argument.
+// Runs one workload at a time: for each line {"who","op","times"} on standard input it prints the milliseconds it took on average, or
+// null where the peer has no such function. The inputs are files in the folder given as argument.
 import fs from "node:fs";
 import path from "node:path";
 import readline from "node:readline";
@@ -53,13 +53,13 @@ const ops = {
 };
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
-  const { who, op } = JSON.parse(line);
+  const { who, op, times } = JSON.parse(line);
   const run = ops[who][op];
   let took = null;
   if (run) {
     const start = performance.now();
-    run();
-    took = performance.now() - start;
+    for (let i = 0; i < times; i++) run();
+    took = (performance.now() - start) / times;
   }
   process.stdout.write(JSON.stringify(took) + "\n");
 }
