@@ -31,6 +31,9 @@ type Ctx struct {
 	depth int      // of actions that run actions
 	job   value.ID // the scheduled function that this belongs to; zero for none
 
+	requestID string
+	timeMax   time.Duration // of an HTTP route that has its own; 0: Options.ActionTimeMax
+
 	mu struct {
 		sync.Mutex
 		logs    logLines
@@ -67,7 +70,7 @@ func (c *Ctx) RunAction(path string, args, result any) error {
 		if c.depth+1 >= actionDepthMax {
 			return Outcome{}, fmt.Errorf("actions run actions deeper than %d", actionDepthMax)
 		}
-		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1, job: c.job}
+		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1, job: c.job, requestID: c.requestID, timeMax: c.timeMax}
 		return inner.outcome(inner.invoke(given()))
 	}, path, args, result)
 }
@@ -175,7 +178,7 @@ func (a *App) Action(ctx context.Context, req Request) (Outcome, error) {
 	if err != nil || refused != nil {
 		return a.refusal(refused), err
 	}
-	return r.act(ctx, &Ctx{run: r, fn: f}, args())
+	return r.act(ctx, &Ctx{run: r, fn: f, requestID: RequestID(ctx)}, args())
 }
 
 // act runs an action on a goroutine of its own, since it can't be stopped: the caller goes on when the context ends, and the place of the
@@ -233,7 +236,9 @@ func (c *Ctx) cutOff() (Outcome, error) {
 	case !errors.Is(cause, errActionTimeout):
 		return Outcome{}, cause
 	}
-	failure := systemFailure(CodeActionTimeout, fmt.Sprintf("The action ran longer than %v and was told to stop. What it did until then stays done.", c.run.options.ActionTimeMax))
+	timeMax := c.timeMax
+	setDefault(&timeMax, c.run.options.ActionTimeMax)
+	failure := systemFailure(CodeActionTimeout, fmt.Sprintf("The action ran longer than %v and was told to stop. What it did until then stays done.", timeMax))
 	c.run.logger.Warn("action stopped", "function", c.fn.path, "code", failure.Code)
 	return Outcome{Failure: failure, Logs: c.takeLogs(), At: c.run.db.Durable()}, nil
 }
@@ -269,7 +274,7 @@ func (c *Ctx) outcome(v value.Value, stack []byte, err error) (Outcome, error) {
 		return out, nil
 	}
 	// What the engine refused was one of the action's calls, and its own to handle.
-	out.Failure = c.run.describe(c.fn, randomRequestID(), &callError{cause: err, logs: logs, stack: stack})
+	out.Failure = c.run.describe(c.fn, c.requestID, &callError{cause: err, logs: logs, stack: stack})
 	return out, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -161,22 +160,6 @@ func (a *App) mount(m *Module) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// checkRoutes finds patterns that net/http would panic on, alone or beside each other.
-func checkRoutes(modules []*Module) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("routes: %v", p)
-		}
-	}()
-	mux := http.NewServeMux()
-	for _, m := range modules {
-		for _, r := range m.routes {
-			mux.Handle(r.pattern, http.NotFoundHandler())
-		}
-	}
-	return nil
 }
 
 // schema returns the tables of all modules, and the App's own.
@@ -346,7 +329,7 @@ func (a *App) Routes() []Route {
 	var routes []Route
 	for _, m := range a.modules {
 		for _, r := range m.routes {
-			routes = append(routes, Route{Pattern: r.pattern, Handler: r.handler(a)})
+			routes = append(routes, Route{Module: m.name, Pattern: r.pattern, Handler: r.handler(a)})
 		}
 	}
 	return routes

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"math/rand/v2"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -31,7 +30,7 @@ func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
 		return err
 	})
 	if err != nil {
-		return r.failed(f, randomRequestID(), err, at)
+		return r.failed(f, RequestID(ctx), err, at)
 	}
 	out := *done.Load()
 	out.At = at
@@ -62,7 +61,7 @@ func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
 		return encodeOutcome(v, logs), nil
 	})
 	if err != nil {
-		return r.failed(f, randomRequestID(), refusedOp(err), receipt.At)
+		return r.failed(f, RequestID(ctx), refusedOp(err), receipt.At)
 	}
 	out, err := decodeOutcome(receipt)
 	if err != nil {
@@ -209,8 +208,6 @@ func (r *runtime) logLines(f *function, lines []string) {
 		r.logger.Debug("function logged", "function", f.path, "lines", strings.Join(lines, "\n"))
 	}
 }
-
-func randomRequestID() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
 // stableRequestID names a failure of a live query. It is the same for the same failure, so that a query which keeps failing in one way is
 // not shown to have changed.

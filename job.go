@@ -271,7 +271,7 @@ func (r *runtime) runJobAction(ctx context.Context, j job, path string, given va
 		}
 		return jobOver, jobState{} // it was canceled
 	}
-	out, err := r.actBegun(ctx, &Ctx{run: r, fn: f, job: j.id}, args())
+	out, err := r.actBegun(ctx, &Ctx{run: r, fn: f, job: j.id, requestID: randomRequestID()}, args())
 	state := jobState{ScheduledState: ScheduledState{Kind: ScheduledSuccess}}
 	switch refusal, ok := errors.AsType[*RequestError](err); {
 	case ctx.Err() != nil || ok && refusal.Code == CodeUnavailable:

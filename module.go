@@ -24,6 +24,7 @@ type Module struct {
 	migrations []migration
 	crons      []cronDef
 	routes     []routeDef
+	httpRoutes []*HTTPRoute
 	commands   []Command
 	onStart    []func(context.Context, *App) error
 }
@@ -102,7 +103,8 @@ func (m *Module) Cron(name string, schedule Schedule, function string) {
 	m.crons = append(m.crons, cronDef{name, schedule, function})
 }
 
-// Handle serves HTTP requests that match a pattern of [net/http.ServeMux], such as "GET /stats".
+// Handle serves HTTP requests that match a pattern of [net/http.ServeMux], such as "GET /stats": pages and files at addresses of the
+// module's own. For requests that run functions see HTTP. The addresses of the server itself and those below "/http/" are taken.
 func (m *Module) Handle(pattern string, h http.Handler) {
 	m.HandleApp(pattern, func(*App) http.Handler { return h })
 }
@@ -136,6 +138,7 @@ type CommandEnv struct {
 
 // Route is an HTTP handler of a module.
 type Route struct {
+	Module  string
 	Pattern string // of net/http.ServeMux
 	Handler http.Handler
 }

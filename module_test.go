@@ -115,11 +115,11 @@ func TestNewAppRefuses(t *testing.T) {
 			m.Cron("c", halcyon.Every(time.Minute), "f")
 			m.Cron("c", halcyon.Every(time.Hour), "f")
 		}), "used by two crons"},
-		{"route", module(func(m *halcyon.Module) { m.Handle("GET stats", http.NotFoundHandler()) }), "routes: "},
+		{"route", module(func(m *halcyon.Module) { m.Handle("GET stats", http.NotFoundHandler()) }), `route "GET stats" of module "m"`},
 		{"two routes", module(func(m *halcyon.Module) {
 			m.Handle("/x", http.NotFoundHandler())
 			m.Handle("/x", http.NotFoundHandler())
-		}), "routes: "},
+		}), `stands where the route "/x" of module "m" does`},
 		{"command", module(func(m *halcyon.Module) { m.Command("c", "", nil) }), `command "c"`},
 	}
 	for _, tt := range tests {

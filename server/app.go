@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/engine"
@@ -16,6 +17,7 @@ type application interface {
 	NewQuerySet(encode func(halcyon.Outcome) []byte, notify func()) querySet
 	Durable() engine.Timestamp
 	Routes() []halcyon.Route
+	HTTPHandler() http.Handler
 }
 
 // querySet is the live queries of one connection. See [halcyon.QuerySet].

@@ -245,9 +245,12 @@ func TestURLPlan(t *testing.T) {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, text) })
 	}
 	m := halcyon.NewModule("t")
-	for _, pattern := range []string{"GET /stats", "/track.js", "/_dashboard/", "POST /api/event", "/api/geo", "/api/material/", "/yjs/", "/metrics", "/http/{rest...}"} {
+	for _, pattern := range []string{"GET /stats", "/track.js", "/_dashboard/", "POST /api/event", "/api/geo", "/api/material/", "/yjs/", "/metrics"} {
 		m.Handle(pattern, own(pattern))
 	}
+	m.HTTP("GET", "/a/b", func(_ *halcyon.Ctx, w http.ResponseWriter, r *http.Request) error {
+		return nil // not reached: the app is not open
+	})
 	site := halcyon.NewModule("site")
 	site.Handle("/", own("site"))
 	for _, withSite := range []bool{false, true} {
@@ -288,7 +291,10 @@ func TestURLPlan(t *testing.T) {
 			{"GET", "/_dashboard/data", 200, "/_dashboard/"},
 			{"GET", "/yjs/doc", 200, "/yjs/"},
 			{"GET", "/metrics", 200, "/metrics"},
-			{"GET", "/http/a/b", 200, "/http/{rest...}"},
+			{"GET", "/http/a/b", 503, `"Unavailable"`},
+			{"POST", "/http/a/b", 405, notAllowed},
+			{"GET", "/http/a", 404, notFound},
+			{"GET", "/http/", 404, notFound},
 			{"POST", "/api/event", 200, "POST /api/event"},
 			{"GET", "/api/event", 405, notAllowed},
 			{"GET", "/api/geo", 200, "/api/geo"},

@@ -55,8 +55,8 @@ func (s *Server) serveMutation(w http.ResponseWriter, r *http.Request) {
 // serveAction runs an action. It goes on when its client has gone, and ends with
 // the server.
 func (s *Server) serveAction(w http.ResponseWriter, r *http.Request) {
-	s.servePost(w, r, "POST, OPTIONS", func(_ context.Context, req halcyon.Request) (halcyon.Outcome, error) {
-		return s.app.Action(s.acting, req)
+	s.servePost(w, r, "POST, OPTIONS", func(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error) {
+		return s.app.Action(halcyon.WithRequestID(s.acting, halcyon.RequestID(ctx)), req)
 	})
 }
 

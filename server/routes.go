@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/halcyon-db/halcyon"
 )
 
 // route is one entry of the URL plan.
@@ -35,6 +37,7 @@ func (s *Server) plan() []route {
 		{"/api/query_batch", true, s.serveNothing},
 		{"/api/run/", true, s.serveNothing},
 		{"/api/storage/", true, s.serveNothing},
+		{halcyon.HTTPPrefix + "/", false, s.serveHTTPRoutes(s.app.HTTPHandler())},
 		{"/version", false, serveText(s.o.Version)},
 		{"/instance_name", false, serveText(s.o.InstanceName)},
 		{"/instance_version", false, serveText(s.o.Version)},
@@ -83,10 +86,10 @@ func (s *Server) routes() http.Handler {
 	for _, r := range s.app.Routes() {
 		path := r.Pattern[strings.IndexByte(r.Pattern, ' ')+1:]
 		if path == "" || path[0] != '/' {
-			panic(fmt.Sprintf("server: the route %q of the app is not for every host; its pattern must be a path with or without a method", r.Pattern))
+			panic(fmt.Sprintf("server: the route %q of module %q is not for every host; its pattern must be a path with or without a method", r.Pattern, r.Module))
 		}
 		if i := slices.IndexFunc(taken, func(p string) bool { return belongs(p, path) }); i >= 0 {
-			panic(fmt.Sprintf("server: the route %q of the app is in the place of %q, which is the server's own", r.Pattern, taken[i]))
+			panic(fmt.Sprintf("server: the route %q of module %q is in the place of %q, which is the server's own", r.Pattern, r.Module, taken[i]))
 		}
 		if strings.HasPrefix(path, "/api/") && !known[path] {
 			known[path] = true
@@ -98,7 +101,7 @@ func (s *Server) routes() http.Handler {
 	if !root {
 		mux.HandleFunc("/{$}", serveText(runningPage))
 	}
-	return mux
+	return withRequestID(mux)
 }
 
 // belongs reports whether a path of the app's own is in the place of a pattern

@@ -1,0 +1,141 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+// serveHTTPRoutes answers requests of the HTTP routes of the app. How large a body may be is the route's own affair; what is read of it comes
+// out of the budget for all clients.
+func (s *Server) serveHTTPRoutes(routes http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(s.acting, cancel)() // like actions, they have half of the time of a shutdown
+		control := http.NewResponseController(w)
+		paced := &pacedWriter{ResponseWriter: w, control: control, timeout: s.o.WriteTimeout}
+		defer paced.end()
+		r = r.WithContext(ctx)
+		if r.Body != http.NoBody {
+			// Not every ResponseWriter has deadlines; then the server around it sets its own. net/http takes the deadline back when the
+			// request is over.
+			_ = control.SetReadDeadline(time.Now().Add(s.o.BodyTimeout))
+			body := &claimedBody{body: r.Body, budget: &s.inbound, ended: func() { _ = control.SetReadDeadline(time.Time{}) }}
+			defer body.release()
+			r.Body = body
+		}
+		routes.ServeHTTP(paced, r)
+	}
+}
+
+// pacedWriter gives the client the write timeout for each piece of an answer.
+type pacedWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	timeout time.Duration
+	paced   bool
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *pacedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// FlushError is for [http.ResponseController].
+func (w *pacedWriter) FlushError() error {
+	w.pace()
+	return w.control.Flush()
+}
+
+// Write writes the pieces of p.
+func (w *pacedWriter) Write(p []byte) (n int, err error) {
+	for {
+		w.pace()
+		piece := p[n:min(len(p), n+writePieceBytes)]
+		written, err := w.ResponseWriter.Write(piece)
+		if n += written; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+func (w *pacedWriter) pace() {
+	w.paced = true
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.timeout))
+}
+
+// end gives what net/http has yet to write the timeout too, if anything was written.
+func (w *pacedWriter) end() {
+	if w.paced {
+		w.pace()
+	}
+}
+
+// claimedBody is the body of a request. What has been read of it has its part of a budget until the request is over, for that is how long
+// the one who reads it may hold it.
+type claimedBody struct {
+	body   io.ReadCloser
+	budget *budget
+	ended  func() // called when the body has been read
+
+	mu struct {
+		sync.Mutex
+		read, held int64
+		released   bool
+	}
+}
+
+var errInboundRefused = &halcyon.RequestError{
+	Code: halcyon.CodeOverloaded, Status: http.StatusServiceUnavailable,
+	Message: "The server is busy with other large requests. Try again later.",
+}
+
+// Read reads a part of the body.
+func (b *claimedBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.ended()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, errBodyTooSlow
+	}
+	if !b.claim(int64(n)) {
+		return 0, errInboundRefused
+	}
+	return n, err
+}
+
+// claim counts n bytes more. A handler that was left behind gets no more.
+func (b *claimedBody) claim(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.released {
+		return false
+	}
+	b.mu.read += n
+	more := b.mu.read - freeBytes - b.mu.held
+	if more <= 0 {
+		return true
+	}
+	if !b.budget.take(more) {
+		return false
+	}
+	b.mu.held += more
+	return true
+}
+
+// release puts the part of the budget back.
+func (b *claimedBody) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.released = true
+	b.budget.put(b.mu.held)
+}
+
+// Close closes the body.
+func (b *claimedBody) Close() error { return b.body.Close() }
