@@ -3,6 +3,7 @@ package aggregate
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // Timestamp is a commit timestamp: microseconds since the Unix epoch, in commit
@@ -105,26 +106,25 @@ type Reader struct {
 }
 
 // load returns the wanted version of a node and verifies what its parent says
-// about it.
-func (r *Reader) load(t *Tree, ref Ref, level int, entries int64) (*node, error) {
+// about it. link is the parent's pointer to it, or nil.
+func (r *Reader) load(t *Tree, ref Ref, level int, entries int64, link *atomic.Pointer[cached]) (*node, error) {
 	agg := t.Agg
-	n := r.Cache.get(agg, ref)
+	var n *node
+	if link != nil {
+		n = link.Load().read()
+	}
 	if n == nil {
-		block, ok, err := r.Blocks.Block(agg, ref.Node)
-		if err != nil {
-			return nil, fmt.Errorf("read node %d of aggregate %d: %w", ref.Node, agg, err)
+		found := r.Cache.find(agg, ref)
+		if n = found.read(); n == nil {
+			var err error
+			if n, err = r.block(agg, ref); err != nil {
+				return nil, err
+			}
+			found = r.Cache.add(agg, ref.Node, n)
 		}
-		if !ok {
-			return nil, corruptf(agg, ref, "block is missing")
+		if link != nil && found != nil {
+			link.Store(found)
 		}
-		n, err = decodeBlock(agg, ref.Node, block)
-		if err != nil {
-			return nil, err
-		}
-		if n.at != ref.At {
-			return nil, corruptf(agg, ref, "block is of timestamp %d", n.at)
-		}
-		r.Cache.add(agg, ref.Node, n)
 	}
 	if n.level != level {
 		return nil, corruptf(agg, ref, "node is of level %d, its parent says %d", n.level, level)
@@ -138,12 +138,35 @@ func (r *Reader) load(t *Tree, ref Ref, level int, entries int64) (*node, error)
 	return n, nil
 }
 
+// block reads a version of a node from its block.
+func (r *Reader) block(agg uint32, ref Ref) (*node, error) {
+	block, ok, err := r.Blocks.Block(agg, ref.Node)
+	if err != nil {
+		return nil, fmt.Errorf("read node %d of aggregate %d: %w", ref.Node, agg, err)
+	}
+	if !ok {
+		return nil, corruptf(agg, ref, "block is missing")
+	}
+	n, err := decodeBlock(agg, ref.Node, block)
+	if err != nil {
+		return nil, err
+	}
+	if n.at != ref.At {
+		return nil, corruptf(agg, ref, "block is of timestamp %d", n.at)
+	}
+	return n, nil
+}
+
 // root loads the root of a tree that is not empty.
 func (t Tree) root(r *Reader) (*node, error) {
-	return r.load(&t, t.Root, t.Height-1, t.Entries)
+	return r.load(&t, t.Root, t.Height-1, t.Entries, nil)
 }
 
 // child loads child i of a branch of this tree.
 func (t Tree) child(r *Reader, n *node, i int) (*node, error) {
-	return r.load(&t, n.kids[i].ref, n.level-1, n.kids[i].end-n.start(i))
+	var link *atomic.Pointer[cached]
+	if n.links != nil {
+		link = &n.links[i]
+	}
+	return r.load(&t, n.kids[i].ref, n.level-1, n.kids[i].end-n.start(i), link)
 }

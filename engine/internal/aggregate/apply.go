@@ -251,7 +251,7 @@ func (a *applier) changeLeaf(id uint64, n *node, changes []Change) (*draft, erro
 	}
 	from := 0
 	for _, c := range changes {
-		pos, found := old.search(c.Key, from)
+		pos, found := n.search(c.Key, from)
 		keep(from, pos)
 		from = pos
 		switch {
@@ -417,7 +417,7 @@ func (a *applier) open(level int, s slot) (*draft, error) {
 	if s.draft != nil {
 		return s.draft, nil
 	}
-	n, err := a.reader.load(&a.tree, s.ref, level, s.count)
+	n, err := a.reader.load(&a.tree, s.ref, level, s.count, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func benchTree(b *testing.B, n int, cacheBytes int) (Tree, *Reader) {
 }
 
 func BenchmarkCount(b *testing.B) {
-	for _, n := range []int{1_000, 1_000_000} {
+	for _, n := range []int{1_000, 1_000_000, 10_000_000} {
 		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
 			t, r := benchTree(b, n, 1<<30)
 			rnd := rand.New(rand.NewPCG(1, 2))

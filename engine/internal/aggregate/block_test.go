@@ -324,7 +324,7 @@ func FuzzDecodeBlock(f *testing.F) {
 			t.Fatalf("block of %d bytes takes %d in memory", len(body), n.size())
 		}
 		for i := range n.keys.len() {
-			if pos, found := n.keys.search(n.keys.key(i), 0); pos != i || !found {
+			if pos, found := n.search(n.keys.key(i), 0); pos != i || !found {
 				t.Fatalf("key %d is found at %d, %v", i, pos, found)
 			}
 		}

@@ -1,6 +1,9 @@
 package aggregate
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Cache keeps decoded nodes of many aggregates and many versions in memory. It
 // is safe for concurrent use, belongs to one store, and is bounded by bytes:
@@ -12,8 +15,8 @@ type Cache struct {
 
 // CacheStats is a snapshot of what a cache has done and holds.
 type CacheStats struct {
-	Hits, Misses, Evictions uint64
-	Nodes, Bytes            int
+	Misses, Evictions uint64
+	Nodes, Bytes      int
 }
 
 type cacheKey struct {
@@ -28,17 +31,32 @@ type cacheShard struct {
 	mu struct {
 		sync.Mutex
 		index map[cacheKey]int32 // position in slots
-		slots []cacheSlot        // the clock
+		slots []*cached          // the clock; nil is an empty slot
 		free  []int32            // positions of empty slots
 		hand  int
 		stats CacheStats
 	}
 }
 
-type cacheSlot struct {
+// cached is one version of a node in the cache. Branches point to what is cached
+// of their children, so that a read finds its way down without the index and its
+// lock. A pointer may outlive the eviction, which takes the node away.
+type cached struct {
 	key  cacheKey
-	node *node // nil is an empty slot
-	used bool  // read since the hand last passed
+	node atomic.Pointer[node] // nil when it was evicted
+	used atomic.Bool          // read since the hand last passed
+}
+
+// read returns the node, or nil when it was evicted.
+func (c *cached) read() *node {
+	if c == nil {
+		return nil
+	}
+	n := c.node.Load()
+	if n != nil && !c.used.Load() { // a store each time would be shared by all readers
+		c.used.Store(true)
+	}
+	return n
 }
 
 const (
@@ -73,7 +91,6 @@ func (c *Cache) Stats() CacheStats {
 		s.mu.Lock()
 		one := s.mu.stats
 		s.mu.Unlock()
-		sum.Hits += one.Hits
 		sum.Misses += one.Misses
 		sum.Evictions += one.Evictions
 		sum.Nodes += one.Nodes
@@ -88,7 +105,8 @@ func (c *Cache) shard(k cacheKey) *cacheShard {
 	return &c.shards[int(h>>32)&(len(c.shards)-1)]
 }
 
-func (c *Cache) get(agg uint32, ref Ref) *node {
+// find returns what is kept of a version, or nil.
+func (c *Cache) find(agg uint32, ref Ref) *cached {
 	if c == nil {
 		return nil
 	}
@@ -101,26 +119,26 @@ func (c *Cache) get(agg uint32, ref Ref) *node {
 		s.mu.stats.Misses++
 		return nil
 	}
-	s.mu.stats.Hits++
-	s.mu.slots[i].used = true
-	return s.mu.slots[i].node
+	return s.mu.slots[i]
 }
 
-// add keeps n, unless that version is there already or is too large to keep.
-func (c *Cache) add(agg uint32, id uint64, n *node) {
+// add keeps n and returns where, unless that version is there already or is too
+// large to keep. No other goroutine has n yet.
+func (c *Cache) add(agg uint32, id uint64, n *node) *cached {
 	if c == nil {
-		return
+		return nil
 	}
 	k := cacheKey{agg, id, n.at}
 	s := c.shard(k)
+	n.prepare()
 	size := n.size()
 	if size > s.bytesMax {
-		return
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.mu.index[k]; ok {
-		return
+		return nil
 	}
 	for s.mu.stats.Bytes+size > s.bytesMax {
 		s.evictLocked()
@@ -131,12 +149,15 @@ func (c *Cache) add(agg uint32, id uint64, n *node) {
 		s.mu.free = s.mu.free[:last]
 	} else {
 		i = int32(len(s.mu.slots))
-		s.mu.slots = append(s.mu.slots, cacheSlot{})
+		s.mu.slots = append(s.mu.slots, nil)
 	}
-	s.mu.slots[i] = cacheSlot{key: k, node: n}
+	e := &cached{key: k}
+	e.node.Store(n)
+	s.mu.slots[i] = e
 	s.mu.index[k] = i
 	s.mu.stats.Nodes++
 	s.mu.stats.Bytes += size
+	return e
 }
 
 // evictLocked drops one node. The shard's mutex is held and the shard is not empty.
@@ -146,17 +167,18 @@ func (s *cacheShard) evictLocked() {
 		if s.mu.hand >= len(s.mu.slots) {
 			s.mu.hand = 0
 		}
-		slot := &s.mu.slots[s.mu.hand]
+		e := s.mu.slots[s.mu.hand]
 		switch {
-		case slot.node == nil:
-		case slot.used:
-			slot.used = false
+		case e == nil:
+		case e.used.Load():
+			e.used.Store(false)
 		default:
 			s.mu.stats.Nodes--
-			s.mu.stats.Bytes -= slot.node.size()
+			s.mu.stats.Bytes -= e.node.Load().size()
 			s.mu.stats.Evictions++
-			delete(s.mu.index, slot.key)
-			*slot = cacheSlot{}
+			delete(s.mu.index, e.key)
+			e.node.Store(nil)
+			s.mu.slots[s.mu.hand] = nil
 			s.mu.free = append(s.mu.free, int32(s.mu.hand))
 			return
 		}
@@ -174,6 +196,6 @@ func (c *Cache) retire(agg uint32, ref Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i, ok := s.mu.index[k]; ok {
-		s.mu.slots[i].used = false
+		s.mu.slots[i].used.Store(false)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -11,6 +12,7 @@ import (
 // TestCacheBound fills caches of several sizes with more than fits.
 func TestCacheBound(t *testing.T) {
 	one := &node{at: 1, keys: keys("a", "b", "c")}
+	one.prepare()
 	for _, size := range []int{-1, 0, one.size() - 1, one.size(), 10 * one.size(), 8 << 20} {
 		c := NewCache(size)
 		const nodes = 60_000
@@ -33,19 +35,20 @@ func TestCacheBound(t *testing.T) {
 // TestCacheKeepsWhatIsRead reads some nodes again and again while others pass by.
 func TestCacheKeepsWhatIsRead(t *testing.T) {
 	one := &node{at: 1, keys: keys("a", "b", "c")}
+	one.prepare()
 	c := NewCache(50 * one.size())
 	for id := range uint64(10) {
 		c.add(1, id+1, &node{at: 1, keys: keys("a", "b", "c")})
 	}
 	for id := range uint64(1000) {
 		for hot := range uint64(10) {
-			if c.get(1, Ref{hot + 1, 1}) == nil {
+			if c.find(1, Ref{hot + 1, 1}).read() == nil {
 				t.Fatalf("node %d was evicted after %d others", hot+1, id)
 			}
 		}
 		c.add(1, id+100, &node{at: 1, keys: keys("a", "b", "c")})
 	}
-	if c.get(2, Ref{1, 1}) != nil || c.get(1, Ref{1, 2}) != nil {
+	if c.find(2, Ref{1, 1}).read() != nil || c.find(1, Ref{1, 2}).read() != nil {
 		t.Error("a node is found under another aggregate or timestamp")
 	}
 	// Retired versions go although they were read.
@@ -56,7 +59,7 @@ func TestCacheKeepsWhatIsRead(t *testing.T) {
 		c.add(1, id+5000, &node{at: 1, keys: keys("a", "b", "c")})
 	}
 	for hot := range uint64(10) {
-		if c.get(1, Ref{hot + 1, 1}) != nil {
+		if c.find(1, Ref{hot + 1, 1}).read() != nil {
 			t.Errorf("retired node %d is still there", hot+1)
 		}
 	}
@@ -80,7 +83,7 @@ func TestCacheServesApplied(t *testing.T) {
 	}
 	for id, at := range seen {
 		block, _, _ := v.at(1).Block(1, id)
-		if n := cache.get(1, Ref{id, at}); n == nil || !bytes.Equal(appendBlock(nil, 1, id, n), block) {
+		if n := cache.find(1, Ref{id, at}).read(); n == nil || !bytes.Equal(appendBlock(nil, 1, id, n), block) {
 			t.Fatalf("node %d in the cache differs from its block", id)
 		}
 	}
@@ -95,7 +98,7 @@ func TestApplyRetires(t *testing.T) {
 	used := func(ref Ref) bool {
 		k := cacheKey{1, ref.Node, ref.At}
 		s := cache.shard(k)
-		return s.mu.slots[s.mu.index[k]].used
+		return s.mu.slots[s.mu.index[k]].used.Load()
 	}
 	if _, err := tree.Rank(r, number(5)); err != nil {
 		t.Fatal(err)
@@ -182,5 +185,82 @@ func TestConcurrentReaders(t *testing.T) {
 	}
 	if err := verify(last.tree, v, last.at, last.keys); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLinksOutliveEvictions reads a tree through the links of its branches while
+// a cache too small for it evicts what they lead to.
+func TestLinksOutliveEvictions(t *testing.T) {
+	v := newVersions()
+	tree := mustApply(t, Tree{Agg: 1}, v, nil, 1, stretch(1, 0, 20_000, number))
+	cache := NewCache(64 << 10)
+	r := &Reader{Cache: cache, Blocks: v.at(1)}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for i := range 20_000 {
+		n := rnd.IntN(100) // stays
+		if i%3 == 0 {
+			n = rnd.IntN(20_000)
+		}
+		if got, err := tree.Rank(r, number(n)); err != nil || got != int64(n) {
+			t.Fatalf("rank of %d: got %d, %v", n, got, err)
+		}
+		if s := cache.Stats(); s.Bytes > 64<<10 {
+			t.Fatalf("the cache holds %d bytes", s.Bytes)
+		}
+	}
+	if s := cache.Stats(); s.Evictions == 0 || s.Misses > 30_000 {
+		t.Errorf("the test is to evict and to find: %+v", s)
+	}
+	// With room for all, the links alone lead down: nothing is looked up below the root.
+	cache = NewCache(64 << 20)
+	r = &Reader{Cache: cache, Blocks: v.at(1)}
+	for range 2 {
+		for i := range 20_000 {
+			if _, err := tree.Rank(r, number(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	root, err := tree.root(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range root.links {
+		if n := root.links[i].Load().read(); n == nil || n != cache.find(1, root.kids[i].ref).read() {
+			t.Fatalf("child %d of the root is not linked", i)
+		}
+	}
+}
+
+// TestSearchWithHeads compares a search with heads with one without, among keys
+// that share them, end inside them, and have zeros there.
+func TestSearchWithHeads(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	random := func() []byte {
+		k := []byte("common")
+		for range rnd.IntN(12) {
+			k = append(k, []byte{0, 1, 0x7f, 0xff}[rnd.IntN(4)])
+		}
+		return k
+	}
+	for range 300 {
+		sorted := make([][]byte, rnd.IntN(100))
+		for i := range sorted {
+			sorted[i] = random()
+		}
+		slices.SortFunc(sorted, bytes.Compare)
+		l := newKeyList(slices.CompactFunc(sorted, bytes.Equal))
+		heads := l.heads()
+		for range 300 {
+			key := random()
+			if rnd.IntN(10) == 0 {
+				key = key[:rnd.IntN(len(key)+1)]
+			}
+			lo := rnd.IntN(l.len() + 1)
+			pos, found := l.search(key, lo, heads)
+			if wantPos, wantFound := l.search(key, lo, nil); pos != wantPos || found != wantFound {
+				t.Fatalf("search %x from %d in %x: got %d, %v, want %d, %v", key, lo, sorted, pos, found, wantPos, wantFound)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -46,9 +47,33 @@ func (l *keyList) appendHead(dst []byte, i, n int) []byte {
 	return append(dst, l.tail(i)[:n-len(l.prefix)]...)
 }
 
+// headSize is how many bytes of a tail are its head.
+const headSize = 8
+
+// head returns the first bytes of a tail as a number, filled up with zeros: of
+// two tails with different heads, the one with the smaller head comes first.
+func head(tail []byte) uint64 {
+	if len(tail) >= headSize {
+		return binary.BigEndian.Uint64(tail)
+	}
+	var b [headSize]byte
+	copy(b[:], tail)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// heads returns the head of each key's tail.
+func (l *keyList) heads() []uint64 {
+	heads := make([]uint64, l.len())
+	for i := range heads {
+		heads[i] = head(l.tail(i))
+	}
+	return heads
+}
+
 // search returns the position of the first key >= key among those from lo on,
-// and whether it is equal.
-func (l *keyList) search(key []byte, lo int) (pos int, found bool) {
+// and whether it is equal. With heads, which lie close together, tails are
+// compared only where these do not decide.
+func (l *keyList) search(key []byte, lo int, heads []uint64) (pos int, found bool) {
 	tail, ok := bytes.CutPrefix(key, l.prefix)
 	if !ok {
 		if bytes.Compare(key, l.prefix) < 0 {
@@ -57,6 +82,16 @@ func (l *keyList) search(key []byte, lo int) (pos int, found bool) {
 		return l.len(), false
 	}
 	hi := l.len()
+	if heads != nil {
+		h := head(tail)
+		lo += lowerBound(heads[lo:], h)
+		if lo == hi || heads[lo] != h {
+			return lo, false
+		}
+		if h < math.MaxUint64 {
+			hi = lo + lowerBound(heads[lo:], h+1)
+		}
+	}
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		switch c := bytes.Compare(l.tail(mid), tail); {
@@ -69,6 +104,21 @@ func (l *keyList) search(key []byte, lo int) (pos int, found bool) {
 		}
 	}
 	return lo, false
+}
+
+// lowerBound returns the position of the first of the ascending numbers that is
+// not below h.
+func lowerBound(numbers []uint64, h uint64) int {
+	lo, hi := 0, len(numbers)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if numbers[mid] < h {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
 }
 
 // above reports whether key i is greater than key.

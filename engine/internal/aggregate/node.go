@@ -1,5 +1,7 @@
 package aggregate
 
+import "sync/atomic"
+
 // The weight of a node decides when it is split and when it is merged. It is a
 // sum over the node's entries or children of roughly the bytes each one takes in
 // the block, held between weightItemMin and weightItemMax, so that one number
@@ -48,6 +50,25 @@ type node struct {
 	weighted bool
 	weights  []Weight
 	sums     []summary
+
+	// heads and links are there once the node is on its way into a cache, see
+	// prepare. links[i] is where child i was last found there.
+	heads []uint64
+	links []atomic.Pointer[cached]
+}
+
+// prepare adds to a node what makes reading it often fast. No other goroutine
+// has it yet.
+func (n *node) prepare() {
+	n.heads = n.keys.heads()
+	if !n.leaf() {
+		n.links = make([]atomic.Pointer[cached], len(n.kids))
+	}
+}
+
+// search is keyList.search among the node's keys.
+func (n *node) search(key []byte, lo int) (pos int, found bool) {
+	return n.keys.search(key, lo, n.heads)
 }
 
 // child is a branch's knowledge of one child.
@@ -109,7 +130,7 @@ func (n *node) start(i int) int64 {
 
 // route returns the child in whose range key lies.
 func (n *node) route(key []byte, from int) int {
-	i, found := n.keys.search(key, from)
+	i, found := n.search(key, from)
 	if found {
 		i++
 	}
@@ -122,6 +143,7 @@ func (n *node) weight() int { return listWeight(n.level, &n.keys) }
 func (n *node) size() int {
 	const fixed = 256 // the struct, allocation slack and the cache's own records
 	size := fixed + len(n.keys.prefix) + cap(n.keys.tails) + 4*cap(n.keys.ends) + 2*cap(n.keys.shared) + 24*cap(n.kids)
+	size += 8*cap(n.heads) + 8*cap(n.links)
 	size += 16*cap(n.weights) + 72*cap(n.sums)
 	for i := range n.sums {
 		size += len(n.sums[i].sum)

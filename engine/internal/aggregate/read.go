@@ -25,10 +25,10 @@ func (t Tree) Count(r *Reader, from, to []byte) (int64, error) {
 		if n.leaf() {
 			hi = n.keys.len()
 			if from != nil {
-				lo, _ = n.keys.search(from, 0)
+				lo, _ = n.search(from, 0)
 			}
 			if to != nil {
-				hi, _ = n.keys.search(to, lo)
+				hi, _ = n.search(to, lo)
 			}
 			return int64(hi - lo), nil
 		}
@@ -74,7 +74,7 @@ func (t Tree) below(r *Reader, n *node, i int, key []byte) (int64, error) {
 			return 0, err
 		}
 		if n.leaf() {
-			pos, _ := n.keys.search(key, 0)
+			pos, _ := n.search(key, 0)
 			return rank + int64(pos), nil
 		}
 		i = n.route(key, 0)
@@ -103,10 +103,10 @@ func (t Tree) addRange(r *Reader, n *node, from, to []byte, into *Total) error {
 	if n.leaf() {
 		lo, hi := 0, n.keys.len()
 		if from != nil {
-			lo, _ = n.keys.search(from, 0)
+			lo, _ = n.search(from, 0)
 		}
 		if to != nil {
-			hi, _ = n.keys.search(to, lo)
+			hi, _ = n.search(to, lo)
 		}
 		n.addEntries(into, lo, hi)
 		return nil
@@ -203,7 +203,7 @@ func (t Tree) Seek(r *Reader, from []byte) (key []byte, ok bool, err error) {
 			return nil, false, err
 		}
 	}
-	pos, _ := n.keys.search(from, 0)
+	pos, _ := n.search(from, 0)
 	if pos < n.keys.len() {
 		return n.keys.key(pos), true, nil
 	}
