@@ -13,10 +13,13 @@ const (
 	// rowOverhead is about what a cached document takes beyond its row: its place
 	// in the map and the object that keeps the row.
 	rowOverhead = 160
+	// olderKept is how long, in microseconds, after a version was replaced it is
+	// kept for readers behind: longer than a disk takes for a group.
+	olderKept = 500_000
 )
 
-// rowCache holds documents, the newest version of each only, as they are stored:
-// a document decodes a field when it is asked for, so nothing would be saved by
+// rowCache holds documents, the newest version of each, as they are stored: a
+// document decodes a field when it is asked for, so nothing would be saved by
 // holding it decoded, and much memory lost.
 //
 // An entry committed at T answers a reader at snapshot S if T <= S. That it is
@@ -24,6 +27,10 @@ const (
 // written for every row of a group before any reader can have a snapshot at or
 // after the group, which replaces the version that was there, and a reader puts
 // in what it read at S only while no row of the shard was written after S.
+//
+// Queries read what is durable, which lies behind what was written last by as
+// long as the disk takes. So an entry keeps the version before it for those at
+// snapshots between the two, until it is replaced or readers are far past it.
 //
 // When the cache is full, entries leave in no particular order. It is safe for
 // concurrent use.
@@ -45,14 +52,21 @@ type cachedRow struct {
 	fields  value.Value
 	created float64
 	at      Timestamp
-	size    int // of the row
+	size    int        // of the row
+	older   *cachedRow // the version before it, or nil
 }
 
 func newCachedRow(d Document, row []byte, since Timestamp) cachedRow {
-	return cachedRow{d.Fields, d.CreationTime, max(rowTimestamp(row), since), len(row)}
+	return cachedRow{fields: d.Fields, created: d.CreationTime, at: max(rowTimestamp(row), since), size: len(row)}
 }
 
-func (r cachedRow) cost() int { return r.size + rowOverhead }
+func (r cachedRow) cost() int {
+	cost := r.size + rowOverhead
+	if r.older != nil {
+		cost += r.older.size + rowOverhead
+	}
+	return cost
+}
 
 func newRowCache(bytesMax int) *rowCache {
 	return &rowCache{seed: maphash.MakeSeed(), max: bytesMax / rowShards}
@@ -68,7 +82,19 @@ func (c *rowCache) get(id value.ID, at Timestamp) (d Document, size int, ok bool
 	s.Lock()
 	defer s.Unlock()
 	r, ok := s.rows[id]
-	if !ok || r.at > at {
+	switch {
+	case !ok:
+		return Document{}, 0, false
+	case r.at <= at:
+		if r.older != nil && at-r.at > olderKept {
+			s.bytes -= r.cost()
+			r.older = nil
+			s.bytes += r.cost()
+			s.rows[id] = r
+		}
+	case r.older != nil && r.older.at <= at:
+		r = *r.older
+	default:
 		return Document{}, 0, false
 	}
 	return Document{ID: id, CreationTime: r.created, Fields: r.fields}, r.size, true
@@ -104,6 +130,8 @@ func (c *rowCache) written(id value.ID, names *value.Names, row []byte, at Times
 	s.last = at
 	if r, ok := s.rows[id]; ok {
 		s.removeLocked(id, r)
+		r.older = nil
+		fresh.older = &r
 	}
 	if row != nil {
 		s.putLocked(id, fresh, c.max)
@@ -112,6 +140,9 @@ func (c *rowCache) written(id value.ID, names *value.Names, row []byte, at Times
 
 // putLocked adds a document that is not there, and makes room for it.
 func (s *rowShard) putLocked(id value.ID, fresh cachedRow, bytesMax int) {
+	if fresh.cost() > bytesMax {
+		fresh.older = nil
+	}
 	cost := fresh.cost()
 	if cost > bytesMax {
 		return

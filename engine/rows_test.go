@@ -23,6 +23,8 @@ func TestRowCacheAnswersOnlySnapshotsItIsNewestFor(t *testing.T) {
 	d, row := cacheDocument(1, 100)
 	_, newer := cacheDocument(2, 190)
 	written := func(c *rowCache, at Timestamp) { c.written(d.ID, &cacheNames, newer, at) }
+	_, newest := cacheDocument(3, 290)
+	third := func(c *rowCache, at Timestamp) { c.written(d.ID, &cacheNames, newest, at) }
 	removed := func(c *rowCache, at Timestamp) { c.written(d.ID, &cacheNames, nil, at) }
 	const missing = 0
 	tests := []struct {
@@ -40,7 +42,18 @@ func TestRowCacheAnswersOnlySnapshotsItIsNewestFor(t *testing.T) {
 		{"read after something was removed", func(c *rowCache) { removed(c, 100); c.put(d, row, 100) }, 100, 1},
 		{"written", func(c *rowCache) { written(c, 200) }, 200, 2},
 		{"written since", func(c *rowCache) { c.put(d, row, 100); written(c, 200) }, 900, 2},
-		{"written since, before that", func(c *rowCache) { c.put(d, row, 100); written(c, 200) }, 150, missing},
+		{"written since, before that", func(c *rowCache) { c.put(d, row, 100); written(c, 200) }, 150, 1},
+		{"written since, at the commit before that", func(c *rowCache) { c.put(d, row, 100); written(c, 200) }, 100, 1},
+		{"written since, before both", func(c *rowCache) { c.put(d, row, 100); written(c, 200) }, 99, missing},
+		{"written twice since, before that", func(c *rowCache) { c.put(d, row, 100); written(c, 200); third(c, 300) }, 150, missing},
+		{"written twice since, between", func(c *rowCache) { c.put(d, row, 100); written(c, 200); third(c, 300) }, 250, 2},
+		{"written twice since", func(c *rowCache) { c.put(d, row, 100); written(c, 200); third(c, 300) }, 300, 3},
+		{"removed and written since, before that", func(c *rowCache) { c.put(d, row, 100); removed(c, 150); written(c, 200) }, 160, missing},
+		{"written since and long ago, before that", func(c *rowCache) {
+			c.put(d, row, 100)
+			written(c, 200)
+			c.get(d.ID, 300+olderKept)
+		}, 150, missing},
 		{"read before a write, put after it", func(c *rowCache) { written(c, 200); c.put(d, row, 150) }, 900, 2},
 		{"written and removed", func(c *rowCache) { written(c, 200); removed(c, 300) }, 900, missing},
 	}
@@ -61,11 +74,14 @@ func TestRowCacheStaysInItsBounds(t *testing.T) {
 	c := newRowCache(most)
 	for i := range 10_000 {
 		d, row := cacheDocument(float64(i), 1)
-		d.ID = value.NewID(10_001, time.UnixMilli(int64(i)), uint64(i))
-		if i%2 == 0 {
+		d.ID = value.NewID(10_001, time.UnixMilli(int64(i/4)), uint64(i/4))
+		if i%4 == 0 {
 			c.put(d, row, 1)
 		} else {
 			c.written(d.ID, &cacheNames, row, 1)
+		}
+		if i%3 == 0 {
+			c.get(d.ID, 2+olderKept)
 		}
 	}
 	total, rows := 0, 0
@@ -74,6 +90,9 @@ func TestRowCacheStaysInItsBounds(t *testing.T) {
 		sum := 0
 		for _, r := range s.rows {
 			sum += r.size + rowOverhead
+			if r.older != nil {
+				sum += r.older.size + rowOverhead
+			}
 		}
 		if sum != s.bytes {
 			t.Errorf("shard %d holds %d bytes, counts %d", i, sum, s.bytes)

@@ -103,7 +103,12 @@ type cursor struct {
 	last  []byte // the last key consumed
 	done  bool   // the whole range was consumed
 	steps int    // entries it went over
+	key   []byte // of the row it is at; reused
 }
+
+// clockSteps is how many rows a scan goes on between two looks at the clock,
+// which cost about as much as a third of a row each.
+const clockSteps = 16
 
 func (tx *Tx) scan(ix *Index, r Range, desc bool, yield func(Document) bool) error {
 	rg, err := ix.bytes(r)
@@ -180,7 +185,7 @@ func (tx *Tx) closeLocked(c *cursor) error {
 
 // scanNext moves a scan on and reads the row it comes to.
 func (tx *Tx) scanNext(ix *Index, c *cursor) (Document, bool, error) {
-	if err := tx.enter(); err != nil {
+	if err := tx.enterChecked(c.steps%clockSteps == 0); err != nil {
 		return Document{}, false, err
 	}
 	defer tx.leave()
@@ -198,7 +203,8 @@ func (tx *Tx) scanNext(ix *Index, c *cursor) (Document, bool, error) {
 		return Document{}, false, tx.failLocked(fmt.Errorf("%w: index %s: %w", ErrCorrupt, ix.Name, err))
 	}
 	id := value.ID{Table: ix.table.Number, Key: doc}
-	d, ok, err := tx.rowLocked(ix.table, id, keys.AppendRow(make([]byte, 0, 32), id.Table, id.Key))
+	c.key = keys.AppendRow(c.key[:0], id.Table, id.Key)
+	d, ok, err := tx.rowLocked(ix.table, id, c.key)
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: index %s of %s points to %s, which is missing", ErrCorrupt, ix.Name, ix.table.Name, id)
 	}
