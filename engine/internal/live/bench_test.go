@@ -1,6 +1,7 @@
 package live
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"testing"
@@ -123,4 +124,45 @@ func BenchmarkFanOut(b *testing.B) {
 			b.ReportMetric(bytesPerSet, "heap-B/set")
 		})
 	}
+}
+
+// BenchmarkTouchIndex installs 100,000 queries, each of which has read one key or one range of its own, and tells what
+// the index and the read sets in it occupy.
+func BenchmarkTouchIndex(b *testing.B) {
+	// Keys as the engine makes them: kind, table and id of a row.
+	key := func(i int) []byte {
+		return binary.BigEndian.AppendUint64(append(make([]byte, 0, 21), "r\x00\x00\x27\x11........"...), uint64(i))
+	}
+	const n = 100_000
+	kinds := []struct {
+		name  string
+		reads func(i int) ReadSet
+	}{
+		{"points", func(i int) ReadSet { return ReadSet{Points: [][]byte{key(i)}} }},
+		{"ranges", func(i int) ReadSet { return ReadSet{Ranges: []Range{{Start: key(2 * i), End: key(2*i + 1)}}} }},
+	}
+	for _, kind := range kinds {
+		b.Run(kind.name, func(b *testing.B) {
+			queries := make([]query, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				x := newTouchIndex()
+				before := heapAlloc()
+				for i := range queries {
+					x.install(&queries[i], kind.reads(i))
+				}
+				b.ReportMetric((heapAlloc()-before)/n, "heap-B/query")
+				for i := range queries {
+					x.uninstall(&queries[i])
+				}
+			}
+		})
+	}
+}
+
+func heapAlloc() float64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
 }

@@ -1,11 +1,14 @@
 package live
 
-import "bytes"
+import (
+	"bytes"
+	"unsafe"
+)
 
 // touchIndex finds the queries whose read set contains a key, at a cost that depends on how many those are and on the
 // logarithm of the number of ranges in the key's bucket.
 type touchIndex struct {
-	points     map[string]*point
+	points     map[string]posting // by key that somebody has read
 	buckets    map[[bucketLen]byte]*intervals
 	wide       intervals // ranges that no bucket contains
 	pointCount int
@@ -22,15 +25,9 @@ type entry struct {
 // posting is the queries that share a point or a range.
 type posting struct{ first *entry }
 
-// point is a key that somebody has read.
-type point struct {
-	posting
-	key string
-}
-
 func newTouchIndex() touchIndex {
 	return touchIndex{
-		points:  make(map[string]*point),
+		points:  make(map[string]posting),
 		buckets: make(map[[bucketLen]byte]*intervals),
 	}
 }
@@ -67,9 +64,8 @@ func (p *posting) appendTo(hits []*query) []*query {
 
 // appendHits appends the queries whose installed read set contains key. One may come twice.
 func (x *touchIndex) appendHits(hits []*query, key []byte) []*query {
-	if p := x.points[string(key)]; p != nil {
-		hits = p.appendTo(hits)
-	}
+	p := x.points[string(key)]
+	hits = p.appendTo(hits)
 	if len(key) >= bucketLen {
 		if b := x.buckets[[bucketLen]byte(key)]; b != nil {
 			hits = b.appendHits(hits, key)
@@ -91,11 +87,10 @@ func (x *touchIndex) install(q *query, reads ReadSet) {
 	}
 	for i, key := range reads.Points {
 		p := x.points[string(key)]
-		if p == nil {
-			p = &point{key: string(key)}
-			x.points[p.key] = p
-		}
 		p.add(&q.entries[i])
+		// Nobody changes the bytes of a read set, so the first who reads a key lends
+		// it to the map.
+		x.points[unsafe.String(unsafe.SliceData(key), len(key))] = p
 	}
 	for i, r := range reads.Ranges {
 		x.seed++
@@ -108,8 +103,11 @@ func (x *touchIndex) install(q *query, reads ReadSet) {
 // uninstall removes what the index holds for q.
 func (x *touchIndex) uninstall(q *query) {
 	for i, key := range q.reads.Points {
-		if p := x.points[string(key)]; p.remove(&q.entries[i]) {
-			delete(x.points, p.key)
+		p := x.points[string(key)]
+		if p.remove(&q.entries[i]) {
+			delete(x.points, string(key))
+		} else if q.entries[i].prev == nil {
+			x.points[string(key)] = p
 		}
 	}
 	for i, r := range q.reads.Ranges {
