@@ -465,6 +465,25 @@ func TestLimitsOfDocumentsInTransactions(t *testing.T) {
 	verify(t, db)
 }
 
+// TestLimitOfTables: 10,000 tables are opened, and the last is as good as the
+// first; one more is refused before anything changes.
+func TestLimitOfTables(t *testing.T) {
+	var s engine.Schema
+	for i := range 10_001 {
+		s.Tables = append(s.Tables, engine.TableDef{Name: fmt.Sprint("t", i)})
+	}
+	most := engine.Schema{Tables: s.Tables[:10_000]}
+	db := enginetest.Open(t, most)
+	insert(t, db, "t9999", fields("f0", 1))
+	if err := db.Evolve(t.Context(), s); err == nil || !strings.Contains(err.Error(), "10001 tables") {
+		t.Errorf("past the limit: %v", err)
+	}
+	if db.Table("t10000") != nil {
+		t.Error("a schema that was refused changed something")
+	}
+	insert(t, db, "t9999", fields("f0", 2))
+}
+
 // TestLimitsOfASchema: 32 indexes and aggregates of a table and 16 fields of
 // each are taken, one more is refused before anything changes.
 func TestLimitsOfASchema(t *testing.T) {

@@ -54,6 +54,7 @@ const (
 	IndexByID           = "by_id"
 	IndexByCreationTime = "by_creation_time"
 
+	tablesMax    = 10_000
 	fieldsMax    = 16
 	indexesMax   = 32
 	tableNumber0 = 10_001 // the first table's number; smaller ones are kept free
@@ -142,6 +143,9 @@ func (t *Table) Aggregate(name string) *Aggregate {
 func (db *DB) Table(name string) *Table { return db.catalog().tables[name] }
 
 func (s Schema) check() error {
+	if len(s.Tables) > tablesMax {
+		return fmt.Errorf("schema: %d tables are declared, at most %d can be", len(s.Tables), tablesMax)
+	}
 	seen := map[string]bool{}
 	for _, t := range s.Tables {
 		if t.Name == "" || seen[t.Name] {
