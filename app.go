@@ -79,6 +79,7 @@ type runtime struct {
 	scheduler *scheduler
 	jobs      *engine.Table   // of scheduledTable
 	lists     atomic.Uint64   // that were subscribed to, page by page
+	revoked   atomic.Uint64   // admin keys
 	closing   context.Context // ends when the App closes: the lifetime of what it runs
 	lookupEnv func(string) (string, bool)
 	close     context.CancelFunc
@@ -164,7 +165,7 @@ func (a *App) mount(m *Module) error {
 
 // schema returns the tables of all modules, and the App's own.
 func (a *App) schema() engine.Schema {
-	s := engine.Schema{Tables: []engine.TableDef{cronTable, markTable, fitTable, migrationTable}}
+	s := engine.Schema{Tables: []engine.TableDef{cronTable, markTable, fitTable, migrationTable, adminKeyTable}}
 	for _, t := range a.tables {
 		s.Tables = append(s.Tables, engine.TableDef{Name: engineName(t.module, t.def.name), Indexes: t.def.indexes, Aggregates: t.def.aggregates})
 	}

@@ -85,6 +85,8 @@ const (
 	CodeBadFunction   Code = "BadConvexFunctionIdentifier" // the path can not be one of a function
 	CodeBadArgs       Code = "BadArguments"                // the arguments are not an object
 	CodeInternal      Code = "InternalServerError"         // the store failed; the log says how
+	CodeBadAdminKey   Code = "BadAdminKey"                 // what was shown is not an admin key, or a revoked one
+	CodeNeedsAdmin    Code = "AdminKeyRequired"            // an admin key is needed and was not shown
 )
 
 // codeInfo is the one table of codes.
@@ -109,6 +111,8 @@ var codeInfo = map[Code]struct {
 	CodeUnavailable:   {http.StatusServiceUnavailable, true, "The server is stopping or not ready yet."},
 	CodeBadFunction:   {http.StatusBadRequest, false, "The path does not name a function."},
 	CodeBadArgs:       {http.StatusBadRequest, false, "Arguments must be an object."},
+	CodeBadAdminKey:   {http.StatusUnauthorized, false, "This is not an admin key of this server, or it was revoked. See `key create`."},
+	CodeNeedsAdmin:    {http.StatusUnauthorized, false, "This needs an admin key, in a header `Authorization: Convex KEY`. See `key create`."},
 	CodeInternal:      {http.StatusInternalServerError, true, "Your request couldn't be completed. Try again later."},
 }
 
@@ -131,6 +135,9 @@ func (e *RequestError) Unwrap() error { return e.cause }
 
 // Failure returns the failure by which a caller who waits for an outcome, such as a WebSocket client, is told the same.
 func (e *RequestError) Failure() *Failure { return systemFailure(e.Code, e.Message) }
+
+// Refuse returns the error of a request with a code, in the code's own words. cause, which may be nil, is for the operator.
+func Refuse(code Code, cause error) *RequestError { return requestError(code, "", cause) }
 
 // requestError builds the error of a code; an empty message stands for the code's own.
 func requestError(code Code, message string, cause error) *RequestError {

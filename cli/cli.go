@@ -55,6 +55,7 @@ type grammar struct {
 	Verify  verifyVerb  `cmd:"" help:"Check that all data agrees with itself."`
 	Backup  backupVerb  `cmd:"" help:"Copy the data to a folder."`
 	Restore restoreVerb `cmd:"" help:"Make data of a backup."`
+	Key     keyVerb     `cmd:"" help:"Create, list and revoke admin keys."`
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 

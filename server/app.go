@@ -18,6 +18,7 @@ type application interface {
 	Durable() engine.Timestamp
 	Routes() []halcyon.Route
 	HTTPHandler() http.Handler
+	CheckAdminKey(ctx context.Context, key string) (halcyon.AdminKey, error)
 }
 
 // querySet is the live queries of one connection. See [halcyon.QuerySet].
