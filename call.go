@@ -22,7 +22,7 @@ func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
 		return a.refusal(refused), err
 	}
 	var done atomic.Pointer[Outcome] // an execution that overran its time may end after this has returned
-	at, err := r.db.Query(ctx, func(inner *engine.Tx) error {
+	at, err := r.db.Query(ctx, f.path, func(inner *engine.Tx) error {
 		v, logs, err := r.execute(inner, f, args(), nil)
 		if err == nil {
 			done.Store(&Outcome{Value: v, Logs: logs})

@@ -114,7 +114,7 @@ type fit struct {
 }
 
 func (r *runtime) readFits(ctx context.Context) (out map[string]fit, err error) {
-	_, err = r.db.Query(ctx, func(tx *engine.Tx) error {
+	_, err = r.db.Query(ctx, "_system:fits", func(tx *engine.Tx) error {
 		out = map[string]fit{}
 		for d, err := range tx.Scan(r.db.Table(fitTable.Name).Index("by_name"), engine.Range{}, false) {
 			if err != nil {
@@ -213,7 +213,7 @@ func (r *runtime) checkTable(ctx context.Context, name string, b *boundTable, f 
 
 // page reads documents of a table in the order of their ids.
 func (r *runtime) page(ctx context.Context, b *boundTable, cursor string) (page engine.Page, err error) {
-	_, err = r.db.Query(ctx, func(tx *engine.Tx) (err error) {
+	_, err = r.db.Query(ctx, "_system:fits", func(tx *engine.Tx) (err error) {
 		page, err = tx.Page(b.indexes[engine.IndexByID], engine.Range{}, false, engine.PageRequest{Cursor: cursor, Limit: fitBatch, BytesMax: fitBytes})
 		return err
 	})

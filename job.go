@@ -158,7 +158,7 @@ const (
 func (r *runtime) runJob(ctx context.Context, j job) jobEnd {
 	var d engine.Document
 	var pending bool
-	if _, err := r.db.Query(ctx, func(inner *engine.Tx) (err error) {
+	if _, err := r.db.Query(ctx, "read scheduled function", func(inner *engine.Tx) (err error) {
 		if d, pending, err = inner.Get(r.jobs, j.id); pending {
 			pending = stateOf(d) == ScheduledPending
 		}

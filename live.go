@@ -73,12 +73,12 @@ func (s *QuerySet) live(path string, args value.Value, given *string) engine.Liv
 	f, makeArgs, refused := run.resolve(canonical, KindQuery, args, false)
 	if refused != nil {
 		body := encode(Outcome{Failure: refused})
-		return engine.LiveQuery{Key: key, Run: func(*engine.Tx) []byte { return body }}
+		return engine.LiveQuery{Key: key, Name: canonical, Run: func(*engine.Tx) []byte { return body }}
 	}
 	ends, err := parseJournal(given)
 	if err != nil {
 		body := encode(Outcome{Failure: systemFailure(CodeInvalidCursor, "")})
-		return engine.LiveQuery{Key: key + "\x00", Run: func(*engine.Tx) []byte { return body }}
+		return engine.LiveQuery{Key: key + "\x00", Name: canonical, Run: func(*engine.Tx) []byte { return body }}
 	}
 	switch {
 	case ends != nil:
@@ -89,7 +89,7 @@ func (s *QuerySet) live(path string, args value.Value, given *string) engine.Liv
 	}
 	pinned := journal{ends: ends}
 	failures := lastFailure{}
-	return engine.LiveQuery{Key: key, Run: func(tx *engine.Tx) []byte {
+	return engine.LiveQuery{Key: key, Name: canonical, Run: func(tx *engine.Tx) []byte {
 		v, logs, read, err := run.executePinned(tx, f, makeArgs(), pinned.get())
 		if err != nil {
 			return encode(failures.outcome(run, f, key, err))

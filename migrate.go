@@ -115,7 +115,7 @@ type migrationState struct {
 }
 
 func (r *runtime) readMigrations(ctx context.Context) (out map[string]migrationState, err error) {
-	_, err = r.db.Query(ctx, func(tx *engine.Tx) error {
+	_, err = r.db.Query(ctx, "read migrations", func(tx *engine.Tx) error {
 		out = map[string]migrationState{}
 		for d, err := range tx.Scan(r.db.Table(migrationTable.Name).Index("by_name"), engine.Range{}, false) {
 			if err != nil {

@@ -294,7 +294,7 @@ func (s *scheduler) fill(ctx context.Context, kind FunctionKind) bool {
 func (s *scheduler) read(ctx context.Context, l *lane, kind FunctionKind) (more bool, err error) {
 	r := s.run
 	var m mark
-	if _, err := r.db.Query(ctx, func(inner *engine.Tx) (err error) {
+	if _, err := r.db.Query(ctx, "read scheduled functions", func(inner *engine.Tx) (err error) {
 		m, err = r.readMark(inner, l.name)
 		return err
 	}); err != nil {
@@ -303,7 +303,7 @@ func (s *scheduler) read(ctx context.Context, l *lane, kind FunctionKind) (more 
 	added, last := 0, time.Time{}
 	for from := (engine.PageRequest{Limit: 1_000, BytesMax: fitBytes}); ; {
 		var page engine.Page
-		if _, err := r.db.Query(ctx, func(inner *engine.Tx) (err error) {
+		if _, err := r.db.Query(ctx, "read scheduled functions", func(inner *engine.Tx) (err error) {
 			page, err = inner.Page(r.jobs.Index(byQueue), queued(l.name, m.at), false, from)
 			return err
 		}); err != nil {

@@ -104,7 +104,7 @@ func TestScheduledFunctionsBeyondMemory(t *testing.T) {
 		return
 	}
 	ended := func() (n int) {
-		if _, err := r.db.Query(context.Background(), func(tx *engine.Tx) error {
+		if _, err := r.db.Query(context.Background(), "test", func(tx *engine.Tx) error {
 			n = 0
 			for d, err := range tx.Scan(r.jobs.Index(engine.IndexByCreationTime), engine.Range{}, false) {
 				if err != nil {
@@ -168,7 +168,7 @@ func TestMarkMovesAndLosesNothing(t *testing.T) {
 		if err := r.moveMark(t.Context(), lane); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.db.Query(t.Context(), func(tx *engine.Tx) error {
+		if _, err := r.db.Query(t.Context(), "test", func(tx *engine.Tx) error {
 			mark, err := r.readMark(tx, lane)
 			if age := r.clock.Now().Sub(mark.at); age < 0 || age > time.Minute {
 				t.Errorf("the mark of %s is %v old, want one of now: what is pending is due in an hour", lane, age)

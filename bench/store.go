@@ -44,7 +44,7 @@ func (d *database) mutate(f func(tx *engine.Tx) error) error {
 }
 
 func (d *database) query(f func(tx *engine.Tx) error) error {
-	_, err := d.Query(context.Background(), f)
+	_, err := d.Query(context.Background(), "bench", f)
 	return err
 }
 

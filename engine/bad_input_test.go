@@ -184,10 +184,10 @@ func TestBadInput(t *testing.T) {
 					t.Errorf("the text of the error is %q", err)
 				}
 				if c.reads {
-					if _, err := in.db.Query(context.Background(), f); !c.want(err) {
+					if _, err := in.db.Query(context.Background(), "test", f); !c.want(err) {
 						t.Errorf("a query gives %T %v", err, err)
 					}
-				} else if _, err := in.db.Query(context.Background(), f); !errors.Is(err, engine.ErrReadOnly) && !isA[*engine.PanicError](err) && call != "call" {
+				} else if _, err := in.db.Query(context.Background(), "test", f); !errors.Is(err, engine.ErrReadOnly) && !isA[*engine.PanicError](err) && call != "call" {
 					t.Errorf("a query gives %T %v, want that it cannot write", err, err)
 				}
 				if after := hash(t, in.db); after.Content != before.Content {
@@ -219,7 +219,7 @@ func databaseCalls(t *testing.T, db *engine.DB) map[string]func(ctx context.Cont
 			return err
 		},
 		"query": func(ctx context.Context) error {
-			_, err := db.Query(ctx, func(*engine.Tx) error { t.Error("executed"); return nil })
+			_, err := db.Query(ctx, "test", func(*engine.Tx) error { t.Error("executed"); return nil })
 			return err
 		},
 		"verify":     func(ctx context.Context) error { _, err := db.Verify(ctx); return err },

@@ -498,7 +498,7 @@ func TestUsingWhatIsBuilding(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The table is no longer declared; its index is kept for when it is again.
-	if _, err := db.Query(t.Context(), func(tx *engine.Tx) error { _, _, err := tx.Get(views, value.ID{}); return err }); !errors.Is(err, engine.ErrNoTable) {
+	if _, err := db.Query(t.Context(), "test", func(tx *engine.Tx) error { _, _, err := tx.Get(views, value.ID{}); return err }); !errors.Is(err, engine.ErrNoTable) {
 		t.Errorf("get of an undeclared table gives %v", err)
 	}
 	_, err := db.Mutate(t.Context(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) { return nil, mustInsert(tx, views, fields("n", 1)) })

@@ -69,7 +69,7 @@ func BenchmarkGet(b *testing.B) {
 		b.Run(use.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for n := 0; n < b.N; {
-				_, err := db.Query(context.Background(), func(tx *engine.Tx) error {
+				_, err := db.Query(context.Background(), "test", func(tx *engine.Tx) error {
 					for _, id := range ids {
 						d, ok, err := tx.Get(t, id)
 						if !ok || err != nil {
@@ -96,7 +96,7 @@ func BenchmarkScan(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
-		_, err := db.Query(context.Background(), func(tx *engine.Tx) error {
+		_, err := db.Query(context.Background(), "test", func(tx *engine.Tx) error {
 			for d, err := range tx.Scan(t.Index(engine.IndexByCreationTime), engine.Range{}, false) {
 				if err != nil {
 					return err

@@ -66,7 +66,7 @@ func mutate(t testing.TB, db *engine.DB, f func(tx *engine.Tx) error) engine.Rec
 
 func query(t testing.TB, db *engine.DB, f func(tx *engine.Tx) error) {
 	t.Helper()
-	if _, err := db.Query(context.Background(), f); err != nil {
+	if _, err := db.Query(context.Background(), "test", f); err != nil {
 		t.Fatalf("query: %v", err)
 	}
 }

@@ -63,14 +63,14 @@ type ConflictEvent struct {
 
 // SlowEvent is an execution that took long.
 type SlowEvent struct {
-	Function string // empty for a query
+	Function string
 	Took     time.Duration
 	Write    bool // a mutation
 }
 
 // LimitEvent is a limit of one transaction and how far an execution came.
 type LimitEvent struct {
-	Function string // empty for a query
+	Function string
 	Limit    string
 	Used     int
 	Max      int
@@ -79,7 +79,7 @@ type LimitEvent struct {
 // ScanEvent is a scan of an index: how many entries it went over, and how many
 // versions and removed entries the store had to go over for it.
 type ScanEvent struct {
-	Function string // empty for a query
+	Function string
 	Table    string
 	Index    string
 	Steps    int

@@ -187,8 +187,21 @@ func TestSlowFunctionsAndLimitsAreTold(t *testing.T) {
 		}
 	}
 	query(t, db, func(*engine.Tx) error { clock.Advance(20 * time.Second); return nil })
-	if diff := cmp.Diff([]engine.SlowEvent{{Took: 20 * time.Second}}, slow.take()); diff != "" {
+	if diff := cmp.Diff([]engine.SlowEvent{{Function: "test", Took: 20 * time.Second}}, slow.take()); diff != "" {
 		t.Errorf("a query: %s", diff)
+	}
+	told := make(chan struct{}, 8)
+	set := db.NewQuerySet(func() { told <- struct{}{} })
+	defer set.Close()
+	set.Add(1, engine.LiveQuery{Key: "k", Name: "live", Run: func(*engine.Tx) []byte {
+		clock.Advance(20 * time.Second)
+		return nil
+	}})
+	for _, ok := set.Poll(0); !ok; _, ok = set.Poll(0) {
+		<-told
+	}
+	if diff := cmp.Diff([]engine.SlowEvent{{Function: "live", Took: 20 * time.Second}}, slow.take()); diff != "" {
+		t.Errorf("a live query: %s", diff)
 	}
 	const most = 16_000 * 8 / 10
 	for n, want := range map[int][]engine.LimitEvent{

@@ -58,7 +58,7 @@ type mark struct{ worker, call, n int }
 
 // marks reads what is there and fails unless it is a beginning.
 func marks(db *engine.DB) (out []mark, err error) {
-	_, err = db.Query(context.Background(), func(tx *engine.Tx) error {
+	_, err = db.Query(context.Background(), "test", func(tx *engine.Tx) error {
 		hot := 0
 		for d, err := range tx.Scan(db.Table("counters").Index("by_name"), eq("hot"), false) {
 			if err != nil {

@@ -104,7 +104,7 @@ func TestLimitsOfATransaction(t *testing.T) {
 						t.Errorf("past the limit %d transactions committed", n)
 					}
 				} else {
-					_, err = db.Query(context.Background(), run)
+					_, err = db.Query(context.Background(), "test", run)
 				}
 				var limit *engine.LimitError
 				switch {
@@ -224,7 +224,7 @@ func TestPanics(t *testing.T) {
 		if _, err := db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) { return nil, f(tx) }); !errors.As(err, &panicked) || len(panicked.Stack) == 0 {
 			t.Errorf("%s in a mutation: %v", name, err)
 		}
-		if _, err := db.Query(context.Background(), f); !errors.As(err, &panicked) {
+		if _, err := db.Query(context.Background(), "test", f); !errors.As(err, &panicked) {
 			t.Errorf("%s in a query: %v", name, err)
 		}
 	}
@@ -235,7 +235,7 @@ func TestPanics(t *testing.T) {
 			_, _ = db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) { runtime.Goexit(); return nil, nil })
 		})
 		wg.Go(func() {
-			_, _ = db.Query(context.Background(), func(tx *engine.Tx) error { runtime.Goexit(); return nil })
+			_, _ = db.Query(context.Background(), "test", func(tx *engine.Tx) error { runtime.Goexit(); return nil })
 		})
 		wg.Wait()
 	}
@@ -276,7 +276,7 @@ func TestOverload(t *testing.T) {
 			t.Errorf("a call beyond the limit gives %v", err)
 		}
 	}
-	if _, err := db.Query(context.Background(), func(*engine.Tx) error { t.Error("executed"); return nil }); !errors.Is(err, engine.ErrOverloaded) {
+	if _, err := db.Query(context.Background(), "test", func(*engine.Tx) error { t.Error("executed"); return nil }); !errors.Is(err, engine.ErrOverloaded) {
 		t.Errorf("a query beyond the limit gives %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -302,7 +302,7 @@ func TestCancelledWhileWaiting(t *testing.T) {
 	started, letGo := make(chan struct{}), make(chan struct{})
 	first := make(chan error)
 	go func() {
-		_, err := db.Query(context.Background(), func(*engine.Tx) error { close(started); <-letGo; return nil })
+		_, err := db.Query(context.Background(), "test", func(*engine.Tx) error { close(started); <-letGo; return nil })
 		first <- err
 	}()
 	<-started
@@ -346,7 +346,7 @@ func TestClose(t *testing.T) {
 	go func() { closed <- db.Close() }()
 	// Close has begun once a call is refused.
 	for {
-		if _, err := db.Query(context.Background(), func(*engine.Tx) error { return nil }); errors.Is(err, engine.ErrClosed) {
+		if _, err := db.Query(context.Background(), "test", func(*engine.Tx) error { return nil }); errors.Is(err, engine.ErrClosed) {
 			break
 		}
 		runtime.Gosched()
@@ -396,7 +396,7 @@ func TestCancelledBeforeItBegins(t *testing.T) {
 	if _, err := db.Mutate(ctx, engine.Call{}, func(*engine.Tx) ([]byte, error) { t.Error("executed"); return nil, nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("the mutation gives %v", err)
 	}
-	if _, err := db.Query(ctx, func(*engine.Tx) error { t.Error("executed"); return nil }); !errors.Is(err, context.Canceled) {
+	if _, err := db.Query(ctx, "test", func(*engine.Tx) error { t.Error("executed"); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("the query gives %v", err)
 	}
 }

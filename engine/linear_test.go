@@ -160,7 +160,7 @@ func (w *world) call(who int, number uint32, r request, once, query bool) error 
 		var answer string
 		var err error
 		if query {
-			_, err = db.Query(context.Background(), func(tx *engine.Tx) (err error) {
+			_, err = db.Query(context.Background(), "test", func(tx *engine.Tx) (err error) {
 				answer, err = perform(db, tx, r)
 				return err
 			})

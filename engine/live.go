@@ -14,6 +14,8 @@ import (
 // for as long as anybody watches it.
 type LiveQuery struct {
 	Key string
+	// Name is the function's, for events.
+	Name string
 	// Run computes the result. It gets a read-only Tx and must handle its own
 	// errors, including a Tx that fails in the middle: what it returns is
 	// compared byte by byte and shown. The slice is shared afterwards.
@@ -61,7 +63,7 @@ func (s *QuerySet) Add(id uint32, q LiveQuery) {
 			return nil
 		}
 		if _, known := s.hub.mu.queries[q.Key]; !known {
-			s.hub.mu.queries[q.Key] = q.Run
+			s.hub.mu.queries[q.Key] = q
 		}
 		return m.Watch(s.id, id, q.Key, now)
 	})
@@ -114,7 +116,7 @@ type hub struct {
 		current *state // the machine's newest watermark
 		sets    map[live.SetID]*QuerySet
 		lastSet live.SetID
-		queries map[string]func(*Tx) []byte
+		queries map[string]LiveQuery
 		jobs    []job // waiting for a worker; bounded by the queries watched
 		more    *sync.Cond
 		alarm   uint64 // when the armed alarm goes off, 0 when none is
@@ -127,7 +129,7 @@ type hub struct {
 // job is one run of a query on a state it holds a reference to.
 type job struct {
 	run   live.RunID
-	fn    func(*Tx) []byte
+	query LiveQuery
 	state *state
 }
 
@@ -135,7 +137,7 @@ func newHub(db *DB, s *state) *hub {
 	h := &hub{db: db}
 	h.mu.machine = live.New(live.Options{Newest: uint64(s.at)})
 	h.mu.sets = map[live.SetID]*QuerySet{}
-	h.mu.queries = map[string]func(*Tx) []byte{}
+	h.mu.queries = map[string]LiveQuery{}
 	h.mu.more = sync.NewCond(&h.mu.Mutex)
 	db.states.retain(s)
 	h.mu.current = s
@@ -168,7 +170,7 @@ func (h *hub) effectsLocked(effects []live.Effect) (told []*QuerySet) {
 		switch e.Kind {
 		case live.StartRun:
 			h.db.states.retain(h.mu.current)
-			h.mu.jobs = append(h.mu.jobs, job{run: e.Run, fn: h.mu.queries[e.Key], state: h.mu.current})
+			h.mu.jobs = append(h.mu.jobs, job{run: e.Run, query: h.mu.queries[e.Key], state: h.mu.current})
 			h.mu.more.Signal()
 		case live.Notify:
 			if s := h.mu.sets[e.Set]; s != nil {
@@ -275,7 +277,8 @@ const liveStraysMax = 16
 func (h *hub) run(j job) (stray bool) {
 	start := h.db.o.Clock.Now()
 	tx := h.db.newTx(j.state, nil, false, h.db.queryTime(j.state))
-	g := h.db.guard("a live query", tx, func() {
+	tx.name = j.query.Name
+	g := h.db.guard(tx.name, tx, func() {
 		h.db.states.release(j.state)
 		h.mu.Lock()
 		if h.mu.strays++; h.mu.strays <= liveStraysMax && !h.mu.closed {
@@ -288,14 +291,14 @@ func (h *hub) run(j job) (stray bool) {
 	// A panic is the query's own outcome to show; the caller of Run turns it into
 	// one. Here it only must not end the process.
 	_, err := tx.call(func(tx *Tx) ([]byte, error) {
-		body = j.fn(tx)
+		body = j.query.Run(tx)
 		return nil, nil
 	})
 	if stray = g.end(); !stray {
 		h.db.states.release(j.state)
 	}
 	if err != nil {
-		h.db.o.Logger.Error("a live query failed outside of its own handling", "error", err)
+		h.db.o.Logger.Error("a live query failed outside of its own handling", "function", j.query.Name, "error", err)
 	}
 	took := uint64(h.db.o.Clock.Now().Sub(start).Microseconds())
 	// Of a stray too: it may come back after all, and screens wait for it.

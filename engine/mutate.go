@@ -298,8 +298,9 @@ func (db *DB) wait(ctx context.Context, at Timestamp) error {
 	}
 }
 
-// Query executes fn on the newest durable snapshot and returns its timestamp.
-func (db *DB) Query(ctx context.Context, fn func(*Tx) error) (Timestamp, error) {
+// Query executes fn on the newest durable snapshot and returns its timestamp. The
+// name is for events.
+func (db *DB) Query(ctx context.Context, name string, fn func(*Tx) error) (Timestamp, error) {
 	if err := db.enter(); err != nil {
 		return 0, err
 	}
@@ -314,7 +315,8 @@ func (db *DB) Query(ctx context.Context, fn func(*Tx) error) (Timestamp, error) 
 		db.exit()
 	}
 	tx := db.newTx(s, nil, false, db.queryTime(s))
-	g := db.guard("a query", tx, free)
+	tx.name = name
+	g := db.guard(name, tx, free)
 	defer func() {
 		if !g.end() {
 			free()

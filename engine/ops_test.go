@@ -154,7 +154,7 @@ func TestOperationsRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := db.Query(t.Context(), func(tx *engine.Tx) error { return tx.Apply(counters, id, engine.Add("n", num(1))) }); !errors.Is(err, engine.ErrReadOnly) {
+	if _, err := db.Query(t.Context(), "test", func(tx *engine.Tx) error { return tx.Apply(counters, id, engine.Add("n", num(1))) }); !errors.Is(err, engine.ErrReadOnly) {
 		t.Errorf("in a query: %v", err)
 	}
 	if n := number(t, db, "counters", id); n != 1 {

@@ -57,7 +57,7 @@ func TestTimeLimitInParallel(t *testing.T) {
 			if c.name == "in time" {
 				want = engine.ErrReadOnly
 			}
-			if _, err := db.Query(context.Background(), run); !errors.Is(err, want) && !errors.Is(err, engine.ErrReadOnly) {
+			if _, err := db.Query(context.Background(), "test", run); !errors.Is(err, want) && !errors.Is(err, engine.ErrReadOnly) {
 				t.Errorf("the query ends with %v, want %v", err, want)
 			}
 			if n := number(t, db, "counters", id); n != 2 {
@@ -215,7 +215,7 @@ func TestHangInParallel(t *testing.T) {
 		<-entered
 	}
 	go func() {
-		_, err := db.Query(t.Context(), block)
+		_, err := db.Query(t.Context(), "test", block)
 		outcomes <- err
 	}()
 	tx := <-entered

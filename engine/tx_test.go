@@ -117,7 +117,7 @@ func TestErrorAfterStoppingAScan(t *testing.T) {
 		}
 		return nil
 	})
-	_, err := db.Query(context.Background(), func(tx *engine.Tx) error {
+	_, err := db.Query(context.Background(), "test", func(tx *engine.Tx) error {
 		defer func() {
 			if r := recover(); r != nil {
 				t.Errorf("the loop panicked: %v", r)

@@ -82,7 +82,7 @@ func refusal(err error) bool {
 // Query runs f as one query.
 func (h *History) Query(ctx context.Context, name string, f func(*Tx) error) error {
 	var last *Tx
-	at, err := h.db.Query(ctx, func(tx *engine.Tx) error {
+	at, err := h.db.Query(ctx, name, func(tx *engine.Tx) error {
 		last = &Tx{Tx: tx, schema: h.schema}
 		return f(last)
 	})
