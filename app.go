@@ -77,6 +77,7 @@ type runtime struct {
 
 	actions   running
 	scheduler *scheduler
+	beside    sync.WaitGroup  // of what Module.Background added
 	jobs      *engine.Table   // of scheduledTable
 	lists     atomic.Uint64   // that were subscribed to, page by page
 	revoked   atomic.Uint64   // admin keys
@@ -268,6 +269,7 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.mu.stop = stop
+	a.startBackground(running, r)
 	return nil
 }
 
@@ -281,6 +283,7 @@ func (a *App) Close() error {
 	if r := a.running.Load(); r != nil && stop != nil {
 		stop()
 		r.scheduler.jobs.Wait()
+		r.beside.Wait()
 	}
 	r := a.running.Swap(nil)
 	if r == nil {

@@ -27,6 +27,7 @@ type Module struct {
 	httpRoutes []*HTTPRoute
 	commands   []Command
 	onStart    []func(context.Context, *App) error
+	background []func(context.Context, *App) error
 }
 
 // TableDef is a [Table] of any type.

@@ -10,16 +10,22 @@
 //	date: 2026-11-20
 //	---
 //
-// Keys of both kinds: title (required), slug (default: the file's name),
-// description, published (default true). Posts: date (required), tags, readTime
-// (default: from the number of words), unlisted. Pages: order, showInNav (default
-// true). Other keys are left to later versions; the files stay the source.
+// docs/guide/site.md lists the keys. The files stay the source.
 //
-// At start the folder is synced into the tables "posts" and "pages" in one
-// transaction: a file whose content is in the tables already writes nothing, and
-// what has no file any more is deleted. A file that can't be read as a post or a
-// page is named in the log and keeps what an earlier version of it published. A
-// missing folder changes nothing. `site check` tells what a sync would say.
+// At start, and whenever it changes from then on, the folder is synced into the
+// tables "posts" and "pages" in one transaction: a file whose content is in the
+// tables already writes nothing, and what has no file any more is deleted. A file
+// that can't be read as a post or a page is named in the log and keeps what an
+// earlier version of it published. A missing folder changes nothing. `site check`
+// tells what a sync would say.
+//
+// # Functions
+//
+// The modules "posts", "pages" and "search" have the queries that front ends of
+// the blog framework markdown-site call, and the mutations of its sync script.
+// What a script sends and what files say are told apart by Origin.Source: neither
+// of the two syncs touches the other's rows, save that a file takes a slug that a
+// script has used.
 //
 // The page with the slug "home" introduces the front page, and its title names
 // the site.
@@ -38,5 +44,5 @@
 // every change:
 //
 //	s := site.New(site.Options{})
-//	modules := []*halcyon.Module{s.Module(), stats.Module(stats.Options{Titles: s.Titles, Published: s.Published})}
+//	modules := append(s.Modules(), stats.Module(stats.Options{Titles: s.Titles, Published: s.Published}))
 package site

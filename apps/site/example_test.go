@@ -9,7 +9,7 @@ import (
 
 func ExampleNew() {
 	s := site.New(site.Options{Dir: "content"})
-	app, err := halcyon.NewApp(s.Module())
+	app, err := halcyon.NewApp(s.Modules()...)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -3,75 +3,35 @@ package site
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
-
-	"github.com/yuin/goldmark/parser"
-	"github.com/yuin/goldmark/text"
-	"go.abhg.dev/goldmark/frontmatter"
 )
 
-// Limits of a folder. Past the first two the file is left out and named; past the
+// Limits of a folder. Past the first the file is left out and named; past the
 // others the folder is refused, since all of it is one transaction.
 const (
 	fileSizeMax   = 512 << 10 // bytes of one file
-	slugSizeMax   = 200       // bytes of one slug
 	filesMax      = 4000      // files in blog/ and pages/ together
 	folderSizeMax = 8 << 20   // bytes of all files together
 )
 
-// wordsPerMinute is how fast a reader is taken to read.
-const wordsPerMinute = 200
-
-// readVersion is part of every hash: raise it when the same file is to give
-// another row, so that a new version of the program writes all rows anew.
-const readVersion = "1"
-
 // What can be wrong with a file or with the folder.
 var (
-	errNoFrontMatter  = errors.New("it does not begin with front matter: a line of ---, then title: and the like, then a line of ---")
-	errNoTitle        = errors.New("the front matter has no title")
-	errNoDate         = errors.New("the front matter of a post needs a date, such as 2026-11-20")
-	errSlug           = errors.New("a slug is made of letters, digits and - _ . ~ and begins with a letter or a digit")
-	errReserved       = errors.New("the server answers this address itself; choose another slug")
 	errFileSize       = fmt.Errorf("it is larger than %d KiB", fileSizeMax>>10)
+	errNotFile        = errors.New("it is not a regular file")
 	errNotText        = errors.New("it is not UTF-8 text")
 	errFolderTooLarge = fmt.Errorf("the folder holds more than %d files or %d MiB", filesMax, folderSizeMax>>20)
 )
 
-var slugPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.~-]*$`)
-
-// reservedSlugs are the first parts of addresses that never reach the site.
-var reservedSlugs = []string{"api", "assets", "http", "metrics", "stats", "track.js", "yjs"}
-
-// source is one file as the sync takes it: a post or a page with its text.
-type source struct {
-	Kind        string   `json:"kind"` // kindPost or kindPage
-	Source      string   `json:"source"`
-	Hash        string   `json:"hash"`
-	Markdown    string   `json:"markdown"`
-	Slug        string   `json:"slug"`
-	Title       string   `json:"title"`
-	Description string   `json:"description"`
-	Date        string   `json:"date"`
-	Published   bool     `json:"published"`
-	Unlisted    bool     `json:"unlisted"`
-	Tags        []string `json:"tags"`
-	ReadTime    string   `json:"readTime"`
-	Order       float64  `json:"order"`
-	ShowInNav   bool     `json:"showInNav"`
-}
+// parts are the folders that are read, and what is in them.
+var parts = []struct{ name, kind string }{{"blog", kindPost}, {"pages", kindPage}}
 
 // problem is a file that is left out, and why.
 type problem struct {
@@ -94,20 +54,6 @@ func (f folder) args() syncArgs {
 	return args
 }
 
-// frontMatter is what a file says about itself. Pointers tell unset from false.
-type frontMatter struct {
-	Title       string   `yaml:"title" toml:"title"`
-	Slug        string   `yaml:"slug" toml:"slug"`
-	Date        any      `yaml:"date" toml:"date"`
-	Description string   `yaml:"description" toml:"description"`
-	Published   *bool    `yaml:"published" toml:"published"`
-	Unlisted    bool     `yaml:"unlisted" toml:"unlisted"`
-	Tags        []string `yaml:"tags" toml:"tags"`
-	ReadTime    string   `yaml:"readTime" toml:"readTime"`
-	Order       float64  `yaml:"order" toml:"order"`
-	ShowInNav   *bool    `yaml:"showInNav" toml:"showInNav"`
-}
-
 // readFolder reads dir. The error is fs.ErrNotExist when there is no such folder;
 // one without blog/ or pages/ is merely empty of these. Links that lead out of the
 // folder are not followed.
@@ -118,9 +64,10 @@ func readFolder(dir string) (folder, error) {
 		return found, err
 	}
 	defer func() { _ = root.Close() }() // it was only read
+
 	var files, size int
 	takenBy := map[string]string{}
-	for _, part := range []struct{ name, kind string }{{"blog", kindPost}, {"pages", kindPage}} {
+	for _, part := range parts {
 		names, err := markdownFiles(root, part.name)
 		if err != nil {
 			return folder{}, err
@@ -134,14 +81,14 @@ func readFolder(dir string) (folder, error) {
 			if err == nil {
 				doc, err = readDocument(part.kind, name, body)
 			}
-			if other, taken := takenBy[doc.Slug]; err == nil && taken {
-				err = fmt.Errorf("%s has the slug %q already", other, doc.Slug)
+			if other, taken := takenBy[doc.slug()]; err == nil && taken {
+				err = fmt.Errorf("%s has the slug %q already", other, doc.slug())
 			}
 			if err != nil {
 				found.problems = append(found.problems, problem{name, err})
 				continue
 			}
-			takenBy[doc.Slug] = name
+			takenBy[doc.slug()] = name
 			found.documents = append(found.documents, doc)
 		}
 	}
@@ -169,6 +116,15 @@ func markdownFiles(root *os.Root, dir string) ([]string, error) {
 
 // readFile returns the text of a file with unix line ends.
 func readFile(root *os.Root, name string) ([]byte, error) {
+	// Opening a named pipe would wait for somebody to write to it, and reading a
+	// device may never end.
+	info, err := root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errNotFile
+	}
 	f, err := root.Open(name)
 	if err != nil {
 		return nil, err
@@ -181,83 +137,52 @@ func readFile(root *os.Root, name string) ([]byte, error) {
 	if len(body) > fileSizeMax {
 		return nil, errFileSize
 	}
-	if !utf8.Valid(body) {
+	if !utf8.Valid(body) || bytes.IndexByte(body, 0) >= 0 {
 		return nil, errNotText
 	}
 	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	return bytes.ReplaceAll(body, []byte("\r\n"), []byte("\n")), nil
 }
 
-// readDocument makes a post or a page of a file.
-func readDocument(kind, name string, body []byte) (source, error) {
-	ctx := parser.NewContext()
-	markdown.Parser().Parse(text.NewReader(body), parser.WithContext(ctx))
-	data := frontmatter.Get(ctx)
-	if data == nil {
-		return source{}, errNoFrontMatter
-	}
-	var front frontMatter
-	if err := data.Decode(&front); err != nil {
-		return source{}, fmt.Errorf("front matter: %w", err)
-	}
-	sum := sha256.Sum256(append([]byte(readVersion+"\x00"), body...))
-	doc := source{
-		Kind:        kind,
-		Source:      name,
-		Hash:        hex.EncodeToString(sum[:16]),
-		Markdown:    string(body),
-		Slug:        strings.Trim(cmp.Or(front.Slug, strings.TrimSuffix(path.Base(name), ".md")), "/"),
-		Title:       strings.TrimSpace(front.Title),
-		Description: strings.TrimSpace(front.Description),
-		Published:   front.Published == nil || *front.Published,
-		Tags:        []string{},
-	}
-	if doc.Title == "" {
-		return source{}, errNoTitle
-	}
-	if err := checkSlug(doc.Slug); err != nil {
-		return source{}, err
-	}
-	if kind == kindPage {
-		doc.Order = front.Order
-		doc.ShowInNav = front.ShowInNav == nil || *front.ShowInNav
-		return doc, nil
-	}
-	var err error
-	if doc.Date, err = day(front.Date); err != nil {
-		return source{}, err
-	}
-	doc.Unlisted = front.Unlisted
-	doc.Tags = append(doc.Tags, front.Tags...)
-	if doc.ReadTime = front.ReadTime; doc.ReadTime == "" {
-		minutes := max(1, (len(bytes.Fields(body))+wordsPerMinute/2)/wordsPerMinute)
-		doc.ReadTime = fmt.Sprintf("%d min read", minutes)
-	}
-	return doc, nil
+// stamp is what tells that a file may have changed.
+type stamp struct {
+	name  string
+	size  int64
+	nanos int64 // of its modification
 }
 
-func checkSlug(slug string) error {
-	if len(slug) > slugSizeMax || !slugPattern.MatchString(slug) {
-		return fmt.Errorf("slug %q: %w", slug[:min(len(slug), slugSizeMax)], errSlug)
+// stampFolder returns the stamps of the folder's Markdown files, and the time of
+// the newest in nanoseconds. A missing folder has none. A file that can't be
+// looked at has a stamp of its name alone: reading it tells what is wrong.
+func stampFolder(dir string) (stamps []stamp, newest int64, err error) {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
 	}
-	if slices.Contains(reservedSlugs, slug) {
-		return fmt.Errorf("slug %q: %w", slug, errReserved)
+	if err != nil {
+		return nil, 0, err
 	}
-	return nil
+	defer func() { _ = root.Close() }() // it was only read
+	for _, part := range parts {
+		names, err := markdownFiles(root, part.name)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, name := range names {
+			s := stamp{name: name}
+			if info, err := root.Stat(name); err == nil {
+				s.size, s.nanos = info.Size(), info.ModTime().UnixNano()
+			}
+			stamps, newest = append(stamps, s), max(newest, s.nanos)
+		}
+		if len(stamps) > filesMax {
+			return nil, 0, errFolderTooLarge
+		}
+	}
+	return stamps, newest, nil
 }
 
-// day reads the date of a post, which YAML and TOML give as a time or as text.
-func day(date any) (string, error) {
-	switch date := date.(type) {
-	case time.Time:
-		return date.Format(time.DateOnly), nil
-	case string:
-		if len(date) > len(time.DateOnly) && strings.ContainsRune("T ", rune(date[len(time.DateOnly)])) {
-			date = date[:len(time.DateOnly)]
-		}
-		if _, err := time.Parse(time.DateOnly, date); err == nil {
-			return date, nil
-		}
-	}
-	return "", errNoDate
+// fileSlug is the slug of a file that names none.
+func fileSlug(slug, name string) string {
+	return strings.Trim(cmp.Or(slug, strings.TrimSuffix(path.Base(name), ".md")), "/")
 }

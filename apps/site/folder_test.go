@@ -26,50 +26,86 @@ func writeFiles(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
+func to[T any](v T) *T { return &v }
+
 func TestReadDocument(t *testing.T) {
+	post := func(p PostFields, content string) source {
+		if p.Tags == nil {
+			p.Tags = []string{}
+		}
+		return source{Post: &postEntry{p, content}}
+	}
+	page := func(p PageFields, content string) source { return source{Page: &pageEntry{p, content}} }
 	tests := []struct {
 		name string
 		kind string
 		file string
 		body string
-		want source // Hash and Markdown aside
+		want source
 	}{
 		{
-			"least post", kindPost, "blog/first.md", "---\ntitle: First\ndate: 2026-11-20\n---\nHello.\n",
-			source{Slug: "first", Title: "First", Date: "2026-11-20", Published: true, ReadTime: "1 min read", Tags: []string{}},
+			"least post", kindPost, "blog/first.md", "---\ntitle: First\ndate: 2026-11-20\n---\n\nHello.\n",
+			post(PostFields{Slug: "first", Title: "First", Date: "2026-11-20", Published: true, ReadTime: "1 min read"}, "Hello."),
 		},
 		{
 			"full post", kindPost, "blog/x.md",
 			"---\ntitle: '  Spaces  '\nslug: /other/\ndate: \"2026-01-02\"\ndescription: About\npublished: false\nunlisted: true\n" +
 				"tags: [a, b c]\nreadTime: an hour\nfuture: {key: 1}\n---\n",
-			source{
+			post(PostFields{
 				Slug: "other", Title: "Spaces", Date: "2026-01-02", Description: "About", Unlisted: true,
 				Tags: []string{"a", "b c"}, ReadTime: "an hour",
-			},
+			}, ""),
 		},
 		{
-			"post in toml", kindPost, "blog/t.md", "+++\ntitle = \"T\"\ndate = 2026-03-04\ntags = [\"x\"]\n+++\nHello.\n",
-			source{Slug: "t", Title: "T", Date: "2026-03-04", Published: true, Tags: []string{"x"}, ReadTime: "1 min read"},
+			"every key", kindPost, "blog/e.md",
+			"---\ntitle: E\ndate: 2026-01-02\nimage: /i.png\nshowImageAtTop: true\nexcerpt: Ex\nfeatured: true\nfeaturedOrder: 0\nauthorName: Ada\n" +
+				"authorImage: /a.png\nlayout: sidebar\nrightSidebar: false\nshowFooter: true\nfooter: |\n  One\n  two\nshowSocialFooter: false\naiChat: false\n" +
+				"blogFeatured: true\nnewsletter: false\ncontactForm: true\ndocsSection: true\ndocsSectionGroup: G\ndocsSectionOrder: 1.5\n" +
+				"docsSectionGroupOrder: 2\ndocsSectionGroupIcon: star\ndocsLanding: true\nslides: true\n---\n",
+			post(PostFields{
+				Slug: "e", Title: "E", Date: "2026-01-02", Published: true, ReadTime: "1 min read", BlogFeatured: to(true),
+				Extras: Extras{
+					Image: "/i.png", ShowImageAtTop: to(true), Excerpt: "Ex", Featured: to(true), FeaturedOrder: to(0.0), AuthorName: "Ada",
+					AuthorImage: "/a.png", Layout: "sidebar", RightSidebar: to(false), ShowFooter: to(true), Footer: "One\ntwo\n",
+					ShowSocialFooter: to(false), AIChat: to(false), Newsletter: to(false), ContactForm: to(true), DocsSection: to(true),
+					DocsSectionGroup: "G", DocsSectionOrder: to(1.5), DocsSectionGroupOrder: to(2.0), DocsSectionGroupIcon: "star",
+					DocsLanding: to(true), Slides: to(true),
+				},
+			}, ""),
+		},
+		{
+			"post in toml", kindPost, "blog/t.md", "+++\ntitle = \"T\"\ndate = 2026-03-04\ntags = [\"x\"]\nlayout = \"sidebar\"\n+++\nHello.\n",
+			post(PostFields{
+				Slug: "t", Title: "T", Date: "2026-03-04", Published: true, Tags: []string{"x"}, ReadTime: "1 min read", Extras: Extras{Layout: "sidebar"},
+			}, "Hello."),
 		},
 		{
 			"date with a time", kindPost, "blog/d.md", "---\ntitle: D\ndate: 2026-03-04T23:30:00+09:00\n---\n",
-			source{Slug: "d", Title: "D", Date: "2026-03-04", Published: true, Tags: []string{}, ReadTime: "1 min read"},
+			post(PostFields{Slug: "d", Title: "D", Date: "2026-03-04", Published: true, ReadTime: "1 min read"}, ""),
 		},
 		{
 			"date as text with a time", kindPost, "blog/d.md", "---\ntitle: D\ndate: '2026-03-04 23:30'\n---\n",
-			source{Slug: "d", Title: "D", Date: "2026-03-04", Published: true, Tags: []string{}, ReadTime: "1 min read"},
+			post(PostFields{Slug: "d", Title: "D", Date: "2026-03-04", Published: true, ReadTime: "1 min read"}, ""),
 		},
 		{
-			"long post", kindPost, "blog/l.md", "---\ntitle: L\ndate: 2026-03-04\n---\n" + strings.Repeat("word ", 1100),
-			source{Slug: "l", Title: "L", Date: "2026-03-04", Published: true, Tags: []string{}, ReadTime: "6 min read"},
+			"long post", kindPost, "blog/l.md", "---\ntitle: L\ndate: 2026-03-04\n---\n" + strings.Repeat("word ", 1001),
+			post(PostFields{Slug: "l", Title: "L", Date: "2026-03-04", Published: true, ReadTime: "6 min read"}, strings.Repeat("word ", 1000)+"word"),
 		},
 		{
-			"page", kindPage, "pages/about.md", "---\ntitle: About\norder: 2\n---\n",
-			source{Slug: "about", Title: "About", Published: true, Order: 2, ShowInNav: true, Tags: []string{}},
+			"a rule in the text is no front matter", kindPage, "pages/r.md", "---\ntitle: R\n---\n\n---\ntitle: text\n---\n",
+			page(PageFields{Slug: "r", Title: "R", Published: true}, "---\ntitle: text\n---"),
 		},
 		{
-			"hidden page", kindPage, "pages/about.md", "---\ntitle: 2026\nshowInNav: false\n---\n",
-			source{Slug: "about", Title: "2026", Published: true, Tags: []string{}},
+			"page", kindPage, "pages/about.md", "---\ntitle: About\norder: 2\ntextAlign: center\n---\n",
+			page(PageFields{Slug: "about", Title: "About", Published: true, Order: to(2.0), TextAlign: "center"}, ""),
+		},
+		{
+			"hidden page", kindPage, "pages/about.md", "---  \ntitle: 2026\nshowInNav: false\n---\t\nx",
+			page(PageFields{Slug: "about", Title: "2026", Published: true, ShowInNav: to(false)}, "x"),
+		},
+		{
+			"a title on lines of its own", kindPage, "pages/about.md", "---\ntitle: |\n  one\n  two\n---\n",
+			page(PageFields{Slug: "about", Title: "one two", Published: true}, ""),
 		},
 	}
 	for _, test := range tests {
@@ -78,11 +114,7 @@ func TestReadDocument(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s:\n%s\n%v", test.file, test.body, err)
 			}
-			if got.Markdown != test.body || len(got.Hash) != 32 {
-				t.Errorf("got text %q with hash %q", got.Markdown, got.Hash)
-			}
-			got.Markdown, got.Hash = "", ""
-			test.want.Kind, test.want.Source = test.kind, test.file
+			test.want.Source = test.file
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", test.body, diff)
 			}
@@ -91,32 +123,50 @@ func TestReadDocument(t *testing.T) {
 }
 
 func TestReadDocumentRefuses(t *testing.T) {
+	bomb := "---\ntitle: A\na: &a [x,x,x,x,x,x,x,x,x]\n"
+	for c := 'b'; c < 'k'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1)
+	}
 	tests := []struct {
 		name string
 		kind string
 		body string
 		want error // nil: any
 	}{
+		{"nothing", kindPage, "", errNoFrontMatter},
 		{"no front matter", kindPage, "Hello.", errNoFrontMatter},
-		{"unclosed front matter", kindPage, "---\ntitle: A\nSome text.\n", nil},
+		{"unclosed front matter", kindPage, "---\ntitle: A\nSome text.\n", errNoFrontMatter},
+		{"only a fence", kindPage, "---", errNoFrontMatter},
+		{"another fence at the end", kindPage, "---\ntitle: A\n+++\n", errNoFrontMatter},
+		{"empty front matter", kindPage, "---\n---\n", nil},
 		{"bad yaml", kindPage, "---\ntitle: [\n---\n", nil},
+		{"yaml that is a list", kindPage, "---\n- a\n- b\n---\n", nil},
+		{"yaml of aliases of aliases", kindPage, bomb + "tags: *j\n---\n", nil},
+		{"yaml in depth", kindPage, "---\ntitle: A\ntags: " + strings.Repeat("[", 20000) + "\n---\n", nil},
+		{"a merge of itself", kindPage, "---\n&a\ntitle: A\n<<: *a\n---\n", nil},
+		{"bad toml", kindPage, "+++\ntitle = \n+++\n", nil},
+		{"large front matter", kindPage, "---\ntitle: A\nx: " + strings.Repeat("y", frontMatterSizeMax) + "\n---\n", errFrontMatterSize},
 		{"wrong type", kindPage, "---\ntitle: A\norder: first\n---\n", nil},
 		{"no title", kindPage, "---\nslug: a\n---\n", errNoTitle},
 		{"blank title", kindPage, "---\ntitle: ' '\n---\n", errNoTitle},
 		{"no date", kindPost, "---\ntitle: A\n---\n", errNoDate},
 		{"not a date", kindPost, "---\ntitle: A\ndate: yesterday\n---\n", errNoDate},
 		{"not a day", kindPost, "---\ntitle: A\ndate: '2026-02-30'\n---\n", errNoDate},
+		{"an order that is no number", kindPage, "---\ntitle: A\norder: .nan\n---\n", errNumber},
+		{"an endless order", kindPage, "---\ntitle: A\nfeaturedOrder: .inf\n---\n", errNumber},
+		{"too many tags", kindPost, "---\ntitle: A\ndate: 2026-02-03\ntags: [" + strings.Repeat("a,", tagsMax) + "a]\n---\n", errTags},
 		{"slug with a slash", kindPage, "---\ntitle: A\nslug: a/b\n---\n", errSlug},
 		{"slug with a dot first", kindPage, "---\ntitle: A\nslug: ../a\n---\n", errSlug},
 		{"slug with a space", kindPage, "---\ntitle: A\nslug: a b\n---\n", errSlug},
 		{"longest slug and one", kindPage, "---\ntitle: A\nslug: " + strings.Repeat("a", slugSizeMax+1) + "\n---\n", errSlug},
 		{"slug of the server", kindPage, "---\ntitle: A\nslug: stats\n---\n", errReserved},
+		{"slug of a feed", kindPage, "---\ntitle: A\nslug: rss.xml\n---\n", errReserved},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := readDocument(test.kind, "pages/file.md", []byte(test.body))
 			if err == nil || test.want != nil && !errors.Is(err, test.want) {
-				t.Errorf("%q: got %+v and error %v, want %v", test.body, got, err, test.want)
+				t.Errorf("%.200q: got %+v and error %v, want %v", test.body, got, err, test.want)
 			}
 		})
 	}
@@ -139,8 +189,13 @@ func TestReadFolder(t *testing.T) {
 		"pages/largest.md": page + strings.Repeat("x", fileSizeMax-len(page)),
 		"pages/larger.md":  page + strings.Repeat("x", fileSizeMax-len(page)+1),
 		"pages/binary.md":  page + "\xff",
+		"pages/null.md":    page + "\x00",
 		"pages/sub.md/c":   "a folder",
-		"other/d.md":       page,
+		"pages/a b.md":     page,
+		"pages/-x.md":      page,
+		"pages/" + strings.Repeat("n", 210) + ".md": page,
+		"pages/huge.md": page + strings.Repeat("x", 10<<20),
+		"other/d.md":    page,
 	})
 	outside := filepath.Join(t.TempDir(), "secret.md")
 	if err := os.WriteFile(outside, []byte(page), 0o600); err != nil {
@@ -150,6 +205,12 @@ func TestReadFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if err := os.Symlink("a.md", filepath.Join(dir, "pages", "inside.md")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("loop.md", filepath.Join(dir, "pages", "loop.md")); err != nil {
+		t.Fatal(err)
+	}
 	found, err := readFolder(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -158,20 +219,23 @@ func TestReadFolder(t *testing.T) {
 	for _, d := range found.documents {
 		names = append(names, d.Source)
 	}
-	if diff := cmp.Diff([]string{"blog/b.md", "pages/a.md", "pages/largest.md"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"blog/b.md", "pages/a.md", "pages/inside.md", "pages/largest.md"}, names); diff != "" {
 		t.Errorf("published (-want +got):\n%s", diff)
 	}
-	if got, want := found.documents[1].Markdown, "---\ntitle: A\n---\nWindows.\n"; got != want {
+	if got, want := found.documents[1].Page.Content, "Windows."; got != want {
 		t.Errorf("got text %q, want %q", got, want)
 	}
 	names = nil
 	for _, p := range found.problems {
 		names = append(names, p.file)
-		if p.file == "pages/larger.md" && !errors.Is(p.err, errFileSize) || p.file == "pages/binary.md" && !errors.Is(p.err, errNotText) {
+		if p.file == "pages/larger.md" && !errors.Is(p.err, errFileSize) || (p.file == "pages/binary.md" || p.file == "pages/null.md") && !errors.Is(p.err, errNotText) {
 			t.Errorf("%s: %v", p.file, p.err)
 		}
 	}
-	want := []string{"blog/broken.md", "pages/binary.md", "pages/larger.md", "pages/link.md", "pages/same.md", "pages/sub.md"}
+	want := []string{
+		"blog/broken.md", "pages/-x.md", "pages/a b.md", "pages/binary.md", "pages/huge.md", "pages/larger.md", "pages/link.md", "pages/loop.md",
+		"pages/" + strings.Repeat("n", 210) + ".md", "pages/null.md", "pages/same.md", "pages/sub.md",
+	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("left out (-want +got):\n%s", diff)
 	}
@@ -212,7 +276,11 @@ func TestDemoContentIsPublished(t *testing.T) {
 	}
 	kinds := map[string]int{}
 	for _, d := range found.documents {
-		kinds[d.Kind]++
+		if d.Post != nil {
+			kinds[kindPost]++
+		} else {
+			kinds[kindPage]++
+		}
 	}
 	if kinds[kindPost] < 3 || kinds[kindPage] < 2 {
 		t.Errorf("got %v, want posts and pages", kinds)
@@ -221,7 +289,8 @@ func TestDemoContentIsPublished(t *testing.T) {
 
 func TestRender(t *testing.T) {
 	tests := []struct{ name, text, want string }{
-		{"front matter", "---\ntitle: A\n---\nHello.", "<p>Hello.</p>\n"},
+		{"what looks like front matter", "---\ntitle: A\n---\nHello.", "<hr>\n<h2 id=\"title-a\">title: A</h2>\n<p>Hello.</p>\n"},
+		{"a data address", "[x](data:text/html,<script>alert(1)</script>)", ""},
 		{"raw html", "a <b onclick=x>b</b>\n\n<script>alert(1)</script>\n", ""},
 		{"script link", "[x](javascript:alert(1))", ""},
 		{"aligned table", "|a|\n|-:|\n|1|\n", ""},
@@ -229,7 +298,7 @@ func TestRender(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := render(test.text)
+			got, err := render(test.text, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,4 +312,44 @@ func TestRender(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRenderElsewhere(t *testing.T) {
+	got, err := render("[a](/a) [b](//b.example/c) [d](https://d.example/) ![e](/e.png) [f](#f)", "https://site.example")
+	want := `<p><a href="https://site.example/a">a</a> <a href="//b.example/c">b</a> <a href="https://d.example/">d</a> ` +
+		`<img src="https://site.example/e.png" alt="e"> <a href="#f">f</a></p>` + "\n"
+	if err != nil || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+func FuzzReadDocument(f *testing.F) {
+	f.Add([]byte("---\ntitle: A\ndate: 2026-01-02\ntags: [a, b]\n---\n# Text\n"))
+	f.Add([]byte("+++\ntitle = \"A\"\ndate = 2026-01-02\n+++\ntext"))
+	f.Add([]byte("---\ntitle: &a [*a]\n<<: {}\n---\n"))
+	f.Add([]byte("---\ntitle: !!binary x\nfeaturedOrder: .nan\n---\n"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, kind := range []string{kindPost, kindPage} {
+			doc, err := readDocument(kind, "blog/name.md", body)
+			if err != nil {
+				continue
+			}
+			if err := checkSlug(doc.slug()); err != nil {
+				t.Errorf("%q: %v", body, err)
+			}
+			content, title := "", ""
+			if doc.Post != nil {
+				content, title = doc.Post.Content, doc.Post.Title
+			} else {
+				content, title = doc.Page.Content, doc.Page.Title
+			}
+			if title == "" || strings.ContainsAny(title, "\n\r") || len(content) > len(body) {
+				t.Errorf("%q: got %+v", body, doc)
+			}
+			if _, err := render(content, "https://site.example"); err != nil {
+				t.Errorf("%q: %v", body, err)
+			}
+			plain(content)
+		}
+	})
 }

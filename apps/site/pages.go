@@ -1,199 +1,194 @@
 package site
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"embed"
-	"encoding/json"
-	"fmt"
-	"html/template"
-	"net/http"
+	"cmp"
 	"slices"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/halcyon-db/halcyon"
-	"github.com/halcyon-db/halcyon/web"
 )
 
-//go:embed assets/site.css
-var siteCSS []byte
+// publishedPages returns the published pages that keep accepts, by their order,
+// then by their titles.
+func publishedPages(tx *halcyon.Tx, keep func(*Page) bool) ([]Page, error) {
+	var pages []Page
+	for page, err := range Pages.By("by_published").Eq(true).Each(tx) {
+		if err != nil {
+			return nil, err
+		}
+		if keep(&page) {
+			pages = append(pages, page)
+		}
+	}
+	slices.SortStableFunc(pages, func(x, y Page) int {
+		return cmp.Or(compareOrder(x.Order, y.Order), compareText(x.Title, y.Title))
+	})
+	return pages, nil
+}
 
-//go:embed assets/*.html
-var templateFiles embed.FS
+// pagesAs makes the result of a list of what publishedPages returns.
+func pagesAs[T any](pages []Page, err error, as func(Page) T) ([]T, error) {
+	list := make([]T, 0, len(pages))
+	for _, page := range pages {
+		list = append(list, as(page))
+	}
+	return list, err
+}
 
-var templates = template.Must(template.New("").Funcs(template.FuncMap{"longDate": longDate}).ParseFS(templateFiles, "assets/*.html"))
+// listedPage is what lists say of a page.
+type listedPage struct {
+	ID            halcyon.ID[Page] `json:"_id"`
+	Slug          string           `json:"slug"`
+	Title         string           `json:"title"`
+	Published     bool             `json:"published"`
+	Order         *float64         `json:"order"`
+	ShowInNav     *bool            `json:"showInNav"`
+	Excerpt       string           `json:"excerpt,omitzero"`
+	Image         string           `json:"image,omitzero"`
+	Featured      *bool            `json:"featured"`
+	FeaturedOrder *float64         `json:"featuredOrder"`
+	AuthorName    string           `json:"authorName,omitzero"`
+	AuthorImage   string           `json:"authorImage,omitzero"`
+	Layout        string           `json:"layout,omitzero"`
+	RightSidebar  *bool            `json:"rightSidebar"`
+	ShowFooter    *bool            `json:"showFooter"`
+}
 
-// policy is the Content-Security-Policy of all pages. Pictures may come from anywhere.
-const policy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' https: data:; " +
-	"media-src 'self' https:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-
-// pagesCachedMax bounds the rendered pages in memory. When it is reached, all are
-// dropped: they are rendered again in a moment.
-const pagesCachedMax = 512
-
-// pageCache keeps rendered pages by the hash of all that they show. Its zero value
-// is empty.
-type pageCache struct {
-	mu struct {
-		sync.Mutex
-		files map[[sha256.Size]byte]*web.File
+func listPage(p Page) listedPage {
+	return listedPage{
+		ID: p.ID, Slug: p.Slug, Title: p.Title, Published: p.Published, Order: p.Order, ShowInNav: p.ShowInNav, Excerpt: p.Excerpt,
+		Image: p.Image, Featured: p.Featured, FeaturedOrder: p.FeaturedOrder, AuthorName: p.AuthorName, AuthorImage: p.AuthorImage,
+		Layout: p.Layout, RightSidebar: p.RightSidebar, ShowFooter: p.ShowFooter,
 	}
 }
 
-// view is what the templates show.
-type view struct {
-	Name    string // of the site
-	Nav     []navItem
-	Counted bool   // the statistics are there, and this page counts
-	Stats   bool   // the statistics are there
-	Style   string // address of the style sheet
-	Icon    string // address of the icon
-	Body    template.HTML
-	Front   *frontResult
-	Doc     *documentResult
+// getAllPages returns the pages of the navigation.
+func getAllPages(tx *halcyon.Tx) ([]listedPage, error) {
+	pages, err := publishedPages(tx, func(p *Page) bool { return p.inNav() })
+	return pagesAs(pages, err, listPage)
 }
 
-// renderer makes pages of results.
-type renderer struct {
-	site  *Site
-	app   *halcyon.App
-	files map[string]*web.File // by path
-	style string
-	icon  string
-	stats bool
+// featuredPage is a page as the front page features it.
+type featuredPage struct {
+	ID            halcyon.ID[Page] `json:"_id"`
+	Slug          string           `json:"slug"`
+	Title         string           `json:"title"`
+	Excerpt       string           `json:"excerpt,omitzero"`
+	Image         string           `json:"image,omitzero"`
+	FeaturedOrder *float64         `json:"featuredOrder"`
 }
 
-// handler serves the site.
-func (s *Site) handler(app *halcyon.App) http.Handler {
-	style := web.NewFile("text/css; charset=utf-8", slices.Concat(web.Theme(), siteCSS))
-	icon := web.NewFile("image/svg+xml", web.Icon())
-	const stylePath, iconPath = "/assets/site.css", "/assets/icon.svg"
-	// The site knows of the statistics only this: whether a program mounts them.
-	_, stats := app.Kind("stats:getStats")
-	return &renderer{
-		site:  s,
-		app:   app,
-		files: map[string]*web.File{stylePath: style, iconPath: icon},
-		style: style.Versioned(stylePath),
-		icon:  icon.Versioned(iconPath),
-		stats: stats,
-	}
+func getFeaturedPages(tx *halcyon.Tx) ([]featuredPage, error) {
+	pages, err := publishedPages(tx, func(p *Page) bool { return set(p.Featured) })
+	slices.SortStableFunc(pages, func(x, y Page) int { return compareOrder(x.FeaturedOrder, y.FeaturedOrder) })
+	return pagesAs(pages, err, func(p Page) featuredPage {
+		return featuredPage{p.ID, p.Slug, p.Title, p.Excerpt, p.Image, p.FeaturedOrder}
+	})
 }
 
-// ServeHTTP implements [http.Handler].
-func (p *renderer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.Path
-	if file, ok := p.files[path]; ok {
-		file.ServeHTTP(w, r)
-		return
-	}
-	slug := strings.Trim(path, "/")
-	named := checkSlug(slug) == nil
-	switch {
-	case path == "/":
-		p.front(w, r)
-	case slug == homeSlug && named:
-		http.Redirect(w, r, "/", http.StatusFound)
-	case named && path == "/"+slug+"/":
-		http.Redirect(w, r, "/"+slug, http.StatusFound)
-	case named && path == "/"+slug:
-		p.document(w, r, slug)
-	default:
-		p.document(w, r, "") // is never found
-	}
+// wholePage is a page with its text.
+type wholePage struct {
+	listedPage
+	Content          string `json:"content"`
+	ShowImageAtTop   *bool  `json:"showImageAtTop"`
+	Footer           string `json:"footer,omitzero"`
+	ShowSocialFooter *bool  `json:"showSocialFooter"`
+	AIChat           *bool  `json:"aiChat"`
+	ContactForm      *bool  `json:"contactForm"`
+	Newsletter       *bool  `json:"newsletter"`
+	TextAlign        string `json:"textAlign,omitzero"`
+	DocsSection      *bool  `json:"docsSection"`
+	Slides           *bool  `json:"slides"`
 }
 
-func (p *renderer) front(w http.ResponseWriter, r *http.Request) {
-	var result frontResult
-	if err := p.app.Run(r.Context(), "site:front", nil, &result); err != nil {
-		p.fail(w, r, err)
-		return
-	}
-	name := "front.html"
-	if result.Empty {
-		name = "welcome.html"
-	}
-	p.show(w, r, http.StatusOK, name, result.Markdown, view{Nav: result.Nav, Name: result.Name, Front: &result})
+// findPage returns the published page with that slug, if there is one.
+func findPage(tx *halcyon.Tx, slug string) (Page, bool, error) {
+	page, ok, err := Pages.By("by_slug").Eq(slug).First(tx)
+	return page, ok && page.Published, err
 }
 
-func (p *renderer) document(w http.ResponseWriter, r *http.Request, slug string) {
-	var result documentResult
-	if err := p.app.Run(r.Context(), "site:document", documentArgs{slug}, &result); err != nil {
-		p.fail(w, r, err)
-		return
+func getPageBySlug(tx *halcyon.Tx, args slugArgs) (halcyon.Nullable[wholePage], error) {
+	none := halcyon.Null[wholePage]()
+	p, ok, err := findPage(tx, args.Slug)
+	if err != nil || !ok {
+		return none, err
 	}
-	v := view{Nav: result.Nav, Name: result.Name, Doc: &result}
-	if !result.Found {
-		p.show(w, r, http.StatusNotFound, "missing.html", "", v)
-		return
-	}
-	p.show(w, r, http.StatusOK, "document.html", result.Markdown, v)
-}
-
-// show answers with a rendered page, made or kept.
-func (p *renderer) show(w http.ResponseWriter, r *http.Request, status int, name, text string, v view) {
-	if v.Name == "" {
-		v.Name = p.site.options.Name
-	}
-	v.Style, v.Icon, v.Stats = p.style, p.icon, p.stats
-	v.Counted = p.stats && status == http.StatusOK // what is not there is not viewed
-	file, err := p.site.cache.file(name, text, v)
+	text, err := textOf(tx, p.Origin)
 	if err != nil {
-		p.fail(w, r, err)
-		return
+		return none, err
 	}
-	file.Serve(w, r, status)
+	return halcyon.NotNull(wholePage{
+		listedPage: listPage(p), Content: text, ShowImageAtTop: p.ShowImageAtTop, Footer: p.Footer, ShowSocialFooter: p.ShowSocialFooter,
+		AIChat: p.AIChat, ContactForm: p.ContactForm, Newsletter: p.Newsletter, TextAlign: p.TextAlign, DocsSection: p.DocsSection, Slides: p.Slides,
+	}), nil
 }
 
-// file returns the page of that template, rendering it when nothing equal is kept.
-func (c *pageCache) file(name, text string, v view) (*web.File, error) {
-	shown, err := json.Marshal(v)
+// docsPage is a page in the side bar of the documentation.
+type docsPage struct {
+	ID         halcyon.ID[Page] `json:"_id"`
+	Slug       string           `json:"slug"`
+	Title      string           `json:"title"`
+	Group      string           `json:"docsSectionGroup,omitzero"`
+	Order      *float64         `json:"docsSectionOrder"`
+	GroupOrder *float64         `json:"docsSectionGroupOrder"`
+	GroupIcon  string           `json:"docsSectionGroupIcon,omitzero"`
+}
+
+func getDocsPages(tx *halcyon.Tx) ([]docsPage, error) {
+	pages, err := publishedPages(tx, func(p *Page) bool { return set(p.DocsSection) })
+	slices.SortStableFunc(pages, func(x, y Page) int {
+		return cmp.Or(compareOrder(x.DocsSectionOrder, y.DocsSectionOrder), compareText(x.Title, y.Title))
+	})
+	return pagesAs(pages, err, func(p Page) docsPage {
+		return docsPage{p.ID, p.Slug, p.Title, p.DocsSectionGroup, p.DocsSectionOrder, p.DocsSectionGroupOrder, p.DocsSectionGroupIcon}
+	})
+}
+
+// landingPage is the page that opens the documentation.
+type landingPage struct {
+	ID             halcyon.ID[Page] `json:"_id"`
+	Slug           string           `json:"slug"`
+	Title          string           `json:"title"`
+	Content        string           `json:"content"`
+	Image          string           `json:"image,omitzero"`
+	ShowImageAtTop *bool            `json:"showImageAtTop"`
+	AuthorName     string           `json:"authorName,omitzero"`
+	AuthorImage    string           `json:"authorImage,omitzero"`
+	Group          string           `json:"docsSectionGroup,omitzero"`
+	Order          *float64         `json:"docsSectionOrder"`
+	ShowFooter     *bool            `json:"showFooter"`
+	Footer         string           `json:"footer,omitzero"`
+	AIChat         *bool            `json:"aiChat"`
+}
+
+func getDocsLandingPage(tx *halcyon.Tx) (halcyon.Nullable[landingPage], error) {
+	none := halcyon.Null[landingPage]()
+	pages, err := publishedPages(tx, func(p *Page) bool { return set(p.DocsSection) && set(p.DocsLanding) })
+	if err != nil || len(pages) == 0 {
+		return none, err
+	}
+	p := pages[0]
+	text, err := textOf(tx, p.Origin)
 	if err != nil {
-		return nil, fmt.Errorf("hash page: %w", err)
+		return none, err
 	}
-	key := sha256.Sum256(append([]byte(name+"\x00"), shown...))
-	c.mu.Lock()
-	file := c.mu.files[key]
-	c.mu.Unlock()
-	if file != nil {
-		return file, nil
-	}
-	if v.Body, err = render(text); err != nil {
-		return nil, err
-	}
-	var page bytes.Buffer
-	if err := templates.ExecuteTemplate(&page, name, v); err != nil {
-		return nil, fmt.Errorf("render page: %w", err)
-	}
-	file = web.NewFile("text/html; charset=utf-8", page.Bytes())
-	file.Header.Set("Content-Security-Policy", policy)
-	file.Header.Set("Referrer-Policy", "strict-origin-when-cross-origin")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.files == nil || len(c.mu.files) >= pagesCachedMax {
-		c.mu.files = map[[sha256.Size]byte]*web.File{}
-	}
-	c.mu.files[key] = file
-	return file, nil
+	return halcyon.NotNull(landingPage{
+		ID: p.ID, Slug: p.Slug, Title: p.Title, Content: text, Image: p.Image, ShowImageAtTop: p.ShowImageAtTop, AuthorName: p.AuthorName,
+		AuthorImage: p.AuthorImage, Group: p.DocsSectionGroup, Order: p.DocsSectionOrder, ShowFooter: p.ShowFooter, Footer: p.Footer, AIChat: p.AIChat,
+	}), nil
 }
 
-// fail answers a request whose page can't be read. Details are the operator's.
-func (p *renderer) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody waits for it
+// pagesModule returns the module "pages".
+func (s *Site) pagesModule() *halcyon.Module {
+	m := halcyon.NewModule("pages")
+	m.Query("getAllPages", getAllPages)
+	m.Query("getFeaturedPages", getFeaturedPages)
+	m.Query("getPageBySlug", getPageBySlug)
+	m.Query("getDocsPages", getDocsPages)
+	m.Query("getDocsLandingPage", getDocsLandingPage)
+	if s.options.OpenSync {
+		m.Mutation("syncPagesPublic", syncPagesPublic)
+	} else {
+		m.Internal.Mutation("syncPagesPublic", syncPagesPublic)
 	}
-	p.app.Logger().Error("page failed", "path", r.URL.Path, "error", err)
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, "This page can't be read just now. Please try again in a moment.", http.StatusServiceUnavailable)
-}
-
-// longDate writes 2026-11-20 as November 20, 2026.
-func longDate(day string) string {
-	t, err := time.Parse(time.DateOnly, day)
-	if err != nil {
-		return day
-	}
-	return t.Format("January 2, 2006")
+	return m
 }

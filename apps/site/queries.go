@@ -2,13 +2,22 @@ package site
 
 import "github.com/halcyon-db/halcyon"
 
-// frontPostsMax is how many posts the front page lists, newest first.
-const frontPostsMax = 100
+const (
+	// frontPostsMax is how many posts the front page lists, newest first.
+	frontPostsMax = 100
+
+	// feedPostsMax is how many posts the feeds have, newest first.
+	feedPostsMax = 50
+
+	// relatedShown is how many related posts stand below a post.
+	relatedShown = 3
+)
 
 // frame is what every page of the site shows around its own content.
 type frame struct {
-	Name string    `json:"name"` // of the site; empty when no page says so
-	Nav  []navItem `json:"nav"`
+	Name        string    `json:"name"` // of the site; empty when no page says so
+	Description string    `json:"siteDescription"`
+	Nav         []navItem `json:"nav"`
 }
 
 type navItem struct {
@@ -16,27 +25,17 @@ type navItem struct {
 	Title string `json:"title"`
 }
 
-// listedPost is a post as the front page lists it.
-type listedPost struct {
-	Slug        string   `json:"slug"`
-	Title       string   `json:"title"`
-	Description string   `json:"description"`
-	Date        string   `json:"date"`
-	ReadTime    string   `json:"readTime"`
-	Tags        []string `json:"tags"`
-}
-
 type frontResult struct {
 	frame
-	Description string       `json:"description"`
-	Markdown    string       `json:"markdown"` // the introduction; may be empty
-	Posts       []listedPost `json:"posts"`
-	Empty       bool         `json:"empty"` // nothing at all is published
+	Markdown string       `json:"markdown"` // the introduction; may be empty
+	Posts    []listedPost `json:"posts"`
+	Tags     []tagCount   `json:"tags"`
+	Empty    bool         `json:"empty"` // nothing at all is published
 }
 
 // front returns the front page.
 func front(tx *halcyon.Tx) (frontResult, error) {
-	result := frontResult{Posts: []listedPost{}}
+	var result frontResult
 	var home Page
 	var introduced bool
 	var err error
@@ -44,92 +43,164 @@ func front(tx *halcyon.Tx) (frontResult, error) {
 		return frontResult{}, err
 	}
 	if introduced {
-		result.Description = home.Description
-		text, _, err := Texts.Get(tx, home.Text)
-		if err != nil {
+		if result.Markdown, err = textOf(tx, home.Origin); err != nil {
 			return frontResult{}, err
 		}
-		result.Markdown = text.Markdown
 	}
-	for post, err := range Posts.By("by_published").Eq(true).Desc().Each(tx) {
-		if err != nil {
-			return frontResult{}, err
-		}
-		if post.Unlisted {
-			continue
-		}
-		result.Posts = append(result.Posts, listedPost{
-			Slug: post.Slug, Title: post.Title, Description: post.Description,
-			Date: post.Date, ReadTime: post.ReadTime, Tags: post.Tags,
-		})
-		if len(result.Posts) == frontPostsMax {
-			break
-		}
+	posts, err := publishedPosts(tx, listed)
+	if result.Posts, err = listOf(posts[:min(len(posts), frontPostsMax)], err, listPost); err != nil {
+		return frontResult{}, err
+	}
+	if result.Tags, err = getAllTags(tx); err != nil {
+		return frontResult{}, err
 	}
 	result.Empty = !introduced && len(result.Posts) == 0 && len(result.Nav) == 0
 	return result, nil
 }
 
-type documentArgs struct {
-	Slug string `json:"slug"`
-}
-
 type documentResult struct {
 	frame
-	Found       bool     `json:"found"`
-	Kind        string   `json:"kind"`
-	Slug        string   `json:"slug"`
-	Title       string   `json:"title"`
-	Description string   `json:"description"`
-	Date        string   `json:"date"` // of a post
-	ReadTime    string   `json:"readTime"`
-	Tags        []string `json:"tags"`
-	Markdown    string   `json:"markdown"`
+	Found       bool           `json:"found"`
+	Kind        string         `json:"kind"`
+	Slug        string         `json:"slug"`
+	Title       string         `json:"title"`
+	Summary     string         `json:"summary"`
+	Date        string         `json:"date"` // of a post
+	ReadTime    string         `json:"readTime"`
+	Tags        []string       `json:"tags"`
+	Author      string         `json:"author"`
+	Image       string         `json:"image"`
+	ImageAtTop  bool           `json:"imageAtTop"`
+	Unlisted    bool           `json:"unlisted"`
+	Markdown    string         `json:"markdown"`
+	RelatedList []featuredPost `json:"related"`
 }
 
 // document returns what is published under a slug, a post before a page, and the
 // frame around it also when there is nothing.
-func document(tx *halcyon.Tx, args documentArgs) (documentResult, error) {
-	result := documentResult{Slug: args.Slug, Tags: []string{}}
+func document(tx *halcyon.Tx, args slugArgs) (documentResult, error) {
+	result := documentResult{Slug: args.Slug, Tags: []string{}, RelatedList: []featuredPost{}}
 	var err error
 	if result.frame, _, _, err = readFrame(tx); err != nil {
 		return documentResult{}, err
 	}
 	var origin Origin
-	post, ok, err := Posts.By("by_slug").Eq(args.Slug).First(tx)
+	var extras Extras
+	post, ok, err := findPost(tx, args.Slug)
 	if err != nil {
 		return documentResult{}, err
 	}
-	if ok && post.Published {
-		result.Found, result.Kind, origin = true, kindPost, post.Origin
-		result.Title, result.Description = post.Title, post.Description
+	if ok {
+		result.Found, result.Kind, origin, extras = true, kindPost, post.Origin, post.Extras
+		result.Title, result.Summary, result.Unlisted = post.Title, post.Description, post.Unlisted
 		result.Date, result.ReadTime, result.Tags = post.Date, post.ReadTime, post.Tags
+		limit := float64(relatedShown)
+		related, err := getRelatedPosts(tx, relatedArgs{CurrentSlug: post.Slug, Tags: post.Tags, Limit: &limit})
+		if err != nil {
+			return documentResult{}, err
+		}
+		for _, r := range related {
+			result.RelatedList = append(result.RelatedList, featuredPost{ID: r.ID, Slug: r.Slug, Title: r.Title, Description: r.Description})
+		}
 	} else {
-		page, ok, err := Pages.By("by_slug").Eq(args.Slug).First(tx)
-		if err != nil || !ok || !page.Published {
+		page, ok, err := findPage(tx, args.Slug)
+		if err != nil || !ok {
 			return result, err
 		}
-		result.Found, result.Kind, origin = true, kindPage, page.Origin
-		result.Title, result.Description = page.Title, page.Description
+		result.Found, result.Kind, origin, extras = true, kindPage, page.Origin, page.Extras
+		result.Title, result.Summary = page.Title, page.Description
 	}
-	text, _, err := Texts.Get(tx, origin.Text)
+	result.Author, result.Image, result.ImageAtTop = extras.AuthorName, extras.Image, extras.Image != "" && set(extras.ShowImageAtTop)
+	result.Markdown, err = textOf(tx, origin)
+	return result, err
+}
+
+type taggedResult struct {
+	frame
+	Tag   string       `json:"tag"`
+	Posts []listedPost `json:"posts"`
+}
+
+// tagged returns the page of a tag.
+func tagged(tx *halcyon.Tx, args tagArgs) (result taggedResult, err error) {
+	result.Tag = args.Tag
+	if result.frame, _, _, err = readFrame(tx); err != nil {
+		return result, err
+	}
+	result.Posts, err = getPostsByTag(tx, args)
+	return result, err
+}
+
+// feedPost is a post with its text.
+type feedPost struct {
+	listedPost
+	Markdown string `json:"markdown"`
+}
+
+type feedResult struct {
+	frame
+	Posts []feedPost `json:"posts"`
+}
+
+// feed returns the newest listed posts with their texts.
+func feed(tx *halcyon.Tx) (feedResult, error) {
+	result := feedResult{Posts: []feedPost{}}
+	var err error
+	if result.frame, _, _, err = readFrame(tx); err != nil {
+		return result, err
+	}
+	posts, err := publishedPosts(tx, listed)
 	if err != nil {
-		return documentResult{}, err
+		return result, err
 	}
-	result.Markdown = text.Markdown
+	for _, post := range posts[:min(len(posts), feedPostsMax)] {
+		text, err := textOf(tx, post.Origin)
+		if err != nil {
+			return result, err
+		}
+		result.Posts = append(result.Posts, feedPost{listPost(post), text})
+	}
 	return result, nil
+}
+
+// indexedPage is a page in the index of the site.
+type indexedPage struct {
+	Slug        string `json:"slug"`
+	Title       string `json:"title"`
+	Description string `json:"description"`
+}
+
+type indexResult struct {
+	frame
+	Posts []listedPost  `json:"posts"`
+	Pages []indexedPage `json:"pages"`
+}
+
+// index returns all that is published and listed.
+func index(tx *halcyon.Tx) (result indexResult, err error) {
+	if result.frame, _, _, err = readFrame(tx); err != nil {
+		return result, err
+	}
+	posts, err := publishedPosts(tx, listed)
+	if result.Posts, err = listOf(posts, err, listPost); err != nil {
+		return result, err
+	}
+	pages, err := publishedPages(tx, func(p *Page) bool { return p.Slug != homeSlug })
+	result.Pages, err = pagesAs(pages, err, func(p Page) indexedPage { return indexedPage{p.Slug, p.Title, p.Description} })
+	return result, err
 }
 
 // readFrame reads the navigation, and the page that introduces the site, if any.
 func readFrame(tx *halcyon.Tx) (f frame, home Page, introduced bool, err error) {
 	f.Nav = []navItem{}
-	for page, err := range Pages.By("by_published").Eq(true).Each(tx) {
-		switch {
-		case err != nil:
-			return frame{}, Page{}, false, err
-		case page.Slug == homeSlug:
-			home, introduced, f.Name = page, true, page.Title
-		case page.ShowInNav:
+	pages, err := publishedPages(tx, func(p *Page) bool { return p.Slug == homeSlug || p.inNav() })
+	if err != nil {
+		return frame{}, Page{}, false, err
+	}
+	for _, page := range pages {
+		if page.Slug == homeSlug {
+			home, introduced, f.Name, f.Description = page, true, page.Title, page.Description
+		} else {
 			f.Nav = append(f.Nav, navItem{Slug: page.Slug, Title: page.Title})
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
+	"net/url"
+	"strings"
+	"time"
 
 	"github.com/halcyon-db/halcyon"
 )
@@ -18,15 +20,26 @@ type Options struct {
 	// Name is what the site is called as long as no page "home" says otherwise.
 	// Default: "Halcyon".
 	Name string
+	// URL is the address of the site, such as https://example.org, for feeds and
+	// the like. Default: the one a request came to.
+	URL string
+	// WatchInterval is how often the folder is looked at for changes. Default: one
+	// second; less than 0: only at start.
+	WatchInterval time.Duration
+	// OpenSync lets everybody who reaches the server replace what sync scripts
+	// sent before. Default: posts:syncPostsPublic and pages:syncPagesPublic are
+	// internal functions, for those who show an admin key.
+	OpenSync bool
 }
 
 // Site is a site before and after it is mounted. Use [New].
 type Site struct {
 	options Options
 	cache   pageCache
+	synced  func(syncResult, error) // told to tests after each look at a changed folder
 }
 
-// New returns a site. Its Module may be mounted in one App.
+// New returns a site. Its Modules may be mounted in one App.
 func New(options Options) *Site {
 	if options.Dir == "" {
 		options.Dir = "content"
@@ -34,34 +47,58 @@ func New(options Options) *Site {
 	if options.Name == "" {
 		options.Name = "Halcyon"
 	}
-	return &Site{options: options}
+	if options.WatchInterval == 0 {
+		options.WatchInterval = time.Second
+	}
+	options.URL = strings.TrimRight(options.URL, "/")
+	return &Site{options: options, synced: func(syncResult, error) {}}
 }
 
-// Module returns the module "site". It serves every path that no other module
-// serves, syncs the folder at start, and offers the command `site check`.
-func (s *Site) Module() *halcyon.Module {
+// Modules returns the modules of a site: "site", which holds the tables, serves
+// every path that no other module serves, syncs the folder, and offers the command
+// `site check`; and "posts", "pages" and "search", what front ends call.
+func (s *Site) Modules() []*halcyon.Module {
 	m := halcyon.NewModule("site", Posts, Pages, Texts)
 	m.Internal.Mutation("sync", syncFolder)
 	m.Internal.Query("front", front)
 	m.Internal.Query("document", document)
-	m.OnStart(s.sync)
+	m.Internal.Query("tagged", tagged)
+	m.Internal.Query("feed", feed)
+	m.Internal.Query("index", index)
+	w := &watcher{site: s}
+	m.OnStart(func(ctx context.Context, app *halcyon.App) error {
+		if err := s.checkURL(); err != nil {
+			return err
+		}
+		_, err := w.look(ctx, app)
+		return err
+	})
+	m.Background(w.watch)
 	m.HandleApp("/", func(app *halcyon.App) http.Handler { return s.handler(app) })
 	m.Command("check", "Read the site's folder and name every file that can't be published.", s.check)
-	return m
+	return []*halcyon.Module{m, s.postsModule(), s.pagesModule(), searchModule()}
+}
+
+func (s *Site) checkURL() error {
+	if s.options.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(s.options.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("the address of the site is %q; it has to be one such as https://example.org", s.options.URL)
+	}
+	return nil
 }
 
 // Titles returns what is published under a slug: its title, and "blog" for a post
 // or "page" for a page. Its signature is that of the option Titles of apps/stats.
 func (s *Site) Titles(tx *halcyon.Tx, slug string) (title, kind string, ok bool, err error) {
-	post, ok, err := Posts.By("by_slug").Eq(slug).First(tx)
-	if err != nil {
-		return "", "", false, err
+	post, ok, err := findPost(tx, slug)
+	if err != nil || ok {
+		return post.Title, kindPost, ok, err
 	}
-	if ok && post.Published {
-		return post.Title, kindPost, true, nil
-	}
-	page, ok, err := Pages.By("by_slug").Eq(slug).First(tx)
-	if err != nil || !ok || !page.Published {
+	page, ok, err := findPage(tx, slug)
+	if err != nil || !ok {
 		return "", "", false, err
 	}
 	return page.Title, kindPage, true, nil
@@ -80,29 +117,6 @@ func (s *Site) Published(tx *halcyon.Tx) (posts, pages int, err error) {
 	return int(p), int(g), nil
 }
 
-// sync brings the tables in step with the folder.
-func (s *Site) sync(ctx context.Context, app *halcyon.App) error {
-	logger := app.Logger().With("dir", s.options.Dir)
-	found, err := readFolder(s.options.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		logger.Info("no content folder, nothing synced")
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the content folder: %w", err)
-	}
-	for _, problem := range found.problems {
-		logger.Warn("content file left out", "file", problem.file, "reason", problem.err)
-	}
-	var result syncResult
-	if err := app.Run(ctx, "site:sync", found.args(), &result); err != nil {
-		return fmt.Errorf("sync the content folder: %w", err)
-	}
-	logger.Info("content synced", "created", result.Created, "updated", result.Updated,
-		"deleted", result.Deleted, "unchanged", result.Unchanged)
-	return nil
-}
-
 // errCheck is the outcome of `site check` when it found something.
 var errCheck = errors.New("some files can't be published")
 
@@ -113,7 +127,13 @@ func (s *Site) check(_ context.Context, env *halcyon.CommandEnv, _ []string) err
 		return fmt.Errorf("read the content folder: %w", err)
 	}
 	for _, d := range found.documents {
-		if _, err := fmt.Fprintf(env.Stdout, "%s\t/%s\t%s\n", d.Source, d.Slug, d.Title); err != nil {
+		title := ""
+		if d.Post != nil {
+			title = d.Post.Title
+		} else if d.Page != nil {
+			title = d.Page.Title
+		}
+		if _, err := fmt.Fprintf(env.Stdout, "%s\t/%s\t%s\n", d.Source, d.slug(), title); err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
 	}

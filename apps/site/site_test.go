@@ -32,11 +32,18 @@ type world struct {
 // newWorld mounts a site and syncs it with the files.
 func newWorld(t *testing.T, files map[string]string, others ...*halcyon.Module) *world {
 	t.Helper()
+	return newWorldWith(t, Options{}, files, others...)
+}
+
+// newWorldWith is newWorld with settings.
+func newWorldWith(t *testing.T, options Options, files map[string]string, others ...*halcyon.Module) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), log: new(bytes.Buffer)}
 	writeFiles(t, w.dir, files)
-	w.site = New(Options{Dir: w.dir})
+	options.Dir = w.dir
+	w.site = New(options)
 	reader := halcyon.NewModule("reader")
-	reader.Query("titles", func(tx *halcyon.Tx, args documentArgs) (titlesResult, error) {
+	reader.Query("titles", func(tx *halcyon.Tx, args slugArgs) (titlesResult, error) {
 		title, kind, ok, err := w.site.Titles(tx, args.Slug)
 		if err != nil {
 			return titlesResult{}, err
@@ -45,10 +52,10 @@ func newWorld(t *testing.T, files map[string]string, others ...*halcyon.Module) 
 		return titlesResult{title, kind, ok, posts, pages}, err
 	})
 	var err error
-	if w.app, err = halcyon.NewApp(append(others, w.site.Module(), reader)...); err != nil {
+	if w.app, err = halcyon.NewApp(append(append(others, w.site.Modules()...), reader)...); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Seed: 1}, ShowErrors: true, Logger: slog.New(slog.NewTextHandler(w.log, nil))}); err != nil {
+	if err := w.app.Open("data", memory(w.log)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -58,6 +65,15 @@ func newWorld(t *testing.T, files map[string]string, others ...*halcyon.Module) 
 	})
 	w.sync()
 	return w
+}
+
+// memory are the settings of a database in memory that logs to out.
+func memory(out io.Writer) *halcyon.Options {
+	options := &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Seed: 1}, ShowErrors: true}
+	if out != nil {
+		options.Logger = slog.New(slog.NewTextHandler(out, nil))
+	}
+	return options
 }
 
 type titlesResult struct {
@@ -72,7 +88,7 @@ type titlesResult struct {
 func (w *world) sync() string {
 	w.t.Helper()
 	w.log.Reset()
-	if err := w.site.sync(context.Background(), w.app); err != nil {
+	if _, err := w.site.sync(context.Background(), w.app, true); err != nil {
 		w.t.Fatal(err)
 	}
 	return w.log.String()
@@ -95,7 +111,7 @@ func (w *world) synced() syncResult {
 func (w *world) titles(slug string) titlesResult {
 	w.t.Helper()
 	var result titlesResult
-	if err := w.app.Run(context.Background(), "reader:titles", documentArgs{slug}, &result); err != nil {
+	if err := w.app.Run(context.Background(), "reader:titles", slugArgs{slug}, &result); err != nil {
 		w.t.Fatal(err)
 	}
 	return result
@@ -109,6 +125,9 @@ func (w *world) do(method, target string, header ...string) (status int, body st
 	}
 	r := httptest.NewRequest(method, target, nil)
 	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+		}
 		r.Header.Set(header[i], header[i+1])
 	}
 	rec := httptest.NewRecorder()
@@ -144,7 +163,7 @@ func files() map[string]string {
 func TestSyncWritesOnlyWhatDiffers(t *testing.T) {
 	w := newWorld(t, files())
 	before := w.app.Durable()
-	if diff := cmp.Diff(syncResult{Unchanged: 8}, w.synced()); diff != "" {
+	if diff := cmp.Diff(syncResult{Skipped: 8}, w.synced()); diff != "" {
 		t.Fatalf("sync of unchanged files (-want +got):\n%s", diff)
 	}
 	if after := w.app.Durable(); after != before {
@@ -157,7 +176,7 @@ func TestSyncWritesOnlyWhatDiffers(t *testing.T) {
 	})
 	w.remove("blog/first.md")
 	w.remove("pages/help.md")
-	if diff := cmp.Diff(syncResult{Created: 1, Updated: 1, Deleted: 2, Unchanged: 5}, w.synced()); diff != "" {
+	if diff := cmp.Diff(syncResult{Created: 1, Updated: 1, Deleted: 2, Skipped: 5}, w.synced()); diff != "" {
 		t.Fatalf("sync (-want +got):\n%s", diff)
 	}
 	want := titlesResult{Title: "Second, again", Kind: "blog", OK: true, Posts: 3, Pages: 3}
