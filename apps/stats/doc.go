@@ -7,11 +7,15 @@
 //	heartbeat            mutation {sessionId, currentPath, city?, country?, latitude?, longitude?} -> null
 //	getStats             query    {} or {now} -> Stats
 //	getViewsByDay        query    {} -> [{day, views}]
+//	getBreakdown         query    {dimension, site?, path?, country?, from?, to?, limit?} -> Breakdown
+//	getSeries            query    {unit, timeZone?, site?, path?, country?, from?, to?} -> Series
+//	getActiveCurve       query    {site?} -> Curve
+//	getSites             query    {} -> SitesResult
 //	cleanupStaleSessions internal mutation {} -> number
 //	importViews          internal mutation {views} -> {counted, repeated, refused}
 //
-// the cron "cleanup stale sessions", which runs sweepStaleSessions, the pages /track.js and /stats, and the
-// command `import`, which counts the page views of access logs.
+// the crons "cleanup stale sessions" and "sample and roll up", the intake POST /api/event, the pages /track.js
+// and /stats, and the command `import`, which counts the page views of access logs.
 //
 // # How numbers are counted
 //
@@ -27,8 +31,8 @@
 //
 // # What is kept
 //
-// A path without query, fragment and e-mail-like parts, a time, and the
-// visitor's id. Places are kept only while a visitor is active. Addresses are
+// A path without query, fragment and e-mail-like parts, a time, the visitor's
+// id, and the families and sources of Hit. Places are kept only while a visitor is active. Addresses are
 // never kept: the import of a log uses them in memory to tell visitors apart,
 // under a secret that ends with it.
 package stats

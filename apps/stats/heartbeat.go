@@ -24,22 +24,31 @@ type heartbeatArgs struct {
 // applied. The time of the last sign of life never goes backward.
 func (a *app) heartbeat(tx *halcyon.Tx, args heartbeatArgs) error {
 	beat := ActiveSession{SessionID: args.SessionID, CurrentPath: cleanPath(args.CurrentPath), LastSeen: tx.Now()}
+	if !a.IgnoreClientPlace {
+		beat.setPlace(args)
+	}
+	return a.applyBeat(tx, beat)
+}
+
+// applyBeat is the one place where beats are applied, of clients of the Convex
+// API and of the event intake.
+func (a *app) applyBeat(tx *halcyon.Tx, beat ActiveSession) error {
 	if err := checkVisitorID(beat.SessionID); err != nil {
 		return err
 	}
 	if err := checkPath(beat.CurrentPath); err != nil {
 		return err
 	}
-	if !a.IgnoreClientPlace {
-		beat.setPlace(args)
-	}
 	// One row is the rule. More than one, left by an import or by hand, is
 	// healed here: the one seen last stays.
-	rows, err := ActiveSessions.By("by_sessionId").Eq(beat.SessionID).Take(tx, 2)
+	rows, err := ActiveSessions.By("by_sessionId").Eq(beat.SessionID, beat.Site).Take(tx, 2)
 	if err != nil {
 		return err
 	}
 	if len(rows) == 0 {
+		if err := a.knowSite(tx, beat.Site, beat.LastSeen); err != nil {
+			return err
+		}
 		_, err := ActiveSessions.Insert(tx, beat)
 		return err
 	}

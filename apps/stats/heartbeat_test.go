@@ -81,7 +81,7 @@ func TestHeartbeat(t *testing.T) {
 				}
 				w.do("stats:heartbeat", args)
 
-				want := map[string]any{"sessionId": "ada", "currentPath": "/a", "lastSeen": float64(noon.Add(step.seen).UnixMilli())}
+				want := map[string]any{"site": "", "sessionId": "ada", "currentPath": "/a", "lastSeen": float64(noon.Add(step.seen).UnixMilli())}
 				for name, field := range step.want {
 					want[name] = field
 				}

@@ -40,12 +40,14 @@ type Stats struct {
 
 // A PathCount is how many visitors are on a path.
 type PathCount struct {
+	Site  string `json:"site,omitzero"`
 	Path  string `json:"path"`
 	Count int    `json:"count"`
 }
 
 // A PageStat is how often a path was viewed.
 type PageStat struct {
+	Site     string `json:"site,omitzero"`
 	Path     string `json:"path"`
 	Title    string `json:"title"`
 	PageType string `json:"pageType"` // home, stats, blog, page or other
@@ -77,17 +79,50 @@ func (a *app) getStats(tx *halcyon.Tx, _ getStatsArgs) (Stats, error) {
 	return stats, nil
 }
 
-// addActive fills in who is here, and asks for the query to run again at the
-// moment the first of them has been gone for the visitor timeout.
+// addActive fills in who is here.
 func (a *app) addActive(tx *halcyon.Tx, stats *Stats) error {
 	since := a.activeSince(tx)
-	active, err := ActiveSessions.Count("seenByTime").Gt(since).Count(tx)
+	if err := a.wakeWhenSomebodyLeaves(tx); err != nil {
+		return err
+	}
+	sites, err := siteNames(tx, "")
 	if err != nil {
 		return err
 	}
-	stats.ActiveVisitors = int(active)
-	sessions := ActiveSessions.By("by_lastSeen").Gt(since)
-	first, ok, err := sessions.First(tx)
+	for _, site := range sites {
+		active, err := ActiveSessions.Count("seenByTime").Eq(site).Gt(since).Count(tx)
+		if err != nil {
+			return err
+		}
+		stats.ActiveVisitors += int(active)
+	}
+	newest, err := ActiveSessions.By("by_lastSeen").Gt(since).Desc().Take(tx, activeRowsMax)
+	if err != nil {
+		return err
+	}
+	onPath := make(map[PathCount]int)
+	places := newPlaces()
+	for _, visitor := range newest {
+		onPath[PathCount{Site: visitor.Site, Path: visitor.CurrentPath}]++
+		places.add(visitor)
+	}
+	stats.ActiveByPath = make([]PathCount, 0, len(onPath))
+	for at, count := range onPath {
+		at.Count = count
+		stats.ActiveByPath = append(stats.ActiveByPath, at)
+	}
+	slices.SortFunc(stats.ActiveByPath, func(x, y PathCount) int {
+		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Site, y.Site))
+	})
+	stats.ActiveByPath = stats.ActiveByPath[:min(len(stats.ActiveByPath), activePathsMax)]
+	stats.VisitorLocations = places.list()
+	return nil
+}
+
+// wakeWhenSomebodyLeaves has the query run again at the moment the first of the
+// active visitors has been gone for the visitor timeout.
+func (a *app) wakeWhenSomebodyLeaves(tx *halcyon.Tx) error {
+	first, ok, err := ActiveSessions.By("by_lastSeen").Gt(a.activeSince(tx)).First(tx)
 	switch {
 	case err != nil:
 		return err
@@ -96,25 +131,6 @@ func (a *app) addActive(tx *halcyon.Tx, stats *Stats) error {
 	default:
 		tx.WakeAt(never)
 	}
-	newest, err := sessions.Desc().Take(tx, activeRowsMax)
-	if err != nil {
-		return err
-	}
-	onPath := make(map[string]int)
-	places := newPlaces()
-	for _, visitor := range newest {
-		onPath[visitor.CurrentPath]++
-		places.add(visitor)
-	}
-	stats.ActiveByPath = make([]PathCount, 0, len(onPath))
-	for path, count := range onPath {
-		stats.ActiveByPath = append(stats.ActiveByPath, PathCount{path, count})
-	}
-	slices.SortFunc(stats.ActiveByPath, func(x, y PathCount) int {
-		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Path, y.Path))
-	})
-	stats.ActiveByPath = stats.ActiveByPath[:min(len(stats.ActiveByPath), activePathsMax)]
-	stats.VisitorLocations = places.list()
 	return nil
 }
 
@@ -149,7 +165,7 @@ func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
 	stats.PageStats = make([]PageStat, len(top))
 	for i, group := range top {
 		stats.PageStats[i].Views = int(group.Count)
-		if err := group.Decode(&stats.PageStats[i].Path); err != nil {
+		if err := group.Decode(&stats.PageStats[i].Site, &stats.PageStats[i].Path); err != nil {
 			return err
 		}
 	}

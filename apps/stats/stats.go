@@ -6,52 +6,6 @@ import (
 	"github.com/halcyon-db/halcyon"
 )
 
-// A PageView is one counted view. Rows are written once and never changed.
-type PageView struct {
-	Path      string    `json:"path"`
-	PageType  string    `json:"pageType"`
-	SessionID string    `json:"sessionId"` // the visitor
-	Timestamp time.Time `json:"timestamp"`
-}
-
-// An ActiveSession is a visitor who is here, or was a few minutes ago.
-type ActiveSession struct {
-	ID          halcyon.ID[ActiveSession] `halcyon:"id"`
-	SessionID   string                    `json:"sessionId"` // the visitor
-	CurrentPath string                    `json:"currentPath"`
-	LastSeen    time.Time                 `json:"lastSeen"`
-	City        *string                   `json:"city"`
-	Country     *string                   `json:"country"`
-	Latitude    *float64                  `json:"latitude"`
-	Longitude   *float64                  `json:"longitude"`
-}
-
-// A Visitor is somebody who has viewed a page at least once.
-type Visitor struct {
-	ID        halcyon.ID[Visitor] `halcyon:"id"`
-	SessionID string              `json:"sessionId"`
-	FirstSeen time.Time           `json:"firstSeen"`
-}
-
-// The tables of the module.
-var (
-	PageViews = halcyon.NewTable[PageView]("pageViews").
-			Index("by_path", "path").
-			Index("by_timestamp", "timestamp").
-			Index("by_session_path", "sessionId", "path", "timestamp").
-			Aggregate("viewsByPath", halcyon.GroupBy("path"), halcyon.OrderBy("timestamp"), halcyon.Ranked()).
-			Aggregate("viewsByTime", halcyon.OrderBy("timestamp"))
-
-	ActiveSessions = halcyon.NewTable[ActiveSession]("activeSessions").
-			Index("by_sessionId", "sessionId").
-			Index("by_lastSeen", "lastSeen").
-			Aggregate("seenByTime", halcyon.OrderBy("lastSeen"))
-
-	Visitors = halcyon.NewTable[Visitor]("visitors").
-			Index("by_sessionId", "sessionId").
-			Aggregate("visitors")
-)
-
 // Options are the settings of the module. The zero value holds the defaults.
 type Options struct {
 	// ViewWindow is how long one visitor's views of one path count as one.
@@ -83,6 +37,33 @@ type Options struct {
 	// claim any place, so turn it on where a forged dot on the map matters.
 	IgnoreClientPlace bool
 
+	// TimeZone is whose days getBreakdown and getSeries count by, and what
+	// charts say. Changing it has the rollups made again, in the background.
+	// The default is UTC.
+	TimeZone *time.Location
+
+	// SitesMax is how many host names are told apart; what another one sends
+	// is not counted. The default is 100, the most 1,000.
+	SitesMax int
+
+	// EventsPerSecond and EventsBurst limit what one address may send to
+	// POST /api/event: so many at once, and then so many a second. The defaults
+	// are 20 and 200, which a household never sends and an office seldom does.
+	EventsPerSecond, EventsBurst float64
+
+	// CountRobots counts what robots send to POST /api/event like anything else,
+	// for tests and for sites whose readers are robots.
+	CountRobots bool
+
+	// IgnoreSignals recognises visitors again whose browser asks not to be tracked,
+	// by Do Not Track or Global Privacy Control. Otherwise their views count and
+	// they themselves do not.
+	IgnoreSignals bool
+
+	// LeaveAtOnce takes a visitor who closes the page away at once, and not at the
+	// timeout. One who only reloads it is away for a moment then.
+	LeaveAtOnce bool
+
 	// Titles names what a site has under a slug: its title and its kind,
 	// "blog" or "page". It runs in the transaction of getStats, so that a
 	// renamed page changes open screens. nil knows no titles.
@@ -111,6 +92,19 @@ func (o Options) withDefaults() Options {
 	if o.PathsShown <= 0 {
 		o.PathsShown = 50
 	}
+	if o.TimeZone == nil {
+		o.TimeZone = time.UTC
+	}
+	if o.SitesMax <= 0 {
+		o.SitesMax = 100
+	}
+	if o.EventsPerSecond <= 0 {
+		o.EventsPerSecond = 20
+	}
+	if o.EventsBurst < 1 {
+		o.EventsBurst = 200
+	}
+	o.SitesMax = min(o.SitesMax, 1000)
 	return o
 }
 
@@ -120,16 +114,29 @@ type app struct{ Options }
 // Module returns the module "stats".
 func Module(options Options) *halcyon.Module {
 	a := &app{options.withDefaults()}
-	m := halcyon.NewModule("stats", PageViews, ActiveSessions, Visitors)
+	m := halcyon.NewModule("stats",
+		PageViews, Events, ActiveSessions, Visitors, Sites, Rollups, Progresses, Samples, Drops)
 	m.Mutation("recordPageView", a.recordPageView)
-	m.Mutation("heartbeat", a.heartbeat)
+	m.Mutation("heartbeat", a.heartbeat, halcyon.Relaxed())
 	m.Query("getStats", a.getStats)
 	m.Query("getViewsByDay", getViewsByDay)
+	m.Query("getBreakdown", a.getBreakdown)
+	m.Query("getSeries", a.getSeries)
+	m.Query("getActiveCurve", a.getActiveCurve)
+	m.Query("getSites", a.getSites)
 	m.Internal.Mutation("cleanupStaleSessions", a.cleanupStaleSessions)
 	m.Internal.Mutation("sweepStaleSessions", a.sweepStaleSessions)
 	m.Internal.Mutation("importViews", a.importViews)
+	m.Internal.Mutation("tell", a.tell)
+	m.Internal.Mutation("tellBeat", a.tellBeat, halcyon.Relaxed())
+	m.Internal.Mutation("tellLeave", a.tellLeave, halcyon.Relaxed())
+	m.Internal.Mutation("drop", a.drop, halcyon.Relaxed())
+	m.Internal.Mutation("rollUp", a.rollUp)
+	m.Internal.Mutation("everyMinute", a.everyMinute)
 	m.Cron("cleanup stale sessions", halcyon.Every(a.CleanupInterval), "sweepStaleSessions")
+	m.Cron("sample and roll up", halcyon.Every(time.Minute), "everyMinute")
 	m.Command("import", "Count the page views of access logs: files, gzipped or not, or - for standard input.", a.importLogs)
+	m.HandleApp("POST /api/event", a.serveEvents)
 	servePages(m)
 	return m
 }

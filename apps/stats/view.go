@@ -12,6 +12,7 @@ const (
 	CodeVisitorID = "InvalidSessionId"
 	CodePath      = "PathTooLong"
 	CodePageType  = "PageTypeTooLong"
+	CodeSite      = "TooManySites"
 )
 
 type recordPageViewArgs struct {
@@ -27,8 +28,11 @@ func (a *app) recordPageView(tx *halcyon.Tx, args recordPageViewArgs) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.countView(tx, view)
-	return err
+	counted, err := a.countView(tx, view)
+	if err != nil || !counted {
+		return err
+	}
+	return a.rollUpSometimes(tx)
 }
 
 // newView checks what a caller sent and makes it what is kept.
@@ -49,27 +53,159 @@ func newView(args recordPageViewArgs, at time.Time) (PageView, error) {
 // countView is the one place where views are counted, live and imported: the
 // view is kept unless the same visitor has a kept view of the same path less
 // than the view window before it, or after it, as happens when a log is read
-// late. It reads only that visitor's row of that path, so that two views
-// conflict only when they are the same.
+// late. It reads only that visitor's rows, so that two views conflict only when
+// they are of one visitor.
 func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error) {
-	_, repeated, err := PageViews.By("by_session_path").Eq(view.SessionID, view.Path).
-		Gt(view.Timestamp.Add(-a.ViewWindow)).Lt(view.Timestamp.Add(a.ViewWindow)).First(tx)
-	if err != nil || repeated {
+	if view.SessionID == "" {
+		return true, a.countUnknown(tx, view)
+	}
+	near, err := neighbours(tx, PageViews.By("by_session_time").Eq(view.SessionID, view.Site), view.Timestamp)
+	if err != nil {
 		return false, err
 	}
-	if _, err := PageViews.Insert(tx, view); err != nil {
+	var here around
+	if near != (around{}) {
+		here, err = neighbours(tx, PageViews.By("by_session_path").Eq(view.SessionID, view.Site, view.Path), view.Timestamp)
+		if err != nil {
+			return false, err
+		}
+	}
+	if here.before != nil && view.Timestamp.Sub(here.before.Timestamp) < a.ViewWindow ||
+		here.after != nil && here.after.Timestamp.Sub(view.Timestamp) < a.ViewWindow {
+		return false, nil
+	}
+	if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
 		return false, err
 	}
-	visitor, known, err := Visitors.By("by_sessionId").Eq(view.SessionID).First(tx)
+	if here.before != nil {
+		view.BeforeHere = here.before.Timestamp
+	}
+	if near.before != nil {
+		view.Before = near.before.Timestamp
+	} else if err := knowVisitor(tx, view); err != nil {
+		return false, err
+	}
+	if err := insertView(tx, view); err != nil {
+		return false, err
+	}
+	if near.after != nil {
+		if err := a.precede(tx, near.after.ID, func(next *PageView) { next.Before = view.Timestamp }); err != nil {
+			return false, err
+		}
+	}
+	if here.after != nil {
+		if err := a.precede(tx, here.after.ID, func(next *PageView) { next.BeforeHere = view.Timestamp }); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// countUnknown keeps the view of a visitor who is not to be recognised again:
+// nobody's, so it neither repeats another nor adds to the visitors.
+func (a *app) countUnknown(tx *halcyon.Tx, view PageView) error {
+	if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
+		return err
+	}
+	return insertView(tx, view)
+}
+
+func insertView(tx *halcyon.Tx, view PageView) error {
+	id, err := PageViews.Insert(tx, view)
+	if err != nil {
+		return err
+	}
+	return PageViews.Apply(tx, id, halcyon.CommitTime("stored"))
+}
+
+// around is the views of a visitor right before and right after a moment.
+type around struct{ before, after *PageView }
+
+// neighbours finds them in the order of time. Nearly always there is none after.
+func neighbours(tx *halcyon.Tx, views halcyon.Query[PageView], at time.Time) (around, error) {
+	newest, ok, err := views.Desc().First(tx)
+	if err != nil || !ok {
+		return around{}, err
+	}
+	if !newest.Timestamp.After(at) {
+		return around{before: &newest}, nil
+	}
+	found := around{after: &newest}
+	if next, ok, err := views.Gt(at).First(tx); err != nil {
+		return around{}, err
+	} else if ok {
+		found.after = &next
+	}
+	if before, ok, err := views.Lte(at).Desc().First(tx); err != nil {
+		return around{}, err
+	} else if ok {
+		found.before = &before
+	}
+	return found, nil
+}
+
+// precede changes what a view says about the one before it, because an earlier
+// one was told late. What the rollups have of it is taken out and put in again.
+func (a *app) precede(tx *halcyon.Tx, id halcyon.ID[PageView], change func(*PageView)) error {
+	view, ok, err := PageViews.Get(tx, id)
+	if err != nil || !ok {
+		return err
+	}
+	done, err := a.progress(tx)
+	if err != nil {
+		return err
+	}
+	old := view
+	change(&view)
+	if err := PageViews.Patch(tx, id, halcyon.Fields{"before": view.Before, "beforeHere": view.BeforeHere}); err != nil {
+		return err
+	}
+	if !done.has(view.Stored) {
+		return nil
+	}
+	sums := newSheets(a.TimeZone)
+	sums.addView(&old, -1)
+	sums.addView(&view, 1)
+	return sums.save(tx)
+}
+
+// knowVisitor makes sure that the visitor of a view is counted as one. A visitor
+// who has an earlier view is.
+func knowVisitor(tx *halcyon.Tx, view PageView) error {
+	visitor, known, err := Visitors.By("by_sessionId").Eq(view.SessionID, view.Site).First(tx)
 	switch {
 	case err != nil:
-		return false, err
+		return err
 	case !known:
-		_, err = Visitors.Insert(tx, Visitor{SessionID: view.SessionID, FirstSeen: view.Timestamp})
+		_, err = Visitors.Insert(tx, Visitor{Site: view.Site, SessionID: view.SessionID, FirstSeen: view.Timestamp})
 	case view.Timestamp.Before(visitor.FirstSeen):
 		err = Visitors.Patch(tx, visitor.ID, halcyon.Fields{"firstSeen": view.Timestamp})
 	}
-	return err == nil, err
+	return err
+}
+
+// knowSite makes sure that a site is listed. The error has CodeSite when there
+// are too many.
+func (a *app) knowSite(tx *halcyon.Tx, name string, since time.Time) error {
+	site, known, err := Sites.By("by_name").Eq(name).First(tx)
+	if err != nil {
+		return err
+	}
+	if known {
+		if since.Before(site.FirstSeen) {
+			return Sites.Patch(tx, site.ID, halcyon.Fields{"firstSeen": since})
+		}
+		return nil
+	}
+	all, err := Sites.All().Take(tx, a.SitesMax)
+	if err != nil {
+		return err
+	}
+	if len(all) >= a.SitesMax {
+		return &halcyon.Error{Code: CodeSite, Message: fmt.Sprintf("there are %d sites already, and %q is none of them", len(all), name)}
+	}
+	_, err = Sites.Insert(tx, Site{Name: name, FirstSeen: since})
+	return err
 }
 
 func checkVisitorID(id string) error {

@@ -25,7 +25,7 @@ type world struct {
 	app   *halcyon.App
 	clock *fakeClock
 	files vfs.FS
-	crons chan halcyon.CronRun // the last run of a cron
+	crons chan halcyon.CronRun // the last run of the cleanup
 }
 
 func newWorld(t testing.TB, options stats.Options, others ...*halcyon.Module) *world {
@@ -37,12 +37,18 @@ func mount(t testing.TB, modules ...*halcyon.Module) *world {
 	t.Helper()
 	w := &world{t: t, clock: newFakeClock(noon), files: vfs.NewMem(), crons: make(chan halcyon.CronRun, 1)}
 	var err error
-	if w.app, err = halcyon.NewApp(modules...); err != nil {
+	if w.app, err = halcyon.NewApp(append(modules, settling())...); err != nil {
 		t.Fatal(err)
 	}
 	options := &halcyon.Options{
 		Engine: engine.Options{FS: w.files, Clock: w.clock, Seed: 1},
-		OnCron: func(run halcyon.CronRun) { w.crons <- run },
+		OnCron: func(run halcyon.CronRun) {
+			if run.Name == "stats/cleanup stale sessions" {
+				w.crons <- run
+			} else if run.Err != nil {
+				t.Errorf("cron %s: %v", run.Name, run.Err)
+			}
+		},
 	}
 	if err := w.app.Open("data", options); err != nil {
 		t.Fatal(err)
@@ -53,6 +59,34 @@ func mount(t testing.TB, modules ...*halcyon.Module) *world {
 		}
 	})
 	return w
+}
+
+type settled struct {
+	At time.Time `json:"at"`
+}
+
+var settles = halcyon.NewTable[settled]("settles")
+
+// settling is a module with a mutation that writes something.
+func settling() *halcyon.Module {
+	m := halcyon.NewModule("settling", settles)
+	m.Mutation("settle", func(tx *halcyon.Tx) error {
+		_, err := settles.Insert(tx, settled{tx.Now()})
+		return err
+	})
+	return m
+}
+
+// settle returns when everything that was answered is on the disk, also what the
+// intake is told before it is: this is behind it.
+func (w *world) settle() {
+	w.t.Helper()
+	w.do("settling:settle", nil)
+}
+
+// inMemory are options for a database that is gone with the test.
+func inMemory() *halcyon.Options {
+	return &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}}
 }
 
 // object is the arguments of a call.
@@ -77,7 +111,7 @@ func (w *world) do(path string, args object) value.Value {
 	w.t.Helper()
 	outcome, err := w.try(path, args)
 	if err != nil || outcome.Failure != nil {
-		w.t.Fatalf("%s(%v): %v, %v", path, args, outcome.Failure, err)
+		w.t.Fatalf("%s(%.300v): %v, %v", path, args, outcome.Failure, err)
 	}
 	return outcome.Value
 }
@@ -91,6 +125,11 @@ func (w *world) refused(path string, args object) string {
 	}
 	code, _ := outcome.Failure.Data.Get("code").AsString()
 	return code
+}
+
+// query calls a query.
+func (w *world) query(path string, args object) (halcyon.Outcome, error) {
+	return w.app.Query(context.Background(), halcyon.Request{Path: path, Args: args.value(w.t)})
 }
 
 // ask calls a query that has to succeed.
@@ -179,6 +218,13 @@ func probe() *halcyon.Module {
 		Path      string    `json:"path"`
 		LastSeen  time.Time `json:"lastSeen"`
 	}) error {
+		if _, known, err := stats.Sites.By("by_name").Eq("").First(tx); err != nil {
+			return err
+		} else if !known {
+			if _, err := stats.Sites.Insert(tx, stats.Site{FirstSeen: args.LastSeen}); err != nil {
+				return err
+			}
+		}
 		_, err := stats.ActiveSessions.Insert(tx, stats.ActiveSession{
 			SessionID: args.SessionID, CurrentPath: args.Path, LastSeen: args.LastSeen,
 		})

@@ -1,0 +1,409 @@
+package stats
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+// Dimension is by what a breakdown counts.
+type Dimension string
+
+// The dimensions.
+const (
+	DimensionSite        = "site"
+	DimensionPath        = "path"
+	DimensionPageType    = "pageType"
+	DimensionReferrer    = "referrer"
+	DimensionChannel     = "channel"
+	DimensionUTMSource   = "utmSource"
+	DimensionUTMMedium   = "utmMedium"
+	DimensionUTMCampaign = "utmCampaign"
+	DimensionDevice      = "device"
+	DimensionBrowser     = "browser"
+	DimensionSystem      = "system"
+	DimensionCountry     = "country"
+	DimensionVisitor     = "visitor" // visitorKnown, visitorUnknown
+	DimensionEvent       = "event"
+	DimensionDropped     = "dropped"
+)
+
+var _ halcyon.Enum[Dimension] = Dimension("")
+
+// Values returns the dimensions.
+func (Dimension) Values() []Dimension {
+	return []Dimension{
+		DimensionSite, DimensionPath, DimensionPageType, DimensionReferrer, DimensionChannel,
+		DimensionUTMSource, DimensionUTMMedium, DimensionUTMCampaign,
+		DimensionDevice, DimensionBrowser, DimensionSystem, DimensionCountry,
+		DimensionVisitor, DimensionEvent, DimensionDropped,
+	}
+}
+
+// The values of the dimension visitor. A view of a visitor who asked not to be
+// recognised is nobody's.
+const (
+	visitorKnown   = "known"
+	visitorUnknown = "unknown"
+)
+
+// The codes of the errors of getBreakdown and getSeries.
+const (
+	CodeRange    = "RangeInvalid"
+	CodeTimeZone = "TimeZoneUnknown"
+)
+
+const (
+	breakdownDefault = 10
+	breakdownMax     = 1000
+
+	// daysDefault is how many days a breakdown is about when it is not told.
+	daysDefault = 30
+)
+
+// Filter is the part of the views that a query is about.
+type Filter struct {
+	Site    string `json:"site,omitzero"`
+	Path    string `json:"path,omitzero"`
+	Country string `json:"country,omitzero"`
+}
+
+type breakdownArgs struct {
+	Dimension Dimension `json:"dimension"`
+	Filter
+	From  time.Time `json:"from,omitzero"`
+	To    time.Time `json:"to,omitzero"`
+	Limit int       `json:"limit,omitzero"`
+}
+
+// Breakdown is the result of getBreakdown.
+type Breakdown struct {
+	BreakdownPeriod
+	// Previous is the same of as many days before. Its rows are those of the
+	// values in Rows, in the same order, also of those that had no views then.
+	Previous BreakdownPeriod `json:"previous"`
+	// Pending is how many views are not in here yet, because a large import is
+	// still being rolled up. Usually 0.
+	Pending int `json:"pending"`
+}
+
+// BreakdownPeriod is a breakdown of one range of days.
+type BreakdownPeriod struct {
+	From     time.Time      `json:"from"` // the beginning of the first day
+	To       time.Time      `json:"to"`   // the end of the last day
+	Rows     []BreakdownRow `json:"rows"` // most views first
+	Values   int            `json:"values"`
+	Views    int            `json:"views"`    // of all values, and of views without one
+	Visitors int            `json:"visitors"` // different ones, of all values
+}
+
+// A BreakdownRow is one value.
+type BreakdownRow struct {
+	Value    string `json:"value"`
+	Views    int    `json:"views"`    // of the dimension event: how often it happened
+	Visitors int    `json:"visitors"` // different ones, under the value of their first view in the range
+}
+
+// days is a range of days: from the first to before the second.
+type days struct{ from, to int }
+
+// days returns the whole days that hold the range, which is up to now when it
+// does not end.
+func (a *app) days(tx *halcyon.Tx, from, to time.Time) (days, error) {
+	var d days
+	if to.IsZero() {
+		today := dayOf(tx.Now(), a.TimeZone)
+		tx.WakeAt(dayStart(today+1, a.TimeZone))
+		d.to = today + 1
+	} else {
+		d.to = dayOf(to.Add(-time.Millisecond), a.TimeZone) + 1
+	}
+	if from.IsZero() {
+		d.from = d.to - daysDefault
+	} else {
+		d.from = dayOf(from, a.TimeZone)
+	}
+	if d.from >= d.to || d.to-d.from > daysMax {
+		return d, &halcyon.Error{Code: CodeRange, Message: fmt.Sprintf(
+			"from and to are %d days apart, 1 to %d are allowed", d.to-d.from, daysMax)}
+	}
+	return d, nil
+}
+
+// reader reads sheets for one query: from rollups, and from rows that are in
+// none.
+type reader struct {
+	app     *app
+	tx      *halcyon.Tx
+	filter  Filter
+	sites   []string
+	tail    *sheets
+	pending int
+}
+
+func (a *app) newReader(tx *halcyon.Tx, of Filter) (*reader, error) {
+	r := &reader{app: a, tx: tx, filter: of, tail: newSheets(a.TimeZone)}
+	if r.filter.Path != "" {
+		r.filter.Path = cleanPath(r.filter.Path)
+	}
+	var err error
+	if r.sites, err = siteNames(tx, of.Site); err != nil {
+		return nil, err
+	}
+	done, err := a.progress(tx)
+	if err != nil {
+		return nil, err
+	}
+	total, err := PageViews.Count("viewsByTime").Count(tx)
+	if err != nil {
+		return nil, err
+	}
+	if r.pending = int(total) - done.Rows; done.Clearing || r.pending > tailMax {
+		return r, nil
+	}
+	r.pending = 0
+	views, err := PageViews.By("by_stored").Gt(done.Views).Take(tx, tailMax)
+	if err != nil {
+		return nil, err
+	}
+	for i := range views {
+		r.tail.addView(&views[i], 1)
+	}
+	loaded, err := PageViews.By("by_stored").Eq(nil).Take(tx, tailMax)
+	if err != nil {
+		return nil, err
+	}
+	for i := range loaded {
+		r.tail.addView(&loaded[i], 1)
+	}
+	events, err := Events.By("by_stored").Gt(done.Events).Take(tx, tailMax)
+	if err != nil {
+		return nil, err
+	}
+	for i := range events {
+		r.tail.addEvent(&events[i], 1)
+	}
+	return r, nil
+}
+
+// siteNames returns the names of all sites, or the one that is asked for.
+func siteNames(tx *halcyon.Tx, only string) ([]string, error) {
+	if only != "" {
+		return []string{only}, nil
+	}
+	sites, err := Sites.By("by_name").Collect(tx)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(sites))
+	for i, site := range sites {
+		names[i] = site.Name
+	}
+	return names, nil
+}
+
+// each calls visit with every row of a kind in a range of days, whichever the
+// order.
+func (r *reader) each(kind int, of days, visit func(at scope, s *sheet)) error {
+	for _, site := range r.sites {
+		at := scope{site: site, path: r.filter.Path, country: r.filter.Country, kind: kind}
+		rows := Rollups.By("by_scope").Eq(at.site, at.path, at.country, at.kind).Gte(of.from).Lt(of.to)
+		for row, err := range rows.Each(r.tx) {
+			if err != nil {
+				return err
+			}
+			at.day = row.Day
+			visit(at, sheetOf(&row))
+		}
+		for at, s := range r.tail.of {
+			if at.site == site && at.path == r.filter.Path && at.country == r.filter.Country && at.kind == kind &&
+				at.day >= of.from && at.day < of.to {
+				visit(at, s)
+			}
+		}
+	}
+	return nil
+}
+
+// sheetOf reads a row of Rollups.
+func sheetOf(row *Rollup) *sheet {
+	s := &sheet{total: sumOf(row.Views, row.Firsts), values: make(map[label]*sum, len(row.Values))}
+	for _, slot := range row.Slots {
+		*s.slot(slot.Slot) = sumOf(slot.Views, slot.Firsts)
+	}
+	for _, v := range row.Values {
+		sums := sumOf(v.Views, v.Firsts)
+		s.values[label{v.Dimension, v.Value}] = &sums
+	}
+	return s
+}
+
+// count is views and visitors.
+type count struct{ views, visitors int }
+
+func (c *count) add(s sum, day int, of days) {
+	c.views += s.views
+	c.visitors += s.visitors(day, of.from)
+}
+
+// breakdown counts a range of days by a dimension.
+func (r *reader) breakdown(dimension string, of days) (total count, values map[string]*count, err error) {
+	values = make(map[string]*count)
+	kind := kindRest
+	if dimension == DimensionPath && r.filter.Path == "" {
+		kind = kindPaths
+	}
+	err = r.each(kindRest, of, func(at scope, s *sheet) {
+		total.add(s.total, at.day, of)
+		switch {
+		case s.total.empty():
+		case dimension == DimensionSite:
+			entry(values, at.site).add(s.total, at.day, of)
+		case dimension == DimensionPath && kind == kindRest:
+			entry(values, at.path).add(s.total, at.day, of)
+		}
+		addValues(values, dimension, s, at.day, of)
+	})
+	if err == nil && kind == kindPaths {
+		err = r.each(kindPaths, of, func(at scope, s *sheet) { addValues(values, dimension, s, at.day, of) })
+	}
+	return total, values, err
+}
+
+func addValues(values map[string]*count, dimension string, s *sheet, day int, of days) {
+	for l, sum := range s.values {
+		if l.dimension == dimension {
+			entry(values, l.value).add(*sum, day, of)
+		}
+	}
+}
+
+// getBreakdown counts the views and the visitors of a range of days by a
+// dimension.
+func (a *app) getBreakdown(tx *halcyon.Tx, args breakdownArgs) (Breakdown, error) {
+	var result Breakdown
+	of, err := a.days(tx, args.From, args.To)
+	if err != nil {
+		return result, err
+	}
+	limit := args.Limit
+	if limit <= 0 {
+		limit = breakdownDefault
+	}
+	limit = min(limit, breakdownMax)
+	r, err := a.newReader(tx, args.Filter)
+	if err != nil {
+		return result, err
+	}
+	count := r.breakdown
+	if args.Dimension == DimensionDropped {
+		count = r.dropped
+	}
+	total, values, err := count(string(args.Dimension), of)
+	if err != nil {
+		return result, err
+	}
+	result.Pending = r.pending
+	result.BreakdownPeriod = a.period(of, total, values)
+	names := slices.SortedFunc(maps.Keys(values), func(x, y string) int {
+		return cmp.Or(cmp.Compare(values[y].views, values[x].views),
+			cmp.Compare(values[y].visitors, values[x].visitors), cmp.Compare(x, y))
+	})
+	names = names[:min(len(names), limit)]
+	result.Rows = rowsOf(names, values)
+
+	of = days{of.from - (of.to - of.from), of.from}
+	if total, values, err = count(string(args.Dimension), of); err != nil {
+		return result, err
+	}
+	result.Previous = a.period(of, total, values)
+	result.Previous.Rows = rowsOf(names, values)
+	return result, nil
+}
+
+func (a *app) period(of days, total count, values map[string]*count) BreakdownPeriod {
+	return BreakdownPeriod{
+		From: dayStart(of.from, a.TimeZone), To: dayStart(of.to, a.TimeZone),
+		Values: len(values), Views: total.views, Visitors: total.visitors,
+	}
+}
+
+func rowsOf(names []string, values map[string]*count) []BreakdownRow {
+	rows := make([]BreakdownRow, len(names))
+	for i, name := range names {
+		rows[i].Value = name
+		if c := values[name]; c != nil {
+			rows[i].Views, rows[i].Visitors = c.views, c.visitors
+		}
+	}
+	return rows
+}
+
+// dropped counts what was not counted, by the reason. Of these there is no more
+// than a number a day.
+func (r *reader) dropped(_ string, of days) (total count, values map[string]*count, err error) {
+	values = make(map[string]*count)
+	sites := r.sites
+	if r.filter.Site == "" && !slices.Contains(sites, "") {
+		sites = append(slices.Clip(sites), "") // what came from no site that is known
+	}
+	for _, site := range sites {
+		for drop, err := range Drops.By("by_site").Eq(site).Gte(of.from).Lt(of.to).Each(r.tx) {
+			if err != nil {
+				return total, nil, err
+			}
+			entry(values, drop.Reason).views += int(drop.Count)
+			total.views += int(drop.Count)
+		}
+	}
+	return total, values, nil
+}
+
+// SiteStats is a site in the result of getSites.
+type SiteStats struct {
+	Site           string    `json:"site"`
+	Since          time.Time `json:"since"`
+	Views          int       `json:"views"`
+	Visitors       int       `json:"visitors"`
+	ActiveVisitors int       `json:"activeVisitors"`
+}
+
+// SitesResult is the result of getSites.
+type SitesResult struct {
+	Sites    []SiteStats `json:"sites"` // most views first
+	TimeZone string      `json:"timeZone"`
+}
+
+// getSites lists the sites that views came from.
+func (a *app) getSites(tx *halcyon.Tx) (SitesResult, error) {
+	result := SitesResult{Sites: []SiteStats{}, TimeZone: a.TimeZone.String()}
+	since := a.activeSince(tx)
+	if err := a.wakeWhenSomebodyLeaves(tx); err != nil {
+		return result, err
+	}
+	sites, err := Sites.By("by_name").Collect(tx)
+	if err != nil {
+		return result, err
+	}
+	for _, site := range sites {
+		views, err := PageViews.Count("viewsByPath").Eq(site.Name).Count(tx)
+		if err != nil {
+			return result, err
+		}
+		visitors, err := Visitors.Count("visitors").Eq(site.Name).Count(tx)
+		if err != nil {
+			return result, err
+		}
+		active, err := ActiveSessions.Count("seenByTime").Eq(site.Name).Gt(since).Count(tx)
+		if err != nil {
+			return result, err
+		}
+		result.Sites = append(result.Sites, SiteStats{site.Name, site.FirstSeen, int(views), int(visitors), int(active)})
+	}
+	slices.SortStableFunc(result.Sites, func(x, y SiteStats) int { return cmp.Compare(y.Views, x.Views) })
+	return result, nil
+}

@@ -1,0 +1,565 @@
+package stats
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+)
+
+// Views are written as rows, and that is all their visitors wait for. The sums
+// by which breakdowns and charts are answered are made of them afterwards, in
+// batches: rollUp takes the rows stored since the last run, in the order of
+// their commits, and adds them to the rollups of their days. A query adds the
+// rows that no run has come to, so that its numbers are those of this moment,
+// and its cost is that of the days it is about.
+//
+// Different visitors of a range of days are counted without looking for them: a
+// view is a visitor's first in the range exactly when the one before it,
+// Before, was earlier than the range. So a sum keeps how many of its views were
+// the first of their day, by how many days before that day the one before was:
+// those that lie before the range are its visitors.
+
+const (
+	// daysMax is the longest range of days that a query is about. A visitor who
+	// comes back after more counts as one who was never here.
+	daysMax = 400
+
+	// slotSize is the finest part of a day that is kept. All time zones in use
+	// are whole quarters of an hour from UTC, so that days and hours of every one
+	// are made of slots.
+	slotSize = 15 * time.Minute
+
+	// slotsMax is the same for slots as daysMax for days: a little more than the
+	// longest day there is, of 25 hours.
+	slotsMax = 104
+
+	// valuesMax is the most values in one row of Rollups. More go into parts.
+	valuesMax = 1000
+
+	// rollUpBatch is the most views that one rollUp takes.
+	rollUpBatch = 1000
+
+	// scopesMax is about the most scopes that one rollUp adds to.
+	scopesMax = 1500
+
+	// tailMax is the most views that a query adds to the rollups. With more,
+	// while a large import is being rolled up, it leaves them all out and says so.
+	tailMax = 4000
+)
+
+// The kinds of rows in Rollups. Paths are many, and apart from the rest so that
+// other questions need not read them.
+const (
+	kindRest  = 0
+	kindPaths = 1
+)
+
+// scope is what the sums of a sheet are about.
+type scope struct {
+	site, path, country string // "": all paths, all countries
+	kind, day           int
+}
+
+// sum counts views, and their visitors.
+type sum struct {
+	views int
+	// firsts counts the views that were the first of their visitor in this unit
+	// of time (a day, a slot) by how many units before it the one before was; 0
+	// stands for never, or longer ago than anybody asks.
+	firsts map[int]int
+}
+
+// add adds n views, whose one before was gap units ago; less than 0: in the same
+// unit.
+func (s *sum) add(n, gap int) {
+	s.views += n
+	if gap < 0 {
+		return
+	}
+	if s.firsts == nil {
+		s.firsts = make(map[int]int)
+	}
+	if s.firsts[gap] += n; s.firsts[gap] == 0 {
+		delete(s.firsts, gap)
+	}
+}
+
+// merge adds other to s.
+func (s *sum) merge(other sum) {
+	s.views += other.views
+	for gap, n := range other.firsts {
+		if s.firsts == nil {
+			s.firsts = make(map[int]int, len(other.firsts))
+		}
+		if s.firsts[gap] += n; s.firsts[gap] == 0 {
+			delete(s.firsts, gap)
+		}
+	}
+}
+
+// visitors returns how many of the views, which are in the unit at, were the
+// first of their visitor since the unit from.
+func (s sum) visitors(at, from int) int {
+	n := 0
+	for gap, count := range s.firsts {
+		if gap == 0 || at-gap < from {
+			n += count
+		}
+	}
+	return n
+}
+
+func (s sum) empty() bool { return s.views == 0 && len(s.firsts) == 0 }
+
+// flat returns firsts as it is stored: gap, count, gap, count, ...
+func (s sum) flat() []int {
+	list := make([]int, 0, 2*len(s.firsts))
+	for _, gap := range slices.Sorted(maps.Keys(s.firsts)) {
+		list = append(list, gap, s.firsts[gap])
+	}
+	return list
+}
+
+func sumOf(views int, flat []int) sum {
+	s := sum{views: views}
+	if len(flat) > 0 {
+		s.firsts = make(map[int]int, len(flat)/2)
+	}
+	for i := 0; i+1 < len(flat); i += 2 {
+		s.firsts[flat[i]] = flat[i+1]
+	}
+	return s
+}
+
+// label is a value of a dimension.
+type label struct{ dimension, value string }
+
+// sheet is the sums of a scope on a day.
+type sheet struct {
+	total  sum
+	slots  map[int]*sum
+	values map[label]*sum
+}
+
+func (s *sheet) value(l label) *sum {
+	if s.values == nil {
+		s.values = make(map[label]*sum)
+	}
+	return entry(s.values, l)
+}
+
+func (s *sheet) slot(slot int) *sum {
+	if s.slots == nil {
+		s.slots = make(map[int]*sum)
+	}
+	return entry(s.slots, slot)
+}
+
+func entry[K comparable, V any](in map[K]*V, key K) *V {
+	if in[key] == nil {
+		in[key] = new(V)
+	}
+	return in[key]
+}
+
+// sheets are sums in memory, of rows that are in no rollup.
+type sheets struct {
+	zone *time.Location
+	of   map[scope]*sheet
+}
+
+func newSheets(zone *time.Location) *sheets {
+	return &sheets{zone: zone, of: make(map[scope]*sheet)}
+}
+
+// dayOf returns the day that holds t, in days since 1970.
+func dayOf(t time.Time, zone *time.Location) int {
+	year, month, day := t.In(zone).Date()
+	return int(time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix() / 86400)
+}
+
+// dayStart returns the moment at which a day begins.
+func dayStart(day int, zone *time.Location) time.Time {
+	year, month, date := time.Unix(int64(day)*86400, 0).UTC().Date()
+	return time.Date(year, month, date, 0, 0, 0, 0, zone)
+}
+
+func slotOf(t time.Time) int { return int(floorDiv(t.Unix(), int64(slotSize/time.Second))) }
+
+func slotStart(slot int) time.Time { return time.Unix(int64(slot)*int64(slotSize/time.Second), 0) }
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// gap returns by how many units the unit before precedes at: -1 in the same one,
+// 0 when it is too long ago or never was.
+func gap(at, before, most int, ever bool) int {
+	switch {
+	case !ever || at-before > most:
+		return 0
+	case at <= before:
+		return -1
+	}
+	return at - before
+}
+
+// addView adds a view n times: once, or minus once to take it out.
+func (s *sheets) addView(v *PageView, n int) {
+	day, slot := dayOf(v.Timestamp, s.zone), slotOf(v.Timestamp)
+	for _, at := range scopesOf(v.Site, v.Path, v.Country) {
+		before := v.Before
+		if at.path != "" {
+			before = v.BeforeHere
+		}
+		ever := !before.IsZero()
+		days, slots := gap(day, dayOf(before, s.zone), daysMax, ever), gap(slot, slotOf(before), slotsMax, ever)
+		if v.SessionID == "" { // nobody's: it has no visitor to count
+			days, slots = -1, -1
+		}
+		at.day, at.kind = day, kindRest
+		sheet := entry(s.of, at)
+		sheet.total.add(n, days)
+		sheet.slot(slot).add(n, slots)
+		for _, l := range v.labels() {
+			if l.value != "" {
+				sheet.value(l).add(n, days)
+			}
+		}
+		sheet.value(label{DimensionPageType, v.PageType}).add(n, days)
+		if v.SessionID == "" {
+			sheet.value(label{DimensionVisitor, visitorUnknown}).add(n, -1)
+		} else {
+			sheet.value(label{DimensionVisitor, visitorKnown}).add(n, days)
+		}
+		if at.path == "" {
+			// A page has as many visitors as the page has, and not those who
+			// came to the site by it.
+			at.kind = kindPaths
+			here := gap(day, dayOf(v.BeforeHere, s.zone), daysMax, !v.BeforeHere.IsZero())
+			if v.SessionID == "" {
+				here = -1
+			}
+			entry(s.of, at).value(label{DimensionPath, v.Path}).add(n, here)
+		}
+	}
+}
+
+// addEvent adds an event n times.
+func (s *sheets) addEvent(e *Event, n int) {
+	day := dayOf(e.Timestamp, s.zone)
+	for _, at := range scopesOf(e.Site, e.Path, e.Country) {
+		before := e.Before
+		if at.path != "" {
+			before = e.BeforeHere
+		}
+		at.day, at.kind = day, kindRest
+		days := gap(day, dayOf(before, s.zone), daysMax, !before.IsZero())
+		if e.SessionID == "" {
+			days = -1
+		}
+		entry(s.of, at).value(label{DimensionEvent, e.Name}).add(n, days)
+	}
+}
+
+// scopesOf returns the scopes that a row is in, without day and kind.
+func scopesOf(site, path, country string) []scope {
+	scopes := []scope{{site: site}, {site: site, path: path}}
+	if country != "" {
+		scopes = append(scopes, scope{site: site, country: country}, scope{site: site, path: path, country: country})
+	}
+	return scopes
+}
+
+// labels returns the dimensions of a hit.
+func (h *Hit) labels() []label {
+	return []label{
+		{DimensionReferrer, h.Referrer}, {DimensionChannel, h.Channel},
+		{DimensionUTMSource, h.UTMSource}, {DimensionUTMMedium, h.UTMMedium}, {DimensionUTMCampaign, h.UTMCampaign},
+		{DimensionDevice, h.Device}, {DimensionBrowser, h.Browser}, {DimensionSystem, h.System},
+		{DimensionCountry, h.Country},
+	}
+}
+
+// save adds the sheets to Rollups.
+func (s *sheets) save(tx *halcyon.Tx) error {
+	for _, at := range slices.SortedFunc(maps.Keys(s.of), compareScopes) {
+		if err := s.of[at].save(tx, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func compareScopes(x, y scope) int {
+	return cmp.Or(cmp.Compare(x.site, y.site), cmp.Compare(x.path, y.path), cmp.Compare(x.country, y.country),
+		cmp.Compare(x.kind, y.kind), cmp.Compare(x.day, y.day))
+}
+
+// save adds a sheet to its rows in Rollups. Values that have come to nothing go.
+func (s *sheet) save(tx *halcyon.Tx, at scope) error {
+	rows, err := Rollups.By("by_scope").Eq(at.site, at.path, at.country, at.kind, at.day).Collect(tx)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		rows = append(rows, Rollup{Site: at.site, Path: at.path, Country: at.country, Kind: at.kind, Day: at.day})
+	}
+	first := &rows[0]
+	total := sumOf(first.Views, first.Firsts)
+	total.merge(s.total)
+	first.Views, first.Firsts = total.views, total.flat()
+	first.Slots = mergeSlots(first.Slots, s.slots)
+
+	changed := make([]bool, len(rows), len(rows)+1)
+	changed[0] = !s.total.empty() || len(s.slots) > 0
+	where := make(map[label][2]int)
+	for i := range rows {
+		for j, v := range rows[i].Values {
+			where[label{v.Dimension, v.Value}] = [2]int{i, j}
+		}
+	}
+	for _, l := range slices.SortedFunc(maps.Keys(s.values), compareLabels) {
+		add := s.values[l]
+		place, known := where[l]
+		if !known {
+			last := len(rows) - 1
+			if len(rows[last].Values) >= valuesMax {
+				last++
+				rows = append(rows, Rollup{Site: at.site, Path: at.path, Country: at.country, Kind: at.kind, Day: at.day, Part: last})
+				changed = append(changed, false)
+			}
+			place = [2]int{last, len(rows[last].Values)}
+			rows[last].Values = append(rows[last].Values, ValueSum{Dimension: l.dimension, Value: l.value})
+		}
+		v := &rows[place[0]].Values[place[1]]
+		now := sumOf(v.Views, v.Firsts)
+		now.merge(*add)
+		v.Views, v.Firsts = now.views, now.flat()
+		changed[place[0]] = true
+	}
+	for i := range rows {
+		row := &rows[i]
+		row.Values = slices.DeleteFunc(row.Values, func(v ValueSum) bool { return v.Views == 0 && len(v.Firsts) == 0 })
+		switch {
+		case !changed[i]:
+		case row.ID == "":
+			if _, err := Rollups.Insert(tx, *row); err != nil {
+				return err
+			}
+		default:
+			if err := Rollups.Replace(tx, row.ID, *row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func compareLabels(x, y label) int {
+	return cmp.Or(cmp.Compare(x.dimension, y.dimension), cmp.Compare(x.value, y.value))
+}
+
+func mergeSlots(stored []SlotSum, add map[int]*sum) []SlotSum {
+	for _, slot := range slices.Sorted(maps.Keys(add)) {
+		i, found := slices.BinarySearchFunc(stored, slot, func(s SlotSum, slot int) int { return cmp.Compare(s.Slot, slot) })
+		if !found {
+			stored = slices.Insert(stored, i, SlotSum{Slot: slot})
+		}
+		now := sumOf(stored[i].Views, stored[i].Firsts)
+		now.merge(*add[slot])
+		stored[i].Views, stored[i].Firsts = now.views, now.flat()
+	}
+	return slices.DeleteFunc(stored, func(s SlotSum) bool { return s.Views == 0 && len(s.Firsts) == 0 })
+}
+
+// progress returns how far the rollup has come.
+func (a *app) progress(tx *halcyon.Tx) (Progress, error) {
+	row, ok, err := Progresses.All().First(tx)
+	if err == nil && !ok {
+		row.TimeZone = a.TimeZone.String()
+	}
+	return row, err
+}
+
+// rollUp adds a batch of views and of events to the rollups, and schedules
+// itself for what is left. It returns how many rows it took.
+func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
+	done, err := a.progress(tx)
+	if err != nil {
+		return 0, err
+	}
+	if done.Clearing || done.TimeZone != a.TimeZone.String() {
+		return a.clearRollups(tx, done)
+	}
+	sums := newSheets(a.TimeZone)
+	views, err := takeRows(tx, PageViews, &done.Views, sums, func(v *PageView) (halcyon.ID[PageView], time.Time) {
+		sums.addView(v, 1)
+		return v.ID, v.Stored
+	})
+	if err != nil {
+		return 0, err
+	}
+	events, err := takeRows(tx, Events, &done.Events, sums, func(e *Event) (halcyon.ID[Event], time.Time) {
+		sums.addEvent(e, 1)
+		return e.ID, e.Stored
+	})
+	if err != nil || views+events == 0 {
+		return 0, err
+	}
+	if err := sums.save(tx); err != nil {
+		return 0, err
+	}
+	done.Rows += views
+	if err := done.save(tx); err != nil {
+		return 0, err
+	}
+	if sums.full() || max(views, events) >= rollUpBatch {
+		_, err = tx.RunAfter(0, "rollUp", nil)
+	}
+	return views + events, err
+}
+
+// rolledUp is the time of storing of a row that is in the rollups although its
+// commit is not, as a whole.
+var rolledUp = time.UnixMicro(1).UTC()
+
+// full reports whether a transaction should not touch more rollups: it may look
+// at 4,096 places, and each of them is two.
+func (s *sheets) full() bool { return len(s.of) >= scopesMax }
+
+// takeRows adds up to a batch of the rows that were stored after done, first
+// those that do not say when: they were loaded and not inserted. All rows of one
+// commit have the same time. So done moves over whole commits only, and rows of a
+// commit that does not fit as a whole are marked one by one.
+func takeRows[T any](tx *halcyon.Tx, table *halcyon.Table[T], done *time.Time, sums *sheets,
+	add func(*T) (halcyon.ID[T], time.Time)) (taken int, err error) {
+	if done.IsZero() {
+		*done = rolledUp
+	}
+	mark := func(ids []halcyon.ID[T]) error {
+		for _, id := range ids {
+			if err := table.Patch(tx, id, halcyon.Fields{"stored": rolledUp}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	loaded, err := table.By("by_stored").Eq(nil).Take(tx, rollUpBatch)
+	if err != nil {
+		return 0, err
+	}
+	for i := range loaded {
+		if sums.full() {
+			return taken, nil
+		}
+		id, _ := add(&loaded[i])
+		taken++
+		if err := mark([]halcyon.ID[T]{id}); err != nil {
+			return taken, err
+		}
+	}
+	// What is stored while this runs has a later time: it is left to the next run
+	// rather than waited for.
+	rows, err := table.By("by_stored").Gt(*done).Lt(tx.Now()).Take(tx, rollUpBatch-len(loaded)+1)
+	if err != nil {
+		return taken, err
+	}
+	var of time.Time // the commit that is being taken
+	var ids []halcyon.ID[T]
+	for i := range rows {
+		if sums.full() || i == rollUpBatch-len(loaded) {
+			return taken, mark(ids)
+		}
+		id, stored := add(&rows[i])
+		taken++
+		if !stored.Equal(of) && !of.IsZero() {
+			*done, ids = of, ids[:0]
+		}
+		of, ids = stored, append(ids, id)
+	}
+	if !of.IsZero() {
+		*done = of
+	}
+	return taken, nil
+}
+
+// has reports whether a view stored at that time is in the rollups.
+func (p Progress) has(stored time.Time) bool { return !stored.IsZero() && !stored.After(p.Views) }
+
+// rollUpSometimes is called with every view: on the average it schedules a run a
+// few times a batch, so that the views that queries have to add stay few at any
+// rate, without a count that all views would have to share.
+func (a *app) rollUpSometimes(tx *halcyon.Tx) error {
+	if tx.Rand().IntN(rollUpBatch/4) != 0 {
+		return nil
+	}
+	_, err := tx.RunAfter(0, "rollUp", nil)
+	return err
+}
+
+func (p Progress) save(tx *halcyon.Tx) error {
+	if p.ID == "" {
+		_, err := Progresses.Insert(tx, p)
+		return err
+	}
+	return Progresses.Replace(tx, p.ID, p)
+}
+
+// clearRollups takes a batch of rollups away, for they are made again: from the
+// oldest day of which there still are rows. Older days stay as they are.
+func (a *app) clearRollups(tx *halcyon.Tx, done Progress) (int, error) {
+	if !done.Clearing {
+		zone, err := time.LoadLocation(done.TimeZone)
+		if err != nil {
+			zone = time.UTC
+		}
+		done.Clearing, done.TimeZone = true, a.TimeZone.String()
+		done.Views, done.Events, done.Rows = rolledUp, time.Time{}, 0
+		done.From = math.MaxInt32
+		if oldest, ok, err := PageViews.By("by_timestamp").First(tx); err != nil {
+			return 0, err
+		} else if ok {
+			done.From = dayOf(oldest.Timestamp, zone)
+		}
+		if oldest, ok, err := Events.By("by_timestamp").First(tx); err != nil {
+			return 0, err
+		} else if ok {
+			done.From = min(done.From, dayOf(oldest.Timestamp, zone))
+		}
+	}
+	old, err := Rollups.By("by_day").Gte(done.From).Take(tx, rollUpBatch)
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range old {
+		if err := Rollups.Delete(tx, row.ID); err != nil {
+			return 0, err
+		}
+	}
+	if len(old) < rollUpBatch {
+		done.Clearing = false
+	}
+	if err := done.save(tx); err != nil {
+		return 0, err
+	}
+	_, err = tx.RunAfter(0, "rollUp", nil)
+	return len(old) + 1, err
+}
+
+// everyMinute samples who is here, and rolls up what was stored.
+func (a *app) everyMinute(tx *halcyon.Tx) error {
+	if err := a.sample(tx); err != nil {
+		return err
+	}
+	_, err := a.rollUp(tx)
+	return err
+}
