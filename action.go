@@ -32,6 +32,7 @@ type Ctx struct {
 	job   value.ID // the scheduled function that this belongs to; zero for none
 
 	requestID string
+	streaming bool          // its log lines go to the operator's log one by one, since it has no end to wait for
 	timeMax   time.Duration // of an HTTP route that has its own; 0: Options.ActionTimeMax
 
 	mu struct {
@@ -143,6 +144,10 @@ func (c *Ctx) log(level string, args []any) {
 		c.mu.logs.add(level, args)
 		for i := before; i < len(c.mu.logs); i++ {
 			c.mu.logs[i] = hideSecrets(c.mu.logs[i], c.mu.secrets)
+		}
+		if c.streaming {
+			c.run.logLines(c.fn, c.mu.logs)
+			c.mu.logs = nil
 		}
 	}
 }
@@ -261,21 +266,23 @@ func (c *Ctx) outcome(v value.Value, stack []byte, err error) (Outcome, error) {
 	if c.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(c))) {
 		return c.cutOff()
 	}
+	c.run.logLines(c.fn, logs)
+	return Outcome{Logs: logs, At: c.run.db.Durable(), Failure: c.failure(err, stack)}, nil
+}
+
+// failure makes the failure of an error that the action ended with, and logs it without the secrets in it.
+func (c *Ctx) failure(err error, stack []byte) *Failure {
 	c.mu.Lock()
 	secrets := c.mu.secrets
 	c.mu.Unlock()
 	if text := hideSecrets(err.Error(), secrets); text != err.Error() {
 		err = &hidden{err, text}
 	}
-	c.run.logLines(c.fn, logs)
-	out := Outcome{Logs: logs, At: c.run.db.Durable()}
 	if valueLimit, ok := errors.AsType[*value.LimitError](err); ok {
-		out.Failure = systemFailure(CodeLimitExceeded, valueLimit.Error())
-		return out, nil
+		return systemFailure(CodeLimitExceeded, valueLimit.Error())
 	}
 	// What the engine refused was one of the action's calls, and its own to handle.
-	out.Failure = c.run.describe(c.fn, c.requestID, &callError{cause: err, logs: logs, stack: stack})
-	return out, nil
+	return c.run.describe(c.fn, c.requestID, &callError{cause: err, stack: stack})
 }
 
 // invoke calls the function with its Tx or Ctx and encodes its result. A panic becomes an error here, at the boundary of the function, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -76,6 +77,7 @@ type runtime struct {
 	owners  map[*tableDef][]mountedTable
 
 	actions   running
+	sockets   running // handlers of WebSocket connections
 	scheduler *scheduler
 	beside    sync.WaitGroup  // of what Module.Background added
 	jobs      *engine.Table   // of scheduledTable
@@ -197,6 +199,7 @@ func (a *App) Open(dir string, opts *Options) error {
 	setDefault(&r.options.ActionGrace, actionGrace)
 	setDefault(&r.options.ActionsMax, actionsMax)
 	r.actions.max = r.options.ActionsMax
+	r.sockets.max = math.MaxInt // the server bounds connections
 	if r.lookupEnv = r.options.LookupEnv; r.lookupEnv == nil {
 		r.lookupEnv = os.LookupEnv
 	}
@@ -292,6 +295,9 @@ func (a *App) Close() error {
 	r.close()
 	if n := r.actions.wait(r.options.ActionGrace); n > 0 {
 		r.logger.Warn("actions did not end when they were told to", "actions", n)
+	}
+	if n := r.sockets.wait(r.options.ActionGrace); n > 0 {
+		r.logger.Warn("handlers of WebSocket connections did not end when they were told to", "handlers", n)
 	}
 	if err := r.db.Close(); err != nil {
 		return fmt.Errorf("close database: %w", err)

@@ -28,6 +28,9 @@
 // An [Error] that a function returns reaches the client with its code and message. Any other error, and a panic, undoes the call, is
 // logged in full, and is told to the client as "Server Error" with the id under which it was logged.
 //
+// An action is a func(*Ctx, Args) (Result, error): no transaction, but free to call other services. [Module.HTTP] makes one of HTTP requests,
+// and [Module.Socket] of WebSocket connections.
+//
 // # Values
 //
 // Go structs are the schema, the validator of arguments and the shape of results. A field is named by its json tag, or else as the Go

@@ -108,9 +108,8 @@ func (c *CORS) check() error {
 			}
 			continue
 		}
-		u, err := url.Parse(o)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.ToLower(o) != o {
-			return fmt.Errorf("%q is not an origin such as https://app.example.com", o)
+		if err := checkOrigin(o); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -17,10 +17,11 @@ const (
 
 	displayBytesMax = 8 << 10 // a value or validator quoted in an error message
 
-	actionTimeMax    = 10 * time.Minute // Options.ActionTimeMax when it is not set
-	actionsMax       = 1_000            // Options.ActionsMax when it is not set
-	actionGrace      = 5 * time.Second  // Options.ActionGrace when it is not set
-	httpBodyBytesMax = 20 << 20         // HTTPRoute.BodyMax when it is not set
+	actionTimeMax      = 10 * time.Minute // Options.ActionTimeMax when it is not set
+	actionsMax         = 1_000            // Options.ActionsMax when it is not set
+	actionGrace        = 5 * time.Second  // Options.ActionGrace when it is not set
+	socketSendBytesMax = 1 << 20          // SocketRoute.SendMax when it is not set
+	httpBodyBytesMax   = 20 << 20         // HTTPRoute.BodyMax when it is not set
 
 	actionDepthMax = 8 // actions that run actions
 	secretBytesMin = 4 // a shorter secret is not looked for in logs: it would hide half of them

@@ -14,6 +14,7 @@ type QuerySet struct {
 	run    *runtime
 	inner  *engine.QuerySet
 	encode func(Outcome) []byte
+	space  string // of Go code, which may also run internal queries; "" of clients
 }
 
 // NewQuerySet returns an empty set. encode turns the outcome of a query into the body of its changes; it is given no timestamp, since a
@@ -68,9 +69,9 @@ func (s *QuerySet) live(path string, args value.Value, given *string) engine.Liv
 	if err != nil {
 		canonical = path // names no function, and so fails as one that does not exist
 	}
-	key := string(value.AppendBinary([]byte(canonical+"\x00"), args))
+	key := string(value.AppendBinary([]byte(s.space+canonical+"\x00"), args))
 	run, encode := s.run, s.encode
-	f, makeArgs, refused := run.resolve(canonical, KindQuery, args, false)
+	f, makeArgs, refused := run.resolve(canonical, KindQuery, args, s.space == watchSpace)
 	if refused != nil {
 		body := encode(Outcome{Failure: refused})
 		return engine.LiveQuery{Key: key, Name: canonical, Run: func(*engine.Tx) []byte { return body }}

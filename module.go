@@ -25,6 +25,7 @@ type Module struct {
 	crons      []cronDef
 	routes     []routeDef
 	httpRoutes []*HTTPRoute
+	sockets    []*SocketRoute
 	commands   []Command
 	onStart    []func(context.Context, *App) error
 	background []func(context.Context, *App) error

@@ -4,8 +4,38 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
+
+// ReservedAddresses returns the patterns of the addresses that belong to the server: those that end in "/" stand for all below them. Under
+// /api/ a module may have others.
+func ReservedAddresses() []string {
+	return []string{
+		"/api/sync", "/api/query", "/api/mutation", "/api/action", "/api/function", "/api/query_ts", "/api/query_at_ts", "/api/query_batch",
+		"/api/debug_event", "/api/run/", "/api/storage/", "/api/admin/",
+		HTTPPrefix + "/",
+		"/version", "/instance_name", "/instance_version", "/_health", "/_ready", "/_debug/",
+	}
+}
+
+// checkAddress finds out whether a module may have an address.
+func checkAddress(path string) error {
+	if path == "" || path[0] != '/' {
+		return errors.New("it is not for every host; the pattern must be a path with or without a method")
+	}
+	reserved := ReservedAddresses()
+	i := slices.IndexFunc(reserved, func(p string) bool {
+		return path == strings.TrimSuffix(p, "/") || strings.HasSuffix(p, "/") && strings.HasPrefix(path, p)
+	})
+	switch {
+	case i < 0:
+		return nil
+	case reserved[i] == HTTPPrefix+"/":
+		return fmt.Errorf("addresses below %s/ are for Module.HTTP", HTTPPrefix)
+	}
+	return fmt.Errorf("%s is the server's own", reserved[i])
+}
 
 // claim is an address that a module claims.
 type claim struct {
@@ -20,9 +50,16 @@ func checkRoutes(modules []*Module) error {
 	for _, m := range modules {
 		for _, r := range m.routes {
 			c := claim{fmt.Sprintf("route %q of module %q", r.pattern, m.name), r.pattern}
-			path := r.pattern[strings.IndexByte(r.pattern, ' ')+1:]
-			if path == HTTPPrefix || strings.HasPrefix(path, HTTPPrefix+"/") {
-				errs = append(errs, fmt.Errorf("%s: addresses below %s/ are for Module.HTTP", c.what, HTTPPrefix))
+			if err := checkAddress(r.pattern[strings.IndexByte(r.pattern, ' ')+1:]); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", c.what, err))
+				continue
+			}
+			claims = append(claims, c)
+		}
+		for _, r := range m.sockets {
+			c := claim{fmt.Sprintf("WebSocket %q of module %q", r.path, m.name), r.pattern()}
+			if err := errors.Join(r.check(), checkAddress(r.path)); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", c.what, err))
 				continue
 			}
 			claims = append(claims, c)

@@ -19,6 +19,7 @@ type application interface {
 	Routes() []halcyon.Route
 	HTTPHandler() http.Handler
 	CheckAdminKey(ctx context.Context, key string) (halcyon.AdminKey, error)
+	Sockets() []halcyon.SocketEndpoint
 }
 
 // querySet is the live queries of one connection. See [halcyon.QuerySet].

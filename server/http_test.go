@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -319,20 +320,24 @@ func TestURLPlan(t *testing.T) {
 }
 
 func TestRoutesInTheWrongPlace(t *testing.T) {
-	for _, pattern := range []string{"/api/query", "GET /api/sync", "/api/run/x", "POST /api/storage/upload", "/version", "/_health", "example.com/x"} {
-		m := halcyon.NewModule("t")
-		m.Handle(pattern, http.NotFoundHandler())
-		app, err := halcyon.NewApp(m)
-		if err != nil {
-			t.Fatal(err)
+	for _, pattern := range []string{"/api/query", "GET /api/sync", "/api/run/x", "POST /api/storage/upload", "/version", "/_health", "example.com/x", "/http/x"} {
+		for _, declare := range []func(*halcyon.Module){
+			func(m *halcyon.Module) { m.Handle(pattern, http.NotFoundHandler()) },
+			func(m *halcyon.Module) {
+				m.Socket(pattern[strings.IndexByte(pattern, ' ')+1:], func(*halcyon.Socket) error { return nil })
+			},
+		} {
+			m := halcyon.NewModule("t")
+			declare(m)
+			if _, err := halcyon.NewApp(m); err == nil || !strings.Contains(err.Error(), pattern[strings.IndexByte(pattern, ' ')+1:]) || !strings.Contains(err.Error(), `module "t"`) {
+				t.Errorf("NewApp with a route %q: %v", pattern, err)
+			}
 		}
-		func() {
-			defer func() {
-				if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), pattern) {
-					t.Errorf("New with a route %q: panic %v", pattern, p)
-				}
-			}()
-			New(app, nil)
-		}()
+	}
+	f := newFixture(t)
+	for _, r := range serve(t, f.app, Options{}).plan() {
+		if !slices.Contains(halcyon.ReservedAddresses(), r.pattern) {
+			t.Errorf("%s is the server's and not in halcyon.ReservedAddresses, so that a module may take it", r.pattern)
+		}
 	}
 }

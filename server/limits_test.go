@@ -21,6 +21,11 @@ import (
 // rawDial opens a WebSocket by hand, to send what no client library would.
 func rawDial(t testing.TB, s *testServer) (net.Conn, *bufio.Reader) {
 	t.Helper()
+	return rawDialAt(t, s, "/api/1.48.0/sync")
+}
+
+func rawDialAt(t testing.TB, s *testServer, path string) (net.Conn, *bufio.Reader) {
+	t.Helper()
 	c, err := net.Dial("tcp", s.address)
 	if err != nil {
 		t.Fatal(err)
@@ -29,13 +34,19 @@ func rawDial(t testing.TB, s *testServer) (net.Conn, *bufio.Reader) {
 	if err := c.SetDeadline(time.Now().Add(waitMax)); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(c, "GET /api/1.48.0/sync HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	return c, handshake(t, c, path)
+}
+
+// handshake makes a WebSocket of a connection.
+func handshake(t testing.TB, c net.Conn, path string) *bufio.Reader {
+	t.Helper()
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", path)
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: %v, %v", resp, err)
 	}
-	return c, r
+	return r
 }
 
 // rawClose reads frames until a close frame and returns what it says.

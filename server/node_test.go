@@ -196,3 +196,14 @@ func serveAt(t testing.TB, app *halcyon.App, opts Options, address string) *test
 	}
 	return serveOn(t, app, opts, listener)
 }
+
+// The npm package ws against the WebSocket addresses of a module.
+func TestNPMWebSockets(t *testing.T) {
+	dir := nodeClients(t)
+	for _, name := range []string{"echo", "subprotocol", "foreign", "path", "compressed"} {
+		t.Run(name, func(t *testing.T) {
+			w := newSocketWorld(t, Options{Compression: name == "compressed"})
+			script(t, dir, "sockets.mjs", w.address, name, nil)
+		})
+	}
+}

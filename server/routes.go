@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/halcyon-db/halcyon"
@@ -20,9 +19,10 @@ type route struct {
 	handler http.HandlerFunc
 }
 
-// plan is the URL plan: what belongs to the server. Everything else belongs to
-// the app's own routes, which may also stand under /api/ where the server has
-// nothing. Without a route of the app, / tells that the server runs.
+// plan is the URL plan: what belongs to the server, all of it reserved by
+// halcyon.ReservedAddresses. Everything else belongs to the app's own routes,
+// which may also stand under /api/ where the server has nothing. Without a route
+// of the app, / tells that the server runs.
 func (s *Server) plan() []route {
 	return []route{
 		{"/api/sync", true, s.serveSync},
@@ -53,14 +53,12 @@ const runningPage = "This Convex deployment is running. See https://docs.convex.
 // routes builds the handler of every URL.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	var taken []string
 	for _, r := range s.plan() {
 		handler := http.Handler(r.handler)
 		if r.api {
 			handler = withCORS(handler)
 		}
 		mux.Handle(r.pattern, handler)
-		taken = append(taken, r.pattern)
 	}
 	// What is left of /api/ is the sync address of npm clients, which have their
 	// version in it, and what the app has there: this must not get the answer to
@@ -85,12 +83,6 @@ func (s *Server) routes() http.Handler {
 	root := false
 	for _, r := range s.app.Routes() {
 		path := r.Pattern[strings.IndexByte(r.Pattern, ' ')+1:]
-		if path == "" || path[0] != '/' {
-			panic(fmt.Sprintf("server: the route %q of module %q is not for every host; its pattern must be a path with or without a method", r.Pattern, r.Module))
-		}
-		if i := slices.IndexFunc(taken, func(p string) bool { return belongs(p, path) }); i >= 0 {
-			panic(fmt.Sprintf("server: the route %q of module %q is in the place of %q, which is the server's own", r.Pattern, r.Module, taken[i]))
-		}
 		if strings.HasPrefix(path, "/api/") && !known[path] {
 			known[path] = true
 			ofApp.HandleFunc(path, s.serveNothing)
@@ -98,19 +90,13 @@ func (s *Server) routes() http.Handler {
 		root = root || path == "/" || path == "/{$}"
 		mux.Handle(r.Pattern, r.Handler)
 	}
+	for _, endpoint := range s.app.Sockets() {
+		mux.HandleFunc("GET "+endpoint.Path, s.serveModuleSocket(endpoint))
+	}
 	if !root {
 		mux.HandleFunc("/{$}", serveText(runningPage))
 	}
 	return withRequestID(mux)
-}
-
-// belongs reports whether a path of the app's own is in the place of a pattern
-// of the server.
-func belongs(pattern, path string) bool {
-	if strings.HasSuffix(pattern, "/") {
-		return strings.HasPrefix(path, pattern)
-	}
-	return path == pattern
 }
 
 // withCORS lets pages of every origin use a handler, as Convex does. The API

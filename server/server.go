@@ -45,18 +45,21 @@ type Server struct {
 	goroutines sync.WaitGroup
 	// runners counts the goroutines that run mutations.
 	runners gauge
-	sweeper sweeper
+	// handlers counts the handlers of modules' WebSocket connections.
+	handlers gauge
+	sweeper  sweeper
 
 	mu struct {
 		sync.Mutex
 		// taken counts conns and the handshakes that may become one.
 		taken int
-		// conns are the connections whose socket is not freed yet.
+		// conns are the connections whose socket is not freed yet, and sockets those of modules.
 		conns    map[*conn]struct{}
+		sockets  map[*moduleConn]struct{}
 		sessions map[engine.ClientID]*conn
 		// leaving are connections that are gone and whose last mutation runs on.
 		leaving []*conn
-		empty   *sync.Cond // conns became empty
+		empty   *sync.Cond // conns and sockets became empty
 	}
 }
 
@@ -75,9 +78,11 @@ func newServer(app application, opts *Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.acting, s.stopActing = context.WithCancel(s.ctx)
 	s.mu.conns = map[*conn]struct{}{}
+	s.mu.sockets = map[*moduleConn]struct{}{}
 	s.mu.sessions = map[engine.ClientID]*conn{}
 	s.mu.empty = sync.NewCond(&s.mu.Mutex)
 	s.runners.changed = sync.NewCond(&s.runners.Mutex)
+	s.handlers.changed = sync.NewCond(&s.handlers.Mutex)
 	s.upgrader = gws.NewUpgrader(events{}, s.webSocketOptions())
 	s.handler = s.routes()
 	s.fanout = newFanout(s.o.Clock, s.o.Tick, s.o.Workers, (*conn).step)
@@ -136,7 +141,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
-	open := len(s.mu.conns)
+	open := len(s.mu.conns) + len(s.mu.sockets)
 	s.mu.Unlock()
 	s.log.Info("shutting down", slog.Int("connections", open))
 	s.sweeper.end()
@@ -156,7 +161,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.connections() {
 		c.close(closeRestart, reasonRestart)
 	}
+	for _, c := range s.moduleConns() {
+		c.close(closeRestart, reasonRestart)
+	}
 	if !s.awaitEmpty(ctx) {
+		for _, c := range s.moduleConns() {
+			c.drop()
+		}
 		for _, c := range s.connections() {
 			c.drop()
 		}
@@ -167,6 +178,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.cancel()          // calls of the app that have not begun are given up
 	if !s.runners.wait(ctx) {
 		return errors.New("shut down: a mutation or an action is still running")
+	}
+	if !s.handlers.wait(ctx) {
+		return errors.New("shut down: the handler of a WebSocket connection is still running")
 	}
 	return nil
 }
@@ -181,10 +195,10 @@ func (s *Server) awaitEmpty(ctx context.Context) bool {
 	defer stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.mu.conns) > 0 && ctx.Err() == nil {
+	for len(s.mu.conns)+len(s.mu.sockets) > 0 && ctx.Err() == nil {
 		s.mu.empty.Wait()
 	}
-	return len(s.mu.conns) == 0
+	return len(s.mu.conns)+len(s.mu.sockets) == 0
 }
 
 // connections returns all that have a socket.
@@ -217,7 +231,12 @@ func (s *Server) free(c *conn) {
 	defer s.mu.Unlock()
 	s.mu.taken--
 	delete(s.mu.conns, c)
-	if len(s.mu.conns) == 0 {
+	s.emptyLocked()
+}
+
+// emptyLocked tells those who wait for it that no connection is left.
+func (s *Server) emptyLocked() {
+	if len(s.mu.conns)+len(s.mu.sockets) == 0 {
 		s.mu.empty.Broadcast()
 	}
 }

@@ -17,6 +17,14 @@ import (
 // and does not read.
 func dialStalled(t testing.TB, s *testServer, session string, buffer int) *client {
 	t.Helper()
+	c := dial(t, s, stalledOptions(t, buffer))
+	c.session = session
+	c.send(&protocol.Connect{SessionID: session})
+	return c
+}
+
+// stalledOptions are for a client whose system takes no more than it reads.
+func stalledOptions(t testing.TB, buffer int) *websocket.DialOptions {
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
 		if err != nil {
@@ -25,10 +33,7 @@ func dialStalled(t testing.TB, s *testServer, session string, buffer int) *clien
 		return c, c.(*net.TCPConn).SetReadBuffer(buffer)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	c := dial(t, s, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
-	c.session = session
-	c.send(&protocol.Connect{SessionID: session})
-	return c
+	return &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}}
 }
 
 // A client that does not read holds up nobody, and is dropped in the end.

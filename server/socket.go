@@ -35,7 +35,8 @@ var errFinished = errors.New("connection closed by the server")
 type socket struct {
 	net.Conn
 
-	owner        *conn
+	owner        *conn       // of the sync protocol
+	module       *moduleConn // of a module; one of the two is set
 	gate         gate
 	descriptor   syscall.RawConn // nil if there is none
 	writeTimeout time.Duration
@@ -59,8 +60,9 @@ type socket struct {
 		text    []byte
 		written int
 		err     error
-		// backlog is what the flushing goroutine has not taken yet.
+		// backlog is what the flushing goroutine has not taken yet, and waiting the bytes that the operating system has not.
 		backlog  []byte
+		waiting  int
 		flushing bool
 		closing  bool
 	}
@@ -118,6 +120,7 @@ func (s *socket) Write(frame []byte) (int, error) {
 		return 0, net.ErrClosed
 	case s.out.flushing:
 		s.out.backlog = append(s.out.backlog, frame...)
+		s.out.waiting += len(frame)
 		return len(frame), nil
 	}
 	n := 0
@@ -136,6 +139,7 @@ func (s *socket) Write(frame []byte) (int, error) {
 	}
 	if n < len(frame) {
 		s.out.backlog = append([]byte(nil), frame[n:]...)
+		s.out.waiting = len(s.out.backlog)
 		s.out.flushing = true
 		s.start(s.flush)
 	}
@@ -147,6 +151,13 @@ func (s *socket) backlogged() bool {
 	s.out.Lock()
 	defer s.out.Unlock()
 	return s.out.flushing
+}
+
+// waiting returns how many bytes the client has yet to take, as far as the operating system does not hold them.
+func (s *socket) waiting() int {
+	s.out.Lock()
+	defer s.out.Unlock()
+	return s.out.waiting
 }
 
 // flush writes the backlog until there is none, or until the client does not
@@ -178,13 +189,16 @@ func (s *socket) flush() {
 			if err != nil {
 				s.out.Lock()
 				s.out.err = err
-				s.out.backlog = nil
+				s.out.backlog, s.out.waiting = nil, 0
 				s.out.flushing = false
 				s.out.Unlock()
 				s.drop()
 				return
 			}
 			rest = rest[len(piece):]
+			s.out.Lock()
+			s.out.waiting -= len(piece)
+			s.out.Unlock()
 		}
 	}
 }

@@ -47,6 +47,9 @@ func (w *sweeper) sweep() {
 	for _, c := range w.server.connections() {
 		c.sweep(now, w.interval)
 	}
+	for _, c := range w.server.moduleConns() {
+		c.sweep(now, w.interval)
+	}
 	w.server.sweepLeaving()
 	w.mu.stop = w.server.o.Clock.AfterFunc(w.interval, w.sweep)
 }

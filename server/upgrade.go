@@ -46,18 +46,17 @@ func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if !headerHas(r.Header, "Connection", "upgrade") || !headerHas(r.Header, "Upgrade", "websocket") || r.Method != http.MethodGet {
+	if !wantsWebSocket(r) {
 		w.Header().Set("Upgrade", "websocket")
 		writeError(w, http.StatusUpgradeRequired, "ExpectedWebSocket", "This address is for WebSocket connections of Convex clients.")
 		return
 	}
 	if !s.enter() {
-		w.Header().Set("Retry-After", "3")
-		writeError(w, http.StatusServiceUnavailable, "TooManyConnections", "This server has as many connections as it may, or is stopping. Try again later.")
+		refuseConnection(w)
 		return
 	}
 	c := newConn(s)
-	ws, err := s.upgrader.Upgrade(&hijacker{ResponseWriter: w, conn: c}, r)
+	ws, err := s.upgrader.Upgrade(&hijacker{ResponseWriter: w, attach: c.attach}, r)
 	if err != nil {
 		s.log.Debug("a WebSocket handshake failed", slog.Any("error", err))
 		s.free(c)
@@ -68,6 +67,17 @@ func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
 	// The goroutine of the request keeps its header and buffers alive, so the
 	// connection is read on one of its own.
 	go c.readLoop()
+}
+
+// wantsWebSocket reports whether a request asks for a WebSocket.
+func wantsWebSocket(r *http.Request) bool {
+	return r.Method == http.MethodGet && headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
+}
+
+// refuseConnection answers a request for a WebSocket that there is no place for.
+func refuseConnection(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "3")
+	writeError(w, http.StatusServiceUnavailable, "TooManyConnections", "This server has as many connections as it may, or is stopping. Try again later.")
 }
 
 // readLoop reads the connection until it ends. enter has counted it.
@@ -98,7 +108,7 @@ func (c *conn) drop() {
 // socket in between.
 type hijacker struct {
 	http.ResponseWriter
-	conn *conn
+	attach func(*socket) // gives the connection its socket
 }
 
 var _ http.Hijacker = (*hijacker)(nil)
@@ -110,7 +120,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, fmt.Errorf("take the connection over: %w", err)
 	}
 	s := newSocket(raw)
-	h.conn.attach(s)
+	h.attach(s)
 	if n := buffers.Reader.Buffered(); n > 0 {
 		// The client did not wait for the answer to its handshake.
 		early, _ := buffers.Reader.Peek(n) // has n bytes
