@@ -80,7 +80,7 @@ func (a *App) AdminKeys(ctx context.Context) ([]AdminKey, error) {
 		return nil, ErrNotOpen
 	}
 	var keys []AdminKey
-	_, err := r.db.Query(ctx, "check admin key", func(tx *engine.Tx) error {
+	_, err := r.db.Query(ctx, "list admin keys", func(tx *engine.Tx) error {
 		keys = nil
 		for d, err := range tx.Scan(r.db.Table(adminKeyTable.Name).Index("by_name"), engine.Range{}, false) {
 			if err != nil {
@@ -142,7 +142,7 @@ func (a *App) CheckAdminKey(ctx context.Context, key string) (AdminKey, error) {
 	hash := sha256.Sum256(secret)
 	var known engine.Document
 	right := false
-	_, err = r.db.Query(ctx, "list admin keys", func(tx *engine.Tx) error {
+	_, err = r.db.Query(ctx, "check admin key", func(tx *engine.Tx) error {
 		d, _, err := r.findAdminKey(tx, name)
 		stored, _ := d.Fields.Get("hash").AsBytes()
 		known, right = d, subtle.ConstantTimeCompare(stored, hash[:]) == 1

@@ -13,20 +13,20 @@ import (
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/server"
 )
 
 // backupVerb is `backup`.
 type backupVerb struct {
-	Storage storageFlags `embed:"" prefix:"storage."`
-	Log     logFlags     `embed:"" prefix:"log."`
+	targetFlags
 
-	To   string `arg:"" help:"Folder to make; it must not exist."`
+	To   string `arg:"" help:"Folder to make; it must not exist. With --url, a folder of the server's machine."`
 	JSON bool   `name:"json" help:"Print what was made as one JSON object."`
 }
 
 // Help is the part of the help page below the flags.
 func (backupVerb) Help() string {
-	return `Makes a copy of the data in a folder that opens as data of its own. Opens the data itself, so no server may have it open; a program of your own makes backups while it runs with App.Backup. On the same file system the files are hard links, which take no time and no room, and are no help when that disk is lost: copy the folder to another one.`
+	return `Makes a copy of the data in a folder that opens as data of its own, while everything goes on. On the same file system the files are hard links, which take no time and no room, and are no help when that disk is lost: copy the folder to another one. ` + targetHelp
 }
 
 // copied is a copy as it is printed.
@@ -41,18 +41,30 @@ type copied struct {
 
 // Run makes a backup.
 func (v *backupVerb) Run(e *env, app *halcyon.App) (err error) {
-	if err := openApp(e, app, v.Storage, v.Log.logger(e.stderr)); err != nil {
-		if errors.Is(err, engine.ErrLocked) {
-			return hinted{err, fmt.Sprintf("a running server has %s open: stop it for the backup; or call App.Backup in a program of your own", v.Storage.Dir)}
+	to := v.To
+	if v.URL == "" {
+		// The process that makes the folder may work in another one.
+		if to, err = filepath.Abs(to); err != nil {
+			return err
 		}
-		return err
 	}
-	defer func() { err = errors.Join(err, closeApp(app)) }()
-	made, err := app.Backup(e.ctx, v.To)
-	if err != nil {
-		return explainTarget(v.To, fmt.Errorf("back up: %w", err))
-	}
-	return e.printCopy(v.JSON, copied{Dir: v.To, At: uint64(made.At), Time: made.At.Time().UTC(), Files: made.Files, Bytes: made.Bytes})
+	return v.on(e, app, func(t *target) error {
+		body, err := json.Marshal(map[string]string{"dir": to})
+		if err != nil {
+			return err
+		}
+		var made server.BackupMade
+		if err := t.Post(e.ctx, "backup", body, &made); err != nil {
+			err = fmt.Errorf("back up: %w", err)
+			var refused *server.OperatorError
+			if errors.As(err, &refused) && refused.Code == "Exists" {
+				return explainTarget(v.To, fmt.Errorf("%w: %w", err, engine.ErrExists))
+			}
+			return err
+		}
+		at := engine.Timestamp(made.At)
+		return e.printCopy(v.JSON, copied{Dir: v.To, At: made.At, Time: at.Time().UTC(), Files: made.Files, Bytes: made.Bytes})
+	})
 }
 
 func (e *env) printCopy(asJSON bool, c copied) error {
@@ -132,7 +144,7 @@ func (v *restoreVerb) verifyCopy(e *env, app *halcyon.App, partial string) (repo
 	if report, err = verifyApp(e, app); err != nil {
 		return report, explainOpen(e.program, partial, err)
 	}
-	return report, foundFaults(partial, report)
+	return report, foundFaults(partial, report.FaultsTotal)
 }
 
 // copyFolder copies the files of a folder and syncs them.
@@ -149,7 +161,7 @@ func (e *env) copyFolder(from, to string) (out copied, err error) {
 		if err := e.ctx.Err(); err != nil {
 			return out, err
 		}
-		if entry.IsDir() || entry.Name() == "LOCK" || entry.Name() == "BALLAST" {
+		if !entry.Type().IsRegular() || entry.Name() == "LOCK" || entry.Name() == "BALLAST" {
 			continue
 		}
 		n, err := copyFile(e.ctx, filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name()))

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/halcyon-db/halcyon/server"
 )
 
 // TestBackupAndRestore takes data through all three verbs: what was there when
@@ -64,19 +66,6 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 }
 
-// TestBackupsOfARunningServer: they are refused, and it is said what to do.
-func TestBackupsOfARunningServer(t *testing.T) {
-	dir := t.TempDir()
-	s := serve(t, filepath.Join(dir, "data"))
-	for _, verb := range [][]string{{"backup", filepath.Join(dir, "b")}, {"verify"}} {
-		got := call(t, "", append([]string{verb[0], "--storage.dir", filepath.Join(dir, "data")}, verb[1:]...)...)
-		if got.status != exitFailed || !strings.Contains(got.stderr, "hint: ") || !strings.Contains(got.stderr, "stop it") {
-			t.Errorf("%v while a server runs: %+v", verb, got)
-		}
-	}
-	s.stop()
-}
-
 // TestVerify: data that is right, and data of which a file was damaged, also
 // inside of a backup.
 func TestVerify(t *testing.T) {
@@ -87,7 +76,7 @@ func TestVerify(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 	}
-	var report verified
+	var report server.Verified
 	got := call(t, "", "verify", "--storage.dir", data, "--json")
 	if err := json.Unmarshal([]byte(got.stdout), &report); got.status != exitOK || err != nil || !report.OK || report.Documents < 3 || report.Entries < 3 || report.FaultsTotal != 0 {
 		t.Errorf("%+v is read as %+v", got, report)

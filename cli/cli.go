@@ -53,6 +53,7 @@ type grammar struct {
 	Migrate migrateVerb `cmd:"" help:"Bring stored documents up to the program's schema."`
 	Codegen codegenVerb `cmd:"" help:"Write TypeScript types of the program's functions and documents."`
 	Verify  verifyVerb  `cmd:"" help:"Check that all data agrees with itself."`
+	Data    dataVerb    `cmd:"" help:"Look at tables, and move documents out and in."`
 	Backup  backupVerb  `cmd:"" help:"Copy the data to a folder."`
 	Restore restoreVerb `cmd:"" help:"Make data of a backup."`
 	Key     keyVerb     `cmd:"" help:"Create, list and revoke admin keys."`

@@ -388,7 +388,7 @@ func TestServeThatCannot(t *testing.T) {
 func TestDataIsOneProcessesAtATime(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, dir)
-	for _, verb := range [][]string{{"serve", "--server.listen", "127.0.0.1:0"}, {"run", "notes:list"}, {"notes", "copy"}} {
+	for _, verb := range [][]string{{"serve", "--server.listen", "127.0.0.1:0"}, {"notes", "copy"}} {
 		args := append([]string{verb[0], "--storage.dir", dir}, verb[1:]...)
 		if verb[0] == "notes" {
 			args = []string{"notes", "copy", "--storage.dir", dir}

@@ -44,6 +44,7 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 		return errors.Join(fmt.Errorf("start: %w", err), listener.Close())
 	}
 	srv := server.New(app, &server.Options{Logger: logger, InstanceName: e.program, Version: e.versions().Version})
+	defer serveOperator(app, v.Storage.Dir, logger)()
 	e.announce(app, listener.Addr(), v.Storage.Dir)
 	if err := srv.Serve(e.ctx, listener); err != nil {
 		return fmt.Errorf("serve: %w", err)

@@ -141,7 +141,7 @@ func (db *DB) readChanges(ctx context.Context, after, upTo Timestamp) (groups []
 		g := ChangeGroup{At: r.Position.At}
 		err := r.effects(func(key, val []byte) error {
 			if isLoaded(key) {
-				number, documents, err := decodeLoaded(key, val)
+				number, documents, _, err := decodeLoaded(key, val)
 				g.Loaded = append(g.Loaded, LoadedTable{Table: db.tableName(number), Documents: documents})
 				return err
 			}

@@ -18,22 +18,27 @@ var (
 	ErrFailed        = errors.New("storage failed; the process must be restarted")
 	ErrFunctionStuck = errors.New("the function is refused: several runs of it never returned")
 	ErrNoDocument    = errors.New("no such document")
-	ErrReadOnly      = errors.New("a query cannot write")
-	ErrNoSum         = errors.New("the aggregate is declared without a sum")
-	ErrSumRange      = aggregate.ErrSumRange
-	ErrTxDone        = errors.New("the transaction is over: a Tx must not be kept")
-	ErrNoTable       = errors.New("the schema has no such table")
-	ErrNoIndex       = errors.New("the schema has no such index or aggregate")
-	ErrIndexBuilding = errors.New("it is being built; try again later")
-	ErrBuildFailed   = errors.New("it could not be built from the documents there are")
-	ErrCorrupt       = store.ErrCorrupt
-	ErrLocked        = store.ErrLocked
-	ErrNewerFormat   = store.ErrNewerFormat
-	ErrExists        = store.ErrExists
-	ErrNotDatabase   = store.ErrNotDatabase
-	ErrPermission    = store.ErrPermission
-	ErrDiskFull      = errors.New("the disk is nearly full, so nothing is written; reading goes on")
-	ErrOlderFormat   = errors.New("the folder was written by an older version, whose data this one does not read")
+	// ErrDocumentExists says that a document has the id already, and
+	// ErrBadDocumentID that the id is of another table or the creation time is not a
+	// number.
+	ErrDocumentExists = errors.New("a document has that id already")
+	ErrBadDocumentID  = errors.New("the id is of another table, or the creation time is no number")
+	ErrReadOnly       = errors.New("a query cannot write")
+	ErrNoSum          = errors.New("the aggregate is declared without a sum")
+	ErrSumRange       = aggregate.ErrSumRange
+	ErrTxDone         = errors.New("the transaction is over: a Tx must not be kept")
+	ErrNoTable        = errors.New("the schema has no such table")
+	ErrNoIndex        = errors.New("the schema has no such index or aggregate")
+	ErrIndexBuilding  = errors.New("it is being built; try again later")
+	ErrBuildFailed    = errors.New("it could not be built from the documents there are")
+	ErrCorrupt        = store.ErrCorrupt
+	ErrLocked         = store.ErrLocked
+	ErrNewerFormat    = store.ErrNewerFormat
+	ErrExists         = store.ErrExists
+	ErrNotDatabase    = store.ErrNotDatabase
+	ErrPermission     = store.ErrPermission
+	ErrDiskFull       = errors.New("the disk is nearly full, so nothing is written; reading goes on")
+	ErrOlderFormat    = errors.New("the folder was written by an older version, whose data this one does not read")
 )
 
 // LimitError reports a limit of one transaction that a function went past.

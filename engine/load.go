@@ -427,12 +427,12 @@ func loadedEffect(documents int64, at Timestamp) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(at))
 }
 
-func decodeLoaded(key, val []byte) (table uint32, documents int64, err error) {
+func decodeLoaded(key, val []byte) (table uint32, documents int64, at Timestamp, err error) {
 	n := len(metaKey(metaLoaded))
 	if len(key) != n+4 || len(val) != 17 || val[0] != loadedVersion {
-		return 0, 0, fmt.Errorf("%w: it says that a table was loaded, in %d bytes", errRecord, len(val))
+		return 0, 0, 0, fmt.Errorf("%w: it says that a table was loaded, in %d bytes", errRecord, len(val))
 	}
-	return binary.BigEndian.Uint32(key[n:]), int64(binary.BigEndian.Uint64(val[1:])), nil
+	return binary.BigEndian.Uint32(key[n:]), int64(binary.BigEndian.Uint64(val[1:])), Timestamp(binary.BigEndian.Uint64(val[9:])), nil
 }
 
 // publish makes the files part of the table, in one commit.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -583,4 +584,77 @@ func restoreEmpty(t *testing.T, db *engine.DB) {
 		}
 		return nil
 	})
+}
+
+// TestLoadOfWhatWasRemoved loads documents under the ids of some that were
+// removed by the commit before: their rows have that commit's timestamp, and the
+// database agrees with itself.
+func TestLoadOfWhatWasRemoved(t *testing.T) {
+	db := enginetest.Open(t, loadSchema)
+	others := db.Table("others")
+	var docs []engine.Document
+	for i := range 3 {
+		id := insert(t, db, "others", fields("n", i))
+		query(t, db, func(tx *engine.Tx) error {
+			d, _, err := tx.Get(others, id)
+			docs = append(docs, d)
+			return err
+		})
+	}
+	mutate(t, db, func(tx *engine.Tx) error {
+		for _, d := range docs {
+			if err := tx.Delete(others, d.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if _, err := db.Load(t.Context(), others, documents(docs), nil); err != nil {
+		t.Fatal(err)
+	}
+	verify(t, db)
+	mutate(t, db, func(tx *engine.Tx) error { return tx.Delete(others, docs[0].ID) })
+	verify(t, db)
+}
+
+// TestInsertAs: a document gets the id and the creation time it comes with, once.
+func TestInsertAs(t *testing.T) {
+	db := enginetest.Open(t, loadSchema)
+	others, sales := db.Table("others"), db.Table("sales")
+	id := insert(t, db, "others", fields("n", 1))
+	old := engine.Document{ID: value.NewID(others.Number, time.UnixMilli(5), 7), CreationTime: 5.5, Fields: fields("n", 2)}
+	mutate(t, db, func(tx *engine.Tx) error { return tx.InsertAs(others, old) })
+	query(t, db, func(tx *engine.Tx) error {
+		d, ok, err := tx.Get(others, old.ID)
+		if !ok || d.CreationTime != 5.5 || value.Compare(d.Fields, old.Fields) != 0 {
+			t.Errorf("it is read back as %v, %v", d, ok)
+		}
+		return err
+	})
+	untimed := engine.Document{ID: value.NewID(others.Number, time.UnixMilli(6), 8), Fields: old.Fields}
+	mutate(t, db, func(tx *engine.Tx) error {
+		for name, c := range map[string]struct {
+			d    engine.Document
+			into *engine.Table
+			want error
+		}{
+			"an id that is there":       {old, others, engine.ErrDocumentExists},
+			"an id of a document of us": {engine.Document{ID: id, CreationTime: 1, Fields: old.Fields}, others, engine.ErrDocumentExists},
+			"another table's id":        {old, sales, engine.ErrBadDocumentID},
+			"no creation time at all":   {engine.Document{ID: value.NewID(others.Number, time.UnixMilli(5), 9), CreationTime: math.NaN(), Fields: old.Fields}, others, engine.ErrBadDocumentID},
+		} {
+			if err := tx.InsertAs(c.into, c.d); !errors.Is(err, c.want) {
+				t.Errorf("%s: %v, want %v", name, err, c.want)
+			}
+		}
+		return tx.InsertAs(others, untimed)
+	})
+	query(t, db, func(tx *engine.Tx) error {
+		d, _, err := tx.Get(others, untimed.ID)
+		if d.CreationTime < 1000 {
+			t.Errorf("the creation time is %v", d.CreationTime)
+		}
+		return err
+	})
+	verify(t, db)
 }

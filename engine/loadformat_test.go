@@ -49,8 +49,8 @@ func TestFormatOfLoads(t *testing.T) {
 	if want := unhex(t, "01 0000000000000003 00060A24181E4001"); !bytes.Equal(val, want) {
 		t.Errorf("the effect is %x, want %x", val, want)
 	}
-	if table, n, err := decodeLoaded(key, val); table != 10_001 || n != 3 || err != nil {
-		t.Errorf("the effect reads %d, %d, %v", table, n, err)
+	if table, n, at, err := decodeLoaded(key, val); table != 10_001 || n != 3 || at != 1_700_000_000_000_001 || err != nil {
+		t.Errorf("the effect reads %d, %d, %d, %v", table, n, at, err)
 	}
 }
 
@@ -84,7 +84,7 @@ func FuzzLoadedEffect(f *testing.F) {
 		if !isLoaded(key) {
 			return
 		}
-		table, n, err := decodeLoaded(key, val)
+		table, n, _, err := decodeLoaded(key, val)
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Errorf("%x %x: %v", key, val, err)

@@ -270,6 +270,32 @@ func (tx *Tx) Insert(t *Table, fields value.Value) (value.ID, error) {
 	return id, tx.writeLocked(t, id, nil, &d)
 }
 
+// InsertAs adds a document under the id that it has, as an import does, and its
+// creation time, where 0 stands for a new one. Errors: ErrDocumentExists,
+// ErrBadDocumentID.
+func (tx *Tx) InsertAs(t *Table, d Document) error {
+	if err := tx.enterWrite(); err != nil {
+		return err
+	}
+	defer tx.leave()
+	if err := value.CheckDocument(d.Fields); err != nil {
+		return fmt.Errorf("insert into %s: %w", t.Name, err)
+	}
+	if d.ID.Table != t.Number || math.IsNaN(d.CreationTime) || math.IsInf(d.CreationTime, 0) {
+		return fmt.Errorf("insert %s into %s: %w", d.ID, t.Name, ErrBadDocumentID)
+	}
+	switch _, exists, err := tx.getLocked(t, d.ID); {
+	case err != nil:
+		return err
+	case exists:
+		return fmt.Errorf("insert %s into %s: %w", d.ID, t.Name, ErrDocumentExists)
+	}
+	if d.CreationTime == 0 {
+		d.CreationTime = tx.creationTimeLocked()
+	}
+	return tx.writeLocked(t, d.ID, nil, &d)
+}
+
 // creationTimeLocked returns milliseconds since the epoch, beginning at the
 // transaction's time and larger at each call.
 func (tx *Tx) creationTimeLocked() float64 {

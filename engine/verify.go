@@ -99,8 +99,19 @@ type verifier struct {
 	blocks *aggregate.Reader
 	report Report
 
+	// removed are faults for rows of a table that were removed at a timestamp which
+	// is that of the rows, too. It is none when the table was loaded after that: then
+	// the rows have the timestamp of the state in which the load began.
+	removed map[rowsAt][]Fault
+
 	progress func(Report)
 	keys     int // since progress was called
+}
+
+// rowsAt names the rows of a table that have one timestamp.
+type rowsAt struct {
+	table uint32
+	at    Timestamp
 }
 
 // progressEvery is after how many keys progress is told.
@@ -447,7 +458,8 @@ func (v *verifier) owners() error {
 // say. It looks at rows alone: outcomes of requests may have been swept.
 func (v *verifier) records() error {
 	var previous LogPosition
-	return v.each(keys.Prefixed([]byte{keys.PrefixLog}), func(key, val []byte) error {
+	v.removed = map[rowsAt][]Fault{}
+	err := v.each(keys.Prefixed([]byte{keys.PrefixLog}), func(key, val []byte) error {
 		v.report.Records++
 		r, err := storedRecord(key, val)
 		if err != nil {
@@ -464,6 +476,11 @@ func (v *verifier) records() error {
 		}
 		previous = r.Position
 		err = r.effects(func(key, val []byte) error {
+			if isLoaded(key) {
+				table, _, at, err := decodeLoaded(key, val)
+				delete(v.removed, rowsAt{table, at})
+				return err
+			}
 			if key[0] != keys.PrefixRow {
 				return nil
 			}
@@ -475,6 +492,12 @@ func (v *verifier) records() error {
 		}
 		return err
 	})
+	for _, faults := range v.removed {
+		for _, f := range faults {
+			v.fault(f, "%s", f.What)
+		}
+	}
+	return err
 }
 
 // effect compares the row under key with what a group did to it.
@@ -495,7 +518,10 @@ func (v *verifier) effect(group Timestamp, key, val []byte) error {
 		return err
 	}
 	switch at := rowTimestamp(row); {
-	case val == nil && ok && at <= group:
+	case val == nil && ok && at == group:
+		f.What = fmt.Sprintf("removed at %d and still there", group)
+		v.removed[rowsAt{number, at}] = append(v.removed[rowsAt{number, at}], f)
+	case val == nil && ok && at < group:
 		v.fault(f, "removed at %d and still there, from %d", group, at)
 	case val != nil && rowTimestamp(val) > group:
 		v.fault(f, "the change record at %d has it committed at %d", group, rowTimestamp(val))

@@ -37,6 +37,7 @@ func (s *Server) plan() []route {
 		{"/api/query_batch", true, s.serveNothing},
 		{"/api/run/", true, s.serveNothing},
 		{"/api/storage/", true, s.serveNothing},
+		{OperatorPrefix, false, s.serveOperator(s.operator)},
 		{halcyon.HTTPPrefix + "/", false, s.serveHTTPRoutes(s.app.HTTPHandler())},
 		{"/version", false, serveText(s.o.Version)},
 		{"/instance_name", false, serveText(s.o.InstanceName)},

@@ -24,6 +24,7 @@ type Server struct {
 	log      *slog.Logger
 	app      application
 	handler  http.Handler
+	operator http.Handler // its requests have shown an admin key
 	upgrader *gws.Upgrader
 	fanout   *fanout
 	inbound  budget
@@ -75,6 +76,10 @@ func newServer(app application, opts *Options) *Server {
 	s := &Server{o: opts.withDefaults(), app: app}
 	s.log = s.o.Logger
 	s.inbound.max = s.o.InboundBytesMax
+	s.operator = http.HandlerFunc(s.serveNothing)
+	if m, ok := app.(mounted); ok {
+		s.operator = Operator(m.App)
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.acting, s.stopActing = context.WithCancel(s.ctx)
 	s.mu.conns = map[*conn]struct{}{}
