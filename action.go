@@ -33,6 +33,7 @@ type Ctx struct {
 
 	requestID string
 	streaming bool          // its log lines go to the operator's log one by one, since it has no end to wait for
+	identity  *Identity     // of the caller; nil for nobody
 	timeMax   time.Duration // of an HTTP route that has its own; 0: Options.ActionTimeMax
 
 	mu struct {
@@ -71,7 +72,7 @@ func (c *Ctx) RunAction(path string, args, result any) error {
 		if c.depth+1 >= actionDepthMax {
 			return Outcome{}, fmt.Errorf("actions run actions deeper than %d", actionDepthMax)
 		}
-		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1, job: c.job, requestID: c.requestID, timeMax: c.timeMax}
+		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1, job: c.job, requestID: c.requestID, identity: c.identity, timeMax: c.timeMax}
 		return inner.outcome(inner.invoke(given()))
 	}, path, args, result)
 }
@@ -80,7 +81,7 @@ func (c *Ctx) call(run func(context.Context, Request) (Outcome, error), path str
 	if err := c.Err(); err != nil {
 		return fmt.Errorf("run %s: %w", path, context.Cause(c))
 	}
-	req := Request{Path: c.fn.absolute(path), Admin: true, Early: true, parent: c.job}
+	req := Request{Path: c.fn.absolute(path), Admin: true, Early: true, Identity: c.identity, parent: c.job}
 	var err error
 	if req.Args, err = encodeArgs(args); err != nil {
 		return fmt.Errorf("arguments of %s: %w", path, err)
@@ -183,7 +184,7 @@ func (a *App) Action(ctx context.Context, req Request) (Outcome, error) {
 	if err != nil || refused != nil {
 		return a.refusal(refused), err
 	}
-	return r.act(ctx, &Ctx{run: r, fn: f, requestID: RequestID(ctx)}, args())
+	return r.act(ctx, &Ctx{run: r, fn: f, requestID: RequestID(ctx), identity: req.Identity}, args())
 }
 
 // act runs an action on a goroutine of its own, since it can't be stopped: the caller goes on when the context ends, and the place of the

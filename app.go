@@ -79,10 +79,11 @@ type runtime struct {
 	actions   running
 	sockets   running // handlers of WebSocket connections
 	scheduler *scheduler
-	beside    sync.WaitGroup  // of what Module.Background added
-	jobs      *engine.Table   // of scheduledTable
-	lists     atomic.Uint64   // that were subscribed to, page by page
-	revoked   atomic.Uint64   // admin keys
+	beside    sync.WaitGroup // of what Module.Background added
+	jobs      *engine.Table  // of scheduledTable
+	lists     atomic.Uint64  // that were subscribed to, page by page
+	revoked   atomic.Uint64  // admin keys
+	lookers   lookers
 	closing   context.Context // ends when the App closes: the lifetime of what it runs
 	lookupEnv func(string) (string, bool)
 	close     context.CancelFunc

@@ -23,7 +23,7 @@ func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
 	}
 	var done atomic.Pointer[Outcome] // an execution that overran its time may end after this has returned
 	at, err := r.db.Query(ctx, f.path, func(inner *engine.Tx) error {
-		v, logs, err := r.execute(inner, f, args(), nil)
+		v, logs, err := r.execute(inner, f, args(), req.Identity, nil)
 		if err == nil {
 			done.Store(&Outcome{Value: v, Logs: logs})
 		}
@@ -54,7 +54,7 @@ func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
 		}
 	}
 	receipt, err := r.mutate(ctx, call, req.parent, func(inner *engine.Tx, s *sink) ([]byte, error) {
-		v, logs, err := r.execute(inner, f, args(), s)
+		v, logs, err := r.execute(inner, f, args(), req.Identity, s)
 		if err != nil {
 			return nil, err
 		}

@@ -63,7 +63,8 @@ type Request struct {
 	RequestID uint32
 	Once      bool
 
-	Admin bool // the caller may run internal functions
+	Identity *Identity // of the user who calls; nil for nobody
+	Admin    bool      // the caller may run internal functions
 	// Early has a Relaxed mutation answered before it is durable.
 	Early bool
 

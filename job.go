@@ -214,7 +214,7 @@ func (r *runtime) runJobMutation(ctx context.Context, j job, path string, given 
 		if pending, err := r.isJob(inner, j.id, ScheduledPending); err != nil || !pending {
 			return nil, err
 		}
-		_, logs, err := r.execute(inner, f, args(), s)
+		_, logs, err := r.execute(inner, f, args(), nil, s)
 		if err != nil {
 			return nil, err
 		}

@@ -49,7 +49,7 @@ func (tx *Tx) runHere(kind FunctionKind, path string, args, result any) error {
 	if refused != nil {
 		return fmt.Errorf("run %s: %w", path, refused)
 	}
-	inner := &Tx{inner: tx.inner, run: tx.run, fn: f, depth: tx.depth + 1, now: tx.now, pages: tx.pages, logs: tx.logs, sink: tx.sink, scheduled: tx.scheduled}
+	inner := &Tx{inner: tx.inner, run: tx.run, fn: f, depth: tx.depth + 1, now: tx.now, pages: tx.pages, logs: tx.logs, sink: tx.sink, scheduled: tx.scheduled, identity: tx.identity}
 	var got value.Value
 	run := func() error {
 		v, stack, err := f.invoke(reflect.ValueOf(inner), makeArgs(), tx.run)
@@ -66,6 +66,7 @@ func (tx *Tx) runHere(kind FunctionKind, path string, args, result any) error {
 	}
 	tx.logs, tx.now, tx.pages, tx.scheduled = inner.logs, inner.now, inner.pages, inner.scheduled
 	tx.toldTime, tx.toldWake = tx.toldTime || inner.toldTime, tx.toldWake || inner.toldWake
+	tx.toldIdentity = tx.toldIdentity || inner.toldIdentity
 	if err != nil {
 		// An error that was meant for a client stays one.
 		if told, ok := errors.AsType[*Error](err); ok {

@@ -280,7 +280,7 @@ func (r *runtime) serveSocket(ctx context.Context, route *SocketRoute, request *
 	defer cancel(context.Canceled)
 	defer context.AfterFunc(r.closing, func() { cancel(ErrNotOpen) })()
 	s := &Socket{
-		Ctx:     &Ctx{Context: ctx, run: r, fn: route.fn, requestID: RequestID(ctx), streaming: true},
+		Ctx:     &Ctx{Context: ctx, run: r, fn: route.fn, requestID: RequestID(ctx), identity: identityOf(ctx), streaming: true},
 		conn:    conn,
 		request: request.WithContext(ctx),
 		cancel:  cancel,

@@ -28,6 +28,9 @@ type Tx struct {
 	now      time.Time
 	toldTime bool // Now was called
 	toldWake bool // WakeAt was called
+
+	identity     *Identity // of the caller; nil for nobody
+	toldIdentity bool      // Identity was called
 }
 
 // Now returns the time of the transaction, in UTC and whole milliseconds. It is the same at every call.
@@ -80,17 +83,12 @@ func (e *callError) Error() string { return e.cause.Error() }
 func (e *callError) Unwrap() error { return e.cause }
 
 // execute runs a function once. What it schedules is told to s, which is nil for a query. The error, if any, is a *callError.
-func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value, s *sink) (value.Value, []string, error) {
-	v, logs, _, err := r.executeTx(&Tx{inner: inner, run: r, fn: f, sink: s}, args)
-	return v, logs, err
+func (r *runtime) execute(inner *engine.Tx, f *function, args reflect.Value, caller *Identity, s *sink) (value.Value, []string, error) {
+	return r.executeTx(&Tx{inner: inner, run: r, fn: f, sink: s, identity: caller}, args)
 }
 
-// executePinned is execute with the ends that the function's pages shall have, and returns those they have.
-func (r *runtime) executePinned(inner *engine.Tx, f *function, args reflect.Value, pinned []string) (value.Value, []string, pages, error) {
-	return r.executeTx(&Tx{inner: inner, run: r, fn: f, pages: pages{pinned: pinned}}, args)
-}
-
-func (r *runtime) executeTx(tx *Tx, args reflect.Value) (value.Value, []string, pages, error) {
+// executeTx is execute for a Tx that was made, which knows afterwards what the function looked at.
+func (r *runtime) executeTx(tx *Tx, args reflect.Value) (value.Value, []string, error) {
 	f := tx.fn
 	result, stack, err := f.invoke(reflect.ValueOf(tx), args, r)
 	tx.finish()
@@ -98,9 +96,9 @@ func (r *runtime) executeTx(tx *Tx, args reflect.Value) (value.Value, []string, 
 		err = &value.LimitError{Limit: "result of " + f.path + " in bytes", Got: value.Size(result), Max: resultSizeMax}
 	}
 	if err != nil {
-		return value.Value{}, nil, pages{}, &callError{cause: err, logs: tx.logs, stack: stack}
+		return value.Value{}, nil, &callError{cause: err, logs: tx.logs, stack: stack}
 	}
-	return result, tx.logs, tx.pages, nil
+	return result, tx.logs, nil
 }
 
 // finish warns once of a query whose answer depends on the time in a way that only running it again can find out. The engine does that.
