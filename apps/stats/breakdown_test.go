@@ -127,7 +127,12 @@ type breakdown struct {
 
 func read[T any](w *world, path string, args object) (out T) {
 	w.t.Helper()
-	text := value.AppendJSON(nil, w.ask(path, args))
+	return decode[T](w, w.ask(path, args))
+}
+
+func decode[T any](w *world, v value.Value) (out T) {
+	w.t.Helper()
+	text := value.AppendJSON(nil, v)
 	if err := json.Unmarshal(text, &out); err != nil {
 		w.t.Fatalf("read %s: %v", text, err)
 	}

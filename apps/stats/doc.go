@@ -12,6 +12,8 @@
 //	getActiveCurve       query    {site?} -> Curve
 //	getSites             query    {} -> SitesResult
 //	cleanupStaleSessions internal mutation {} -> number
+//	backfillAggregates   internal mutation {} -> {message}
+//	backfillAggregatesChunk internal mutation {cursor, totalProcessed, seenSessionIds} -> {status, processed, uniqueSessions, cursor}
 //	importViews          internal mutation {views} -> {counted, repeated, refused}
 //
 // the crons "cleanup stale sessions" and "sample and roll up", the intake POST /api/event, the pages /track.js

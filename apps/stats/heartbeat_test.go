@@ -323,7 +323,8 @@ func TestFaultR_TwoRowsOfOneVisitorAreHealed(t *testing.T) {
 	}
 }
 
-func TestCleanupDeletesEverybodyWhoLeft(t *testing.T) {
+// TestFaultK: the original deleted all at once, or too few to keep up.
+func TestFaultK_CleanupDeletesEverybodyWhoLeft(t *testing.T) {
 	const left, here = 1234, 17
 	w := newWorld(t, stats.Options{}, probe())
 	for i := range left {
@@ -353,7 +354,7 @@ func TestCleanupDeletesEverybodyWhoLeft(t *testing.T) {
 	}
 }
 
-func TestTheCronDeletesEverybodyWhoLeft(t *testing.T) {
+func TestFaultK_TheCronDeletesEverybodyWhoLeft(t *testing.T) {
 	w := newWorld(t, stats.Options{CleanupBatch: 100}, probe())
 	leave := func(n int) {
 		for i := range n {

@@ -54,6 +54,7 @@ type importViewsResult struct {
 // of recordPageView.
 func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResult, error) {
 	var result importViewsResult
+	views := make([]PageView, 0, len(args.Views))
 	for _, view := range args.Views {
 		view, err := newView(recordPageViewArgs{
 			Path: view.Path, PageType: pageTypeOf(cleanPath(view.Path)), SessionID: view.SessionID,
@@ -66,11 +67,14 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 		if err != nil {
 			return result, err
 		}
-		counted, err := a.countView(tx, view)
-		if err != nil {
-			return result, err
-		}
-		if counted {
+		views = append(views, view)
+	}
+	counted, err := a.countViews(tx, views)
+	if err != nil {
+		return result, err
+	}
+	for _, ok := range counted {
+		if ok {
 			result.Counted++
 		} else {
 			result.Repeated++

@@ -127,6 +127,8 @@ func Module(options Options) *halcyon.Module {
 	m.Internal.Mutation("cleanupStaleSessions", a.cleanupStaleSessions)
 	m.Internal.Mutation("sweepStaleSessions", a.sweepStaleSessions)
 	m.Internal.Mutation("importViews", a.importViews)
+	m.Internal.Mutation("backfillAggregates", a.backfillAggregates)
+	m.Internal.Mutation("backfillAggregatesChunk", a.backfillAggregatesChunk)
 	m.Internal.Mutation("tell", a.tell)
 	m.Internal.Mutation("tellBeat", a.tellBeat, halcyon.Relaxed())
 	m.Internal.Mutation("tellLeave", a.tellLeave, halcyon.Relaxed())

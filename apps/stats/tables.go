@@ -131,6 +131,7 @@ type Progress struct {
 	Rows     int                  `json:"rows"`     // views that are rows and in Rollups
 	Clearing bool                 `json:"clearing"` // Rollups are being taken away, from the day From on, to be made again
 	From     int                  `json:"from"`
+	Expired  time.Time            `json:"expired,omitzero"` // views before this are gone, and in Rollups
 }
 
 // A Sample is how many visitors a site had at a minute.

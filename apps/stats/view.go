@@ -50,32 +50,69 @@ func newView(args recordPageViewArgs, at time.Time) (PageView, error) {
 	return PageView{Path: path, PageType: args.PageType, SessionID: args.SessionID, Timestamp: at}, nil
 }
 
-// countView is the one place where views are counted, live and imported: the
-// view is kept unless the same visitor has a kept view of the same path less
+// countView counts one view. See count.
+func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error) {
+	id, counted, err := a.count(tx, view)
+	if err == nil && counted {
+		err = PageViews.Apply(tx, id, halcyon.CommitTime("stored"))
+	}
+	return counted, err
+}
+
+// countViews counts many views in one transaction, and tells of each whether it
+// was counted.
+func (a *app) countViews(tx *halcyon.Tx, views []PageView) ([]bool, error) {
+	counted := make([]bool, len(views))
+	var ids []halcyon.ID[PageView]
+	for i, view := range views {
+		id, ok, err := a.count(tx, view)
+		if err != nil {
+			return nil, err
+		}
+		if counted[i] = ok; ok {
+			ids = append(ids, id)
+		}
+	}
+	// At the end: a read of the table has to look at every operation before it.
+	for _, id := range ids {
+		if err := PageViews.Apply(tx, id, halcyon.CommitTime("stored")); err != nil {
+			return nil, err
+		}
+	}
+	return counted, nil
+}
+
+// count is the one place where views are counted, live and imported: the view is
+// kept unless the same visitor has a kept view of the same path less
 // than the view window before it, or after it, as happens when a log is read
 // late. It reads only that visitor's rows, so that two views conflict only when
 // they are of one visitor.
-func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error) {
+func (a *app) count(tx *halcyon.Tx, view PageView) (id halcyon.ID[PageView], counted bool, err error) {
 	if view.SessionID == "" {
-		return true, a.countUnknown(tx, view)
+		// Nobody's: it neither repeats another view nor adds to the visitors.
+		if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
+			return "", false, err
+		}
+		id, err = PageViews.Insert(tx, view)
+		return id, err == nil, err
 	}
 	near, err := neighbours(tx, PageViews.By("by_session_time").Eq(view.SessionID, view.Site), view.Timestamp)
 	if err != nil {
-		return false, err
+		return "", false, err
 	}
 	var here around
 	if near != (around{}) {
 		here, err = neighbours(tx, PageViews.By("by_session_path").Eq(view.SessionID, view.Site, view.Path), view.Timestamp)
 		if err != nil {
-			return false, err
+			return "", false, err
 		}
 	}
 	if here.before != nil && view.Timestamp.Sub(here.before.Timestamp) < a.ViewWindow ||
 		here.after != nil && here.after.Timestamp.Sub(view.Timestamp) < a.ViewWindow {
-		return false, nil
+		return "", false, nil
 	}
 	if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
-		return false, err
+		return "", false, err
 	}
 	if here.before != nil {
 		view.BeforeHere = here.before.Timestamp
@@ -83,39 +120,22 @@ func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error)
 	if near.before != nil {
 		view.Before = near.before.Timestamp
 	} else if err := knowVisitor(tx, view); err != nil {
-		return false, err
+		return "", false, err
 	}
-	if err := insertView(tx, view); err != nil {
-		return false, err
+	if id, err = PageViews.Insert(tx, view); err != nil {
+		return "", false, err
 	}
 	if near.after != nil {
 		if err := a.precede(tx, near.after.ID, func(next *PageView) { next.Before = view.Timestamp }); err != nil {
-			return false, err
+			return "", false, err
 		}
 	}
 	if here.after != nil {
 		if err := a.precede(tx, here.after.ID, func(next *PageView) { next.BeforeHere = view.Timestamp }); err != nil {
-			return false, err
+			return "", false, err
 		}
 	}
-	return true, nil
-}
-
-// countUnknown keeps the view of a visitor who is not to be recognised again:
-// nobody's, so it neither repeats another nor adds to the visitors.
-func (a *app) countUnknown(tx *halcyon.Tx, view PageView) error {
-	if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
-		return err
-	}
-	return insertView(tx, view)
-}
-
-func insertView(tx *halcyon.Tx, view PageView) error {
-	id, err := PageViews.Insert(tx, view)
-	if err != nil {
-		return err
-	}
-	return PageViews.Apply(tx, id, halcyon.CommitTime("stored"))
+	return id, true, nil
 }
 
 // around is the views of a visitor right before and right after a moment.

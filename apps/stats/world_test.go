@@ -26,6 +26,11 @@ type world struct {
 	clock *fakeClock
 	files vfs.FS
 	crons chan halcyon.CronRun // the last run of the cleanup
+
+	mu struct {
+		sync.Mutex
+		conflicts map[string]int
+	}
 }
 
 func newWorld(t testing.TB, options stats.Options, others ...*halcyon.Module) *world {
@@ -40,8 +45,29 @@ func mount(t testing.TB, modules ...*halcyon.Module) *world {
 	if w.app, err = halcyon.NewApp(append(modules, settling())...); err != nil {
 		t.Fatal(err)
 	}
+	w.mu.conflicts = make(map[string]int)
+	w.openApp()
+	return w
+}
+
+// reopen is the program started anew on the same data, with other settings.
+func (w *world) reopen(options stats.Options, others ...*halcyon.Module) {
+	w.t.Helper()
+	if err := w.app.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	var err error
+	if w.app, err = halcyon.NewApp(append(others, stats.Module(options), settling())...); err != nil {
+		w.t.Fatal(err)
+	}
+	w.openApp()
+}
+
+func (w *world) openApp() {
+	w.t.Helper()
+	app, t := w.app, w.t
 	options := &halcyon.Options{
-		Engine: engine.Options{FS: w.files, Clock: w.clock, Seed: 1},
+		Engine: engine.Options{FS: w.files, Clock: w.clock, Seed: 1, Events: engine.Events{Conflict: w.met}},
 		OnCron: func(run halcyon.CronRun) {
 			if run.Name == "stats/cleanup stale sessions" {
 				w.crons <- run
@@ -50,15 +76,22 @@ func mount(t testing.TB, modules ...*halcyon.Module) *world {
 			}
 		},
 	}
-	if err := w.app.Open("data", options); err != nil {
+	if err := app.Open("data", options); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := w.app.Close(); err != nil {
+		if err := app.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return w
+}
+
+// rollUp runs a batch, and returns how many rows it took.
+func (w *world) rollUp() int {
+	w.t.Helper()
+	w.clock.advance(time.Millisecond) // a run leaves what is stored in its millisecond to the next
+	n, _ := w.do("stats:rollUp", nil).AsFloat64()
+	return int(n)
 }
 
 type settled struct {
@@ -229,6 +262,34 @@ func probe() *halcyon.Module {
 			SessionID: args.SessionID, CurrentPath: args.Path, LastSeen: args.LastSeen,
 		})
 		return err
+	})
+	m.Mutation("damage", func(tx *halcyon.Tx) error {
+		for view, err := range stats.PageViews.All().Each(tx) {
+			if err != nil {
+				return err
+			}
+			fields := halcyon.Fields{"before": view.Timestamp.Add(-time.Hour), "beforeHere": view.Timestamp.Add(-time.Minute)}
+			if err := stats.PageViews.Patch(tx, view.ID, fields); err != nil {
+				return err
+			}
+		}
+		for visitor, err := range stats.Visitors.All().Each(tx) {
+			if err != nil {
+				return err
+			}
+			if err := stats.Visitors.Delete(tx, visitor.ID); err != nil {
+				return err
+			}
+		}
+		for rollup, err := range stats.Rollups.All().Each(tx) {
+			if err != nil {
+				return err
+			}
+			if err := stats.Rollups.Patch(tx, rollup.ID, halcyon.Fields{"views": rollup.Views + 1}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	m.Mutation("addViews", func(tx *halcyon.Tx, args struct {
 		Count int       `json:"count"`
