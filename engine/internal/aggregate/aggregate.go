@@ -108,23 +108,20 @@ type Reader struct {
 // load returns the wanted version of a node and verifies what its parent says
 // about it. link is the parent's pointer to it, or nil.
 func (r *Reader) load(t *Tree, ref Ref, level int, entries int64, link *atomic.Pointer[cached]) (*node, error) {
-	agg := t.Agg
-	var n *node
 	if link != nil {
-		n = link.Load().read()
+		if n := link.Load().read(); n != nil {
+			return n, nil // verified when it was linked
+		}
 	}
+	agg := t.Agg
+	found := r.Cache.find(agg, ref)
+	n := found.read()
 	if n == nil {
-		found := r.Cache.find(agg, ref)
-		if n = found.read(); n == nil {
-			var err error
-			if n, err = r.block(agg, ref); err != nil {
-				return nil, err
-			}
-			found = r.Cache.add(agg, ref.Node, n)
+		var err error
+		if n, err = r.block(agg, ref); err != nil {
+			return nil, err
 		}
-		if link != nil && found != nil {
-			link.Store(found)
-		}
+		found = r.Cache.add(agg, ref.Node, n)
 	}
 	if n.level != level {
 		return nil, corruptf(agg, ref, "node is of level %d, its parent says %d", n.level, level)
@@ -134,6 +131,9 @@ func (r *Reader) load(t *Tree, ref Ref, level int, entries int64, link *atomic.P
 	}
 	if n.total() != entries {
 		return nil, corruptf(agg, ref, "node holds %d entries, its parent says %d", n.total(), entries)
+	}
+	if link != nil && found != nil {
+		link.Store(found)
 	}
 	return n, nil
 }
