@@ -30,6 +30,9 @@ type browser struct {
 	}
 }
 
+// visitorAgent is what the browsers say they are.
+const visitorAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+
 // openBrowser starts a browser. What its pages write to the console as an error
 // fails the test.
 func openBrowser(t testing.TB, name string) *browser {
@@ -45,6 +48,8 @@ func openBrowser(t testing.TB, name string) *browser {
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("disable-background-timer-throttling", true),
 		chromedp.Flag("disable-renderer-backgrounding", true),
+		// One that says it has no screen is counted as a robot.
+		chromedp.UserAgent(visitorAgent),
 	}
 	ctx, free := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
 	t.Cleanup(free)
@@ -219,7 +224,7 @@ type activeChange struct {
 // answer came; End is 0 until it has. A visit makes two calls, of which the
 // heartbeat is the second.
 const beatTime = `(() => {
-	const calls = performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/api/mutation"));
+	const calls = performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/api/event"));
 	if (calls.length < 2 || calls.some((e) => e.responseEnd === 0)) return {Begin: 0, End: 0};
 	const beat = calls.sort((x, y) => x.startTime - y.startTime)[1];
 	return {Begin: performance.timeOrigin + beat.startTime, End: performance.timeOrigin + beat.responseEnd};
@@ -365,7 +370,7 @@ func leaveAtTheTimeout(t *testing.T, p program, timeout time.Duration) {
 	if latest < -20 || earliest > 1000 { // the clocks of two browsers are not quite one
 		t.Errorf("gone between %.0f and %.0f ms after the mark, want within a second of it", earliest, latest)
 	}
-	if calls := evaluate[int](watcher, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/api/mutation")).length`); calls != 0 {
+	if calls := evaluate[int](watcher, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/api/event")).length`); calls != 0 {
 		t.Errorf("the watcher wrote %d times", calls)
 	}
 	watcher.screenshot("gone")

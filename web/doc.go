@@ -19,14 +19,15 @@
 //
 //	<script defer src="https://your-server.example/track.js"></script>
 //
-// It sends the mutation stats:recordPageView when a page is opened, also inside an
-// application that never reloads, and stats:heartbeat at once and every 30 seconds,
-// give or take 5, while the page is visible. A change of the path beats at once; an
-// unchanged path not again within 20 seconds, over all tabs of the browser. One
-// random id is kept in localStorage, under the name markdown_blog_session_id unless
-// the attribute data-key says otherwise. With Do Not Track or Global Privacy Control
-// nothing is stored, and the id lasts as long as the page. A path is sent without
-// query and fragment.
+// It sends to /api/event of that server what the page "The tracker" of
+// docs/guide/statistics.md lists: a view when a page is opened, a heartbeat at once
+// and every 30 seconds, give or take 5, while the page is visible, and a word when it
+// is closed. All tabs of a browser are one visitor, with one random id in localStorage,
+// who is on the page that had the focus last. With Do Not Track or Global Privacy
+// Control nothing is stored.
+//
+// The same watching is a React hook, usePageTracking in tracker/src/react.ts, on the
+// official Convex client.
 //
 // # Caching
 //

@@ -60,6 +60,27 @@ func TestTrackHandlerServesTheScript(t *testing.T) {
 	}
 }
 
+func TestScriptsAreSmallAsTheyTravel(t *testing.T) {
+	tests := []struct {
+		target   string
+		handler  http.Handler
+		bytesMax int64
+	}{
+		{"/track.js", web.TrackHandler(), 1536},
+		{"/stats/stats.js", web.StatsHandler(), 60 << 10},
+	}
+	for _, test := range tests {
+		r := get(t, test.handler, "GET", test.target, "Accept-Encoding", "gzip")
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Header.Get("Content-Encoding") != "gzip" || n == 0 || n > test.bytesMax {
+			t.Errorf("%s: %d bytes in encoding %q, want at most %d gzipped", test.target, n, r.Header.Get("Content-Encoding"), test.bytesMax)
+		}
+	}
+}
+
 func TestStatsPageNamesOnlyFilesThatAreServed(t *testing.T) {
 	h := web.StatsHandler()
 	page := string(body(t, get(t, h, "GET", "/stats")))

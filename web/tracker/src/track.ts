@@ -1,3 +1,3 @@
-import { track } from "./tracker.js";
+import { track } from "./script.js";
 
 track(window, document.currentScript as HTMLScriptElement | null);

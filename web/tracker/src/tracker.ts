@@ -1,128 +1,172 @@
 /**
- * The tracker: tells the server which page a visitor opened and, while the page
- * is visible, that the visitor is still there. One call of `track` is one page load.
+ * Watching a visitor: says which page was opened and, while it is visible, that the
+ * visitor is still there. One call of `watch` is one page load.
  *
- * Everything the browser offers is reached through the window given, so that the
- * tests can run it on a clock and a browser of their own.
+ * The tabs of one browser are one visitor, who is on the page of the tab that had the
+ * focus last. They talk over a BroadcastChannel, and nothing is stored for it:
+ *
+ *   [CLAIM, rank, ask]   I am about to beat for the visitor; who has a lower rank goes first
+ *   [BEAT, url, at, who] the visitor was told to be at url; who had the focus last is gone,
+ *                        somebody, or me
+ *   [GONE]               the tab that had the focus last was closed or hidden
  */
+
+import type { Browser } from "./browser.js";
+import type { Visitor } from "./identity.js";
 
 /** The least time between two unchanged beats of one browser, over all its tabs. */
 const UNCHANGED_MS = 20_000;
 /** Beats come every 30 seconds, give or take 5. */
 const BEAT_MIN_MS = 25_000;
 const BEAT_JITTER_MS = 10_000;
-/** A beat that got no answer for so long is given up, so that the next one may go. */
-const GIVE_UP_MS = 20_000;
+/** The least time between two beats of one visitor whose page changes. */
+const CHANGED_MS = 1_000;
+/** How long a tab waits for what the others have to say before it beats. */
+const CLAIM_MS = 50;
 
-const DEFAULT_KEY = "markdown_blog_session_id";
+const CLAIM = 0;
+const BEAT = 1;
+const GONE = 2;
+const NOBODY = 0;
+const SOMEBODY = 1;
+const ME = 2;
+type Who = typeof NOBODY | typeof SOMEBODY | typeof ME;
+type Message = [typeof CLAIM, number, boolean] | [typeof BEAT, string, number, Who] | [typeof GONE];
 
-declare global {
-  interface Window {
-    /** Set once the tracker runs: a page that includes the script twice counts once. */
-    halcyonTracker?: boolean;
-  }
-  interface Navigator {
-    readonly globalPrivacyControl?: boolean;
-  }
-  interface Document {
-    readonly prerendering?: boolean;
-  }
+/** Where what the tracker finds out goes. */
+export interface Sink {
+  /** The page at `url` was opened from `referrer`. */
+  view(url: string, referrer: string): unknown;
+  /** The visitor is at `url`. Until the promise ends the next beat waits, at most the unchanged window. */
+  beat(url: string): Promise<unknown>;
+  /** The page at `url` was closed. */
+  leave(url: string): unknown;
 }
 
-export type Browser = Window & typeof globalThis;
-
-/** The script tag, as far as the tracker reads it. */
-export interface ScriptTag {
-  readonly src: string;
-  readonly dataset: { readonly key?: string };
+export interface Settings {
+  /** The name of the id in localStorage, and of the channel between tabs. */
+  readonly key: string;
+  /** Whether the fragment names the page, as in https://site.example/#/about. */
+  readonly hash?: boolean;
+  /** Ends it all when aborted. Without it the tracker runs until the page goes. */
+  readonly signal?: AbortSignal;
 }
 
-/** Starts tracking the page of `win`; once a page, later calls do nothing. */
-export function track(win: Browser, script: ScriptTag | null): void {
-  if (win.halcyonTracker) return;
-  win.halcyonTracker = true;
+/** Tells the sink of the page of `win`. Returns what tells the page's address as it is sent. */
+export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: Sink): () => string {
+  const { document, history, location } = win;
+  const hidden = (): boolean | undefined => document.hidden || settings.signal?.aborted;
+  // By the wall clock, which tabs share. One set back must not silence the tracker, so
+  // a time ahead of it is as old as one behind it.
+  const age = (): number => Math.abs(win.Date.now() - at);
 
-  const { document, history, location, navigator } = win;
-  const key = script?.dataset.key || DEFAULT_KEY;
-  // The server is where the script came from, which may be another site than the page.
-  const endpoint = new win.URL("/api/mutation", script?.src || location.href).href;
-  // Whoever asks not to be tracked is counted as a view but never recognised again.
-  const unnamed = navigator.doNotTrack === "1" || navigator.globalPrivacyControl;
-
-  // A random UUID of version 4. crypto.randomUUID would be missing on plain http.
-  let sessionId = "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
-    (+digit ^ (win.crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (+digit / 4)))).toString(16),
-  );
-  try {
-    const storage = win.localStorage;
-    if (unnamed) storage.removeItem(key);
-    else storage.setItem(key, (sessionId = storage.getItem(key) || sessionId));
-  } catch {
-    // Storage is forbidden or full: the id lives as long as the page does.
-  }
-
-  const send = (name: string, args: object): Promise<unknown> =>
-    win
-      .fetch(endpoint, {
-        method: "POST",
-        // A text body is text/plain, which foreign origins may send without asking first.
-        body: JSON.stringify({ path: "stats:" + name, args: { ...args, sessionId }, format: "json" }),
-        keepalive: true,
-        credentials: "omit",
-        signal: win.AbortSignal.timeout?.(GIVE_UP_MS) ?? null,
-      })
-      .catch(() => {});
-
-  // The last beat of this browser as far as this tab knows. Time is the page's own
-  // monotonic clock: a wall clock set back would silence the tracker.
-  let beatAt = -UNCHANGED_MS;
-  let beatPath: string | undefined;
+  let url: string | undefined; // of the last beat of this browser, as far as this tab knows
+  let at = 0;
+  let who: Who = NOBODY; // had the focus last, as far as this tab knows
   let waiting = false;
+  let claim: number | undefined;
+  let rank = 0;
   let timer: number | undefined;
-  let viewPath: string | undefined;
+  let viewed: string | undefined;
   let tabs: BroadcastChannel | undefined;
 
-  const heard = (path: string): void => {
-    beatAt = win.performance.now();
-    beatPath = path;
+  const here = (): string =>
+    location.origin +
+    (settings.hash ? location.pathname.replace(/\/?$/, "/") + (location.hash.split(/^#!?\/?|\?/)[1] || "") : location.pathname);
+  const post = (...message: Message): void => tabs?.postMessage(message);
+  const drop = (): void => {
+    win.clearTimeout(claim);
+    claim = undefined;
   };
 
-  // Tabs tell each other of their beats; nothing is stored for it. An open channel
-  // keeps a page out of the back/forward cache, so it closes while the page is away.
-  const listen = (): void => {
-    if (unnamed || !win.BroadcastChannel) return;
-    tabs = new win.BroadcastChannel(key);
-    tabs.onmessage = (message) => heard(message.data);
-  };
-
-  // `arrived`: the visitor has just come to this page or tab, rather than the timer.
-  // Then a path that differs from the last one beats whatever the time.
-  const beat = (arrived: boolean): void => {
-    win.clearTimeout(timer);
-    if (document.hidden) return;
-    timer = win.setTimeout(beat, BEAT_MIN_MS + win.Math.random() * BEAT_JITTER_MS, false);
-    const path = location.pathname;
-    const changed = arrived && path !== beatPath;
-    if (waiting || (!changed && win.performance.now() - beatAt < UNCHANGED_MS)) return;
+  // Says where the visitor is, if that is due.
+  const beat = (): void => {
+    drop();
+    // With nobody else who says where the visitor is, it is here.
+    who ||= ME;
+    const to = who === ME ? here() : url!;
+    const changed = to !== url;
+    // What has changed while a beat waits for its answer follows it. An answer that does
+    // not come is given up.
+    if (age() < UNCHANGED_MS && (!changed || waiting)) return;
+    if (age() < CHANGED_MS) {
+      claim = win.setTimeout(arrive, CHANGED_MS - age());
+      return;
+    }
     waiting = true;
-    heard(path);
-    tabs?.postMessage(path);
-    void send("heartbeat", { currentPath: path }).then(() => {
+    url = to;
+    at = win.Date.now();
+    post(BEAT, to, at, who);
+    const answered = (): void => {
       waiting = false;
-      if (location.pathname !== path) beat(true);
-    });
+      if (who === ME && here() !== url) arrive();
+    };
+    sink.beat(to).then(answered, answered);
   };
-  const arrive = (): void => beat(true);
+
+  // The visitor has come to this page or tab, or gone on inside of it, or is still here.
+  const arrive = (): void => {
+    if (hidden()) return away();
+    drop();
+    win.clearTimeout(timer);
+    timer = win.setTimeout(arrive, BEAT_MIN_MS + win.Math.random() * BEAT_JITTER_MS);
+    if (document.hasFocus()) who = ME;
+    // What is not news is for one tab only to say, and perhaps has been said.
+    if (tabs && !(who === ME && url && here() !== url)) {
+      rank = win.Math.random() - who;
+      claim = win.setTimeout(beat, CLAIM_MS);
+      post(CLAIM, rank, !url);
+    } else beat();
+  };
+
+  const hear = ({ data }: MessageEvent<Message>): void => {
+    if (data[0] === CLAIM) {
+      if (claim && data[1] < rank) drop();
+      if (data[2] && url) post(BEAT, url, at, who && SOMEBODY);
+    } else if (data[0] === BEAT) {
+      if (data[2] >= at || data[3] === ME) [, url, at] = data;
+      who = data[3] === ME ? SOMEBODY : who || data[3];
+    } else {
+      who = NOBODY;
+      arrive();
+    }
+  };
+
+  // An open channel keeps a page out of the back/forward cache, so it closes while the
+  // page is away.
+  const listen = (): void => {
+    if (!visitor.known || !win.BroadcastChannel) return;
+    tabs = new win.BroadcastChannel(settings.key);
+    tabs.onmessage = hear;
+  };
+
+  const away = (): void => {
+    drop();
+    win.clearTimeout(timer);
+    if (who === ME) {
+      post(GONE);
+      who = NOBODY;
+    }
+  };
+  const close = (): void => {
+    away();
+    tabs?.close();
+    tabs = undefined;
+  };
 
   const visit = (): void => {
-    const path = location.pathname;
-    if (path !== viewPath) {
-      viewPath = path;
-      const pageType = path === "/" ? "home" : path === "/stats" ? "stats" : "page";
-      void send("recordPageView", { path, pageType });
+    const now = here();
+    if (now !== viewed) {
+      // Only what says where a visitor came from is told of the query, and only once.
+      const from = viewed ? null : location.search.match(/[?&](utm_\w+|ref|source)=[^&]*/g);
+      sink.view(now + (from ? "?" + from.join("").slice(1) : ""), viewed ?? document.referrer);
+      viewed = now;
     }
     arrive();
   };
+
+  const on = (target: EventTarget, event: string, run: (event: never) => void): void =>
+    target.addEventListener(event, run as EventListener, settings as AddEventListenerOptions);
 
   const start = (): void => {
     for (const name of ["pushState", "replaceState"] as const) {
@@ -132,25 +176,27 @@ export function track(win: Browser, script: ScriptTag | null): void {
         visit();
       };
     }
-    win.addEventListener("popstate", visit);
-    win.addEventListener("focus", arrive);
-    document.addEventListener("visibilitychange", arrive);
-    win.addEventListener("pagehide", () => {
-      tabs?.close();
-      tabs = undefined;
+    on(win, "popstate", visit); // also when a link changes the fragment
+    on(win, "focus", arrive);
+    on(document, "visibilitychange", arrive);
+    on(win, "pagehide", () => {
+      sink.leave(here());
+      close();
     });
-    win.addEventListener("pageshow", (event) => {
+    on(win, "pageshow", (event: PageTransitionEvent) => {
       if (!event.persisted) return;
       // Back from the back/forward cache: to the visitor this is a page opened again.
-      viewPath = undefined;
+      viewed = url = undefined;
       listen();
       visit();
     });
+    settings.signal?.addEventListener("abort", close);
     listen();
     visit();
   };
 
   // A page rendered ahead of a visit that may never come is not a view.
-  if (document.prerendering) document.addEventListener("prerenderingchange", start, { once: true });
+  if (document.prerendering) on(document, "prerenderingchange", start);
   else start();
+  return here;
 }

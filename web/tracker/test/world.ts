@@ -1,13 +1,19 @@
-import type { Browser } from "../src/tracker.js";
+import type { Browser } from "../src/browser.js";
+
+/** When the world begins, by the wall clock. */
+const EPOCH = Date.UTC(2026, 0, 1);
 
 /** One message a tracker sent. */
 export interface Sent {
   at: number;
   tab: string;
   name: string;
+  /** The page, without its origin. */
   path: string;
-  pageType?: string;
-  sessionId: string;
+  /** The visitor's id, or undefined when the message is nobody's. */
+  visitor?: string;
+  /** What else it says. */
+  more: { referrer?: string; domain?: string; props?: unknown };
 }
 
 interface Timer {
@@ -23,9 +29,11 @@ interface Timer {
 export class World {
   now = 0;
   /** What Math.random gives: 0.5 makes every interval exactly 30 seconds. */
-  random = 0.5;
-  /** How long the server takes; Infinity never answers, so only the signal ends the call. */
+  random: number | ((tab: string) => number) = 0.5;
+  /** How long the server takes; Infinity never answers. */
   latency = 0;
+  /** How far the wall clock is off what has passed. */
+  clockError = 0;
   /** Whether calls fail, as they do offline. */
   offline = false;
   readonly sent: Sent[] = [];
@@ -34,6 +42,7 @@ export class World {
   /** The greatest number of heartbeats of one tab that were under way at once. */
   heartbeatsAtOnceMax = 0;
   readonly channels = new Set<Channel>();
+  readonly tabs: Tab[] = [];
 
   #timers: Timer[] = [];
   #timerID = 0;
@@ -63,18 +72,23 @@ export class World {
     this.now = end;
   }
 
-  /** The heartbeats sent so far, as "seconds path". */
+  /** The heartbeats sent so far, as "seconds path", cut to tenths. */
   beats(): string[] {
     return this.#list("heartbeat");
   }
 
   /** The page views sent so far, as "seconds path". */
   views(): string[] {
-    return this.#list("recordPageView");
+    return this.#list("pageview");
+  }
+
+  /** The messages of closed pages, as "seconds path". */
+  leaves(): string[] {
+    return this.#list("leave");
   }
 
   #list(name: string): string[] {
-    return this.sent.filter((s) => s.name === name).map((s) => `${s.at / 1000} ${s.path}`);
+    return this.sent.filter((s) => s.name === name).map((s) => `${Math.floor(s.at / 100) / 10} ${s.path}`);
   }
 }
 
@@ -126,15 +140,20 @@ export interface TabOptions {
   prerendering?: boolean;
   doNotTrack?: string;
   globalPrivacyControl?: boolean;
-  noStorage?: boolean;
+  /** What storage does: refuses to write, or is not there to be asked. */
+  storage?: "full" | "blocked";
+  referrer?: string;
+  /** Whether the window is in front. The last tab that was opened is, unless told otherwise. */
+  unfocused?: boolean;
   noChannel?: boolean;
 }
 
 /** One page load in one tab of the world's browser. */
 export class Tab {
   readonly window = new Emitter();
-  readonly document: Emitter & { hidden: boolean; prerendering: boolean };
-  readonly location: { pathname: string; href: string };
+  readonly document: Emitter & { hidden: boolean; prerendering: boolean; referrer: string; hasFocus: () => boolean };
+  readonly location: { origin: string; pathname: string; href: string; hash: string; search: string };
+  focused: boolean;
   readonly browser: Browser;
   #heartbeats = 0;
 
@@ -143,36 +162,48 @@ export class Tab {
     readonly name: string,
     options: TabOptions = {},
   ) {
-    const path = options.path ?? "/";
-    this.location = { pathname: path, href: "https://site.example" + path };
+    this.location = { origin: "https://site.example", pathname: "", href: "https://site.example", hash: "", search: "" };
+    this.#move(options.path ?? "/");
+    this.focused = !options.hidden && !options.unfocused;
+    if (this.focused) for (const other of world.tabs) other.focused = false;
+    world.tabs.push(this);
     this.document = Object.assign(new Emitter(), {
       hidden: options.hidden ?? false,
       prerendering: options.prerendering ?? false,
+      referrer: options.referrer ?? "",
+      hasFocus: () => this.focused,
     });
     const go = (_state: unknown, _title: string, url?: string): void => {
       if (url !== undefined) this.#move(url);
     };
-    const window = Object.assign(this.window, {
+    const storage = {
+      getItem: (key: string) => world.stored.get(key) ?? null,
+      setItem: (key: string, value: string) => {
+        if (options.storage === "full") throw new Error("QuotaExceededError");
+        world.stored.set(key, value);
+      },
+      removeItem: (key: string) => world.stored.delete(key),
+    };
+    const window = Object.defineProperties(this.window, Object.getOwnPropertyDescriptors({
       document: this.document,
       location: this.location,
       history: { pushState: go, replaceState: go },
-      navigator: { doNotTrack: options.doNotTrack ?? null, globalPrivacyControl: options.globalPrivacyControl },
-      localStorage: {
-        getItem: (key: string) => world.stored.get(key) ?? null,
-        setItem: (key: string, value: string) => {
-          if (options.noStorage) throw new Error("QuotaExceededError");
-          world.stored.set(key, value);
-        },
-        removeItem: (key: string) => world.stored.delete(key),
+      navigator: {
+        doNotTrack: options.doNotTrack ?? null,
+        globalPrivacyControl: options.globalPrivacyControl,
+        sendBeacon: (url: string, body: string) => this.#take(url, body),
       },
-      crypto: globalThis.crypto,
+      get localStorage() {
+        if (options.storage === "blocked") throw new Error("SecurityError");
+        return storage;
+      },
       URL: globalThis.URL,
-      Math: { random: () => world.random },
-      performance: { now: () => world.now },
-      AbortSignal: { timeout: (ms: number) => ms },
-      setTimeout: (run: (arg: unknown) => void, ms: number, arg: unknown) => world.after(ms, () => run(arg)),
+      Blob: globalThis.Blob,
+      Math: { random: () => (typeof world.random === "function" ? world.random(name) : world.random) },
+      Date: { now: () => EPOCH + world.now + world.clockError },
+      setTimeout: (run: () => void, ms: number) => world.after(ms, run),
       clearTimeout: (id: number | undefined) => world.cancel(id),
-      fetch: (url: string, init: { body: string; signal: number }) => this.#fetch(url, init),
+      fetch: (url: string, init: { body: string }) => this.#fetch(url, init.body),
       ...(options.noChannel
         ? {}
         : {
@@ -182,7 +213,7 @@ export class Tab {
               }
             },
           }),
-    });
+    }));
     this.browser = window as unknown as Browser;
   }
 
@@ -200,6 +231,12 @@ export class Tab {
     this.window.emit("popstate");
   }
 
+  /** A link to a fragment. */
+  hash(fragment: string): void {
+    this.#move(fragment);
+    this.window.emit("popstate");
+  }
+
   hide(): void {
     this.document.hidden = true;
     this.document.emit("visibilitychange");
@@ -210,39 +247,47 @@ export class Tab {
     this.document.emit("visibilitychange");
   }
 
+  /** The window comes to the front, and no other is there. */
   focus(): void {
+    for (const other of this.world.tabs) other.focused = other === this;
     this.window.emit("focus");
+  }
+
+  /** The page is left: for good, or for the back/forward cache. */
+  close(): void {
+    this.focused = false;
+    this.window.emit("pagehide");
+    this.hide();
   }
 
   #move(url: string): void {
     const target = new URL(url, this.location.href);
-    this.location.href = target.href;
-    this.location.pathname = target.pathname;
+    for (const part of ["href", "pathname", "hash", "search"] as const) this.location[part] = target[part];
   }
 
-  #fetch(url: string, init: { body: string; signal: number }): Promise<unknown> {
-    const { path, args, format } = JSON.parse(init.body);
-    if (format !== "json" || !path.startsWith("stats:")) throw new Error("odd call: " + init.body);
-    const name: string = path.slice("stats:".length);
+  /** The message arrives, whatever becomes of the answer. */
+  #take(url: string, body: string): boolean {
+    const { name, url: page, visitor, ...more } = JSON.parse(body);
+    const { origin, pathname, search } = new URL(page);
+    if (origin !== this.location.origin) throw new Error("odd page: " + page);
     this.world.urls.add(url);
-    this.world.sent.push({
-      at: this.world.now,
-      tab: this.name,
-      name,
-      path: args.path ?? args.currentPath,
-      ...(args.pageType === undefined ? {} : { pageType: args.pageType }),
-      sessionId: args.sessionId,
-    });
-    const heartbeat = name === "heartbeat";
+    const who = visitor === undefined ? {} : { visitor };
+    this.world.sent.push({ at: this.world.now, tab: this.name, name, path: pathname + search, ...who, more });
+    return true;
+  }
+
+  #fetch(url: string, body: string): Promise<unknown> {
+    this.#take(url, body);
+    const heartbeat = this.world.sent.at(-1)!.name === "heartbeat";
     if (heartbeat) {
       this.#heartbeats++;
       this.world.heartbeatsAtOnceMax = Math.max(this.world.heartbeatsAtOnceMax, this.#heartbeats);
     }
     return new Promise((resolve, reject) => {
-      const aborted = init.signal < this.world.latency;
-      this.world.after(Math.min(init.signal, this.world.latency), () => {
+      if (this.world.latency === Infinity) return;
+      this.world.after(this.world.latency, () => {
         if (heartbeat) this.#heartbeats--;
-        if (aborted || this.world.offline) reject(new TypeError("Failed to fetch"));
+        if (this.world.offline) reject(new TypeError("Failed to fetch"));
         else resolve({ ok: true });
       });
     });
