@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -96,29 +94,30 @@ func (c *Ctx) Now() time.Time { return c.run.clock.Now().UTC() }
 // Rand returns a new source of randomness, which is not safe for use by several goroutines.
 func (c *Ctx) Rand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }
 
-// Env returns a setting from the environment of the program, and false when it has none of that name.
-func (c *Ctx) Env(name string) (string, bool) { return c.run.lookupEnv(name) }
+// Env returns a setting from the environment of the program, or else the default that a module has declared, see [Module.Env], and false when
+// there is neither. One that a module has declared as secret is treated as Secret does.
+func (c *Ctx) Env(name string) (string, bool) {
+	if !c.run.env.secrets[name] {
+		return c.run.env.value(name)
+	}
+	secret, err := c.Secret(name)
+	return secret, err == nil
+}
 
 // Secret returns a setting that nobody may see, from the environment or, better, from the file that the variable NAME_FILE names, without
-// the line break at its end. From then on the action's log lines and the text of its error show [secret] in its place. The error says what
-// to set.
+// the line break at its end. From then on the action's log lines and the text of its error show [secret] in its place; for one that a module
+// has declared as secret, the whole log of the App does. The error says what to set.
 func (c *Ctx) Secret(name string) (string, error) {
-	secret, ok := c.run.lookupEnv(name)
-	if file, named := c.run.lookupEnv(name + "_FILE"); named {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("secret %s: %w", name, err)
-		}
-		secret, ok = strings.TrimRight(string(text), "\r\n"), true
+	secret, ok, err := c.run.env.secret(name)
+	if err != nil {
+		return "", err
 	}
-	if !ok || secret == "" {
-		return "", fmt.Errorf("secret %s is not set: name a file that holds it with %s_FILE, or set %s", name, name, name)
+	if !ok {
+		return "", fmt.Errorf("secret %s is not set: name a file that holds it with %s%s, or set %s", name, name, secretFileSuffix, name)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(secret) >= secretBytesMin && !slices.Contains(c.mu.secrets, secret) {
-		c.mu.secrets = append(c.mu.secrets, secret)
-	}
+	c.mu.secrets = addSecret(c.mu.secrets, secret)
 	return secret, nil
 }
 
@@ -144,7 +143,7 @@ func (c *Ctx) log(level string, args []any) {
 		before := len(c.mu.logs)
 		c.mu.logs.add(level, args)
 		for i := before; i < len(c.mu.logs); i++ {
-			c.mu.logs[i] = hideSecrets(c.mu.logs[i], c.mu.secrets)
+			c.mu.logs[i] = hideSecrets(c.mu.logs[i], c.run.env.hide, c.mu.secrets)
 		}
 		if c.streaming {
 			c.run.logLines(c.fn, c.mu.logs)
@@ -161,9 +160,11 @@ func (c *Ctx) takeLogs() []string {
 	return c.mu.logs
 }
 
-func hideSecrets(text string, secrets []string) string {
-	for _, s := range secrets {
-		text = strings.ReplaceAll(text, s, "[secret]")
+func hideSecrets(text string, lists ...[]string) string {
+	for _, secrets := range lists {
+		for _, s := range secrets {
+			text = strings.ReplaceAll(text, s, "[secret]")
+		}
 	}
 	return text
 }
@@ -276,7 +277,7 @@ func (c *Ctx) failure(err error, stack []byte) *Failure {
 	c.mu.Lock()
 	secrets := c.mu.secrets
 	c.mu.Unlock()
-	if text := hideSecrets(err.Error(), secrets); text != err.Error() {
+	if text := hideSecrets(err.Error(), c.run.env.hide, secrets); text != err.Error() {
 		err = &hidden{err, text}
 	}
 	if valueLimit, ok := errors.AsType[*value.LimitError](err); ok {

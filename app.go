@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,7 +33,7 @@ type Options struct {
 	ActionsMax int
 	// ActionGrace is how long Close waits for actions whose context it has ended. Default 5 s.
 	ActionGrace time.Duration
-	// LookupEnv is where actions find settings and secrets. Default: os.LookupEnv.
+	// LookupEnv is where actions find settings and secrets, see Module.Env. Default: os.LookupEnv.
 	LookupEnv func(name string) (string, bool)
 	// OnCron is called after each run of a cron, by the goroutine that ran it, and for a run that the end of the program interrupted by the
 	// next start. Default: none; runs are logged in any case.
@@ -85,7 +84,8 @@ type runtime struct {
 	revoked   atomic.Uint64  // admin keys
 	lookers   lookers
 	closing   context.Context // ends when the App closes: the lifetime of what it runs
-	lookupEnv func(string) (string, bool)
+	env       *environment
+	envErr    error // of Start
 	close     context.CancelFunc
 }
 
@@ -159,6 +159,7 @@ func (a *App) mount(m *Module) error {
 		crons[d.name] = true
 		a.crons = append(a.crons, c)
 	}
+	errs = append(errs, checkEnv(m.env))
 	for _, c := range m.commands {
 		if c.Name == "" || c.Run == nil {
 			errs = append(errs, fmt.Errorf("command %q has no name or nothing to run", c.Name))
@@ -188,6 +189,9 @@ func (a *App) Open(dir string, opts *Options) error {
 	if r.logger = r.options.Logger; r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
 	}
+	if r.env, r.envErr = newEnvironment(a.modules, r.options.LookupEnv); len(r.env.hide) > 0 {
+		r.logger = slog.New(hidingHandler{r.logger.Handler(), r.env.hide})
+	}
 	settings := r.options.Engine
 	if settings.Logger == nil {
 		settings.Logger = r.logger
@@ -201,9 +205,6 @@ func (a *App) Open(dir string, opts *Options) error {
 	setDefault(&r.options.ActionsMax, actionsMax)
 	r.actions.max = r.options.ActionsMax
 	r.sockets.max = math.MaxInt // the server bounds connections
-	if r.lookupEnv = r.options.LookupEnv; r.lookupEnv == nil {
-		r.lookupEnv = os.LookupEnv
-	}
 	r.closing, r.close = context.WithCancel(context.Background())
 	db, err := engine.Open(dir, a.schema(), &settings)
 	if err != nil {
@@ -242,12 +243,16 @@ func setDefault[T int | time.Duration](field *T, otherwise T) {
 	}
 }
 
-// Start runs the migrations that are not done, finds out whether all documents fit their structs (see SchemaError), runs the modules'
-// OnStart hooks, in the order of the modules, and then runs their crons and what is scheduled, until Close.
+// Start finds out whether all settings are there that the modules need (see EnvironmentError), runs the migrations that are not done, finds
+// out whether all documents fit their structs (see SchemaError), runs the modules' OnStart hooks, in the order of the modules, and then runs
+// their crons and what is scheduled, until Close.
 func (a *App) Start(ctx context.Context) error {
 	r := a.running.Load()
 	if r == nil {
 		return ErrNotOpen
+	}
+	if r.envErr != nil {
+		return r.envErr
 	}
 	if _, err := a.Migrate(ctx, MigrateOptions{}); err != nil {
 		return err

@@ -27,6 +27,7 @@ type Module struct {
 	httpRoutes []*HTTPRoute
 	sockets    []*SocketRoute
 	commands   []Command
+	env        []Variable
 	onStart    []func(context.Context, *App) error
 	background []func(context.Context, *App) error
 }

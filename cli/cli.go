@@ -44,10 +44,14 @@ type env struct {
 	stderr  io.Writer
 	modules []*halcyon.Module
 	command string // the verb that was chosen, as kong names it
+	// lookupEnv is where modules find their settings.
+	lookupEnv func(string) (string, bool)
 }
 
 // grammar is the command line. The modules' commands are added to it.
 type grammar struct {
+	Environment environmentFlags `embed:"" prefix:"environment."`
+
 	Serve   serveVerb   `cmd:"" help:"Run the server."`
 	Run     runVerb     `cmd:"" help:"Call one function, also an internal one, and print its result as JSON."`
 	Migrate migrateVerb `cmd:"" help:"Bring stored documents up to the program's schema."`
@@ -111,7 +115,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return e.fail(err)
 	}
-	parser, err := kong.New(&grammar{}, append(options, verbs...)...)
+	var flags grammar
+	parser, err := kong.New(&flags, append(options, verbs...)...)
 	if err != nil {
 		return e.fail(fmt.Errorf("build the command line: %w", err))
 	}
@@ -127,6 +132,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitUsage
 	}
 	e.command = parsed.Command()
+	if e.lookupEnv, err = flags.Environment.lookup(e); err != nil {
+		return e.fail(err)
+	}
 	return e.fail(parsed.Run(app))
 }
 

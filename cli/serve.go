@@ -41,10 +41,10 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 		return explainListen(v.Server.Listen, err)
 	}
 	if err := app.Start(e.ctx); err != nil {
-		return errors.Join(fmt.Errorf("start: %w", err), listener.Close())
+		return errors.Join(explainEnvironment(fmt.Errorf("start: %w", err)), listener.Close())
 	}
-	srv := server.New(app, &server.Options{Logger: logger, InstanceName: e.program, Version: e.versions().Version})
-	defer serveOperator(app, v.Storage.Dir, logger)()
+	srv := server.New(app, &server.Options{Logger: app.Logger(), InstanceName: e.program, Version: e.versions().Version})
+	defer serveOperator(app, v.Storage.Dir, app.Logger())()
 	e.announce(app, listener.Addr(), v.Storage.Dir)
 	if err := srv.Serve(e.ctx, listener); err != nil {
 		return fmt.Errorf("serve: %w", err)

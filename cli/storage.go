@@ -60,7 +60,9 @@ func openApp(e *env, app *halcyon.App, storage storageFlags, logger *slog.Logger
 	if err := os.MkdirAll(storage.Dir, 0o700); err != nil {
 		return explainOpen(e.program, storage.Dir, fmt.Errorf("make the folder of the data: %w", err))
 	}
-	if err := app.Open(storage.Dir, storage.options(logger)); err != nil {
+	options := storage.options(logger)
+	options.LookupEnv = e.lookupEnv
+	if err := app.Open(storage.Dir, options); err != nil {
 		return explainOpen(e.program, storage.Dir, err)
 	}
 	return nil
