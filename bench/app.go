@@ -58,8 +58,19 @@ func latest(tx *halcyon.Tx, args latestArgs) (latestResult, error) {
 	return latestResult{N: row.N, Sent: row.Sent}, err
 }
 
+// note is a document that clients insert.
+type note struct {
+	Body string  `json:"body"`
+	N    float64 `json:"n"`
+}
+
+var notes = halcyon.NewTable[note]("notes")
+
+func insert(tx *halcyon.Tx, args note) (halcyon.ID[note], error) { return notes.Insert(tx, args) }
+
 func newApp() (*halcyon.App, error) {
-	m := halcyon.NewModule("bench", counters)
+	m := halcyon.NewModule("bench", counters, notes)
+	m.Mutation("insert", insert)
 	m.Mutation("increment", increment)
 	m.Query("latest", latest)
 	return halcyon.NewApp(m)

@@ -5,6 +5,7 @@
 //	go run . mutate     mutations a second in process, beside raw Pebble writes
 //	go run . websocket  mutations a second over 64 WebSockets, beside echoes
 //	go run . viewers    commit to screen with 1,000 viewers of one query
+//	go run . http       durable inserts over HTTP, beside PocketBase where -pocketbase names it
 //	go run . idle       resident memory of an empty store after a minute
 //	go run . yjs        the Yjs package beside npm yjs and ywasm
 //
@@ -21,5 +22,6 @@
 // Each workload runs several times, interleaved with its yardstick; the line
 // printed is the median with the smallest and largest figure. Some figures have
 // a bound to reach, which is printed with them. Load generator and server share the
-// machine; the server is a process of its own in websocket, viewers and idle.
+// machine; the server is a process of its own in http, websocket, viewers
+// and idle.
 package main

@@ -20,6 +20,8 @@ type settings struct {
 	bytes   int64
 	hot     time.Duration
 	profile string
+
+	pocketBase string
 }
 
 func main() {
@@ -47,18 +49,19 @@ func run(args []string) error {
 	flags.Int64Var(&s.bytes, "bytes", 1<<30, "size of the store in reopen")
 	flags.DurationVar(&s.hot, "hot", 20*time.Second, "how long rows are touched in hotscan; 10m for what is published")
 	flags.StringVar(&s.profile, "cpuprofile", "", "file for the processor profile of the server process, of the last run")
+	flags.StringVar(&s.pocketBase, "pocketbase", "", "program of PocketBase to run beside http")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	workloads := map[string]func(settings) error{
-		"mutate": mutate, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
+		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
 		"build": build, "reopen": reopen, "subscriptions": subscriptions,
 	}
 	names := flags.Args()
 	if len(names) == 0 {
 		names = []string{
-			"mutate", "websocket", "viewers", "idle",
+			"mutate", "http", "websocket", "viewers", "idle",
 			"transfer", "hot", "slow", "hotscan", "load", "aggregate", "build", "reopen", "subscriptions",
 		}
 	}
