@@ -2,7 +2,10 @@ module github.com/halcyon-db/halcyon/examples/counter
 
 go 1.26.0
 
-require github.com/halcyon-db/halcyon v0.0.0
+require (
+	github.com/google/go-cmp v0.7.0
+	github.com/halcyon-db/halcyon v0.0.0
+)
 
 replace github.com/halcyon-db/halcyon => ../..
 

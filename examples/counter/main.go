@@ -30,4 +30,4 @@ func module() *halcyon.Module {
 	return m
 }
 
-func main() { cli.Main(module()) }
+func main() { cli.Main(module(), page()) }
