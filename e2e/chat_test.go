@@ -92,6 +92,7 @@ func (b *browser) look(name string) {
 func TestChatInTwoBrowsers(t *testing.T) {
 	t.Parallel()
 	chromium(t)
+	noteRun(t)
 	s := serve(t, chat)
 	ada, bob := openBrowser(t, "Ada"), openBrowser(t, "Bob")
 	for _, b := range []*browser{ada, bob} {
@@ -172,6 +173,7 @@ func TestChatInTwoBrowsers(t *testing.T) {
 func TestChatShowsOlderMessages(t *testing.T) {
 	t.Parallel()
 	chromium(t)
+	noteRun(t)
 	s := serve(t, chat)
 	var room string
 	if err := s.call("mutation", "chat:openRoom", map[string]any{"name": "A long talk"}, &room); err != nil {

@@ -50,6 +50,7 @@ func TestHundredClientsHammerTheCounter(t *testing.T) {
 		pages = append(pages, b)
 	}
 
+	noteRun(t)
 	node := exec.Command("node", "hammer.mjs", s.url(), fmt.Sprint(clients), fmt.Sprint(clicks), fmt.Sprint(total))
 	node.Dir = clientsDir
 	var said output

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -38,6 +39,24 @@ var installClients = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// noteRun adds the test to the file that HALCYON_E2E_RAN names, if it does: so
+// .ci/run knows how many scenarios were run with the official clients.
+func noteRun(t testing.TB) {
+	t.Helper()
+	path := os.Getenv("HALCYON_E2E_RAN")
+	if path == "" {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(t.Name() + "\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // npm is a node process with official clients in it.
 type npm struct {
@@ -92,6 +111,7 @@ func startNPM(t testing.TB, s *server) *npm {
 	if err := installClients(); err != nil {
 		lacking(t, "npm convex", err)
 	}
+	noteRun(t)
 	cmd := exec.Command("node", "steer.mjs", s.url())
 	cmd.Dir = clientsDir
 	var said output

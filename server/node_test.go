@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -53,6 +54,24 @@ func lastLine(out []byte) []byte {
 	return lines[len(lines)-1]
 }
 
+// noteRun adds the test to the file that HALCYON_E2E_RAN names, if it does: so
+// .ci/run knows how many scenarios were run with the official clients.
+func noteRun(t *testing.T) {
+	t.Helper()
+	path := os.Getenv("HALCYON_E2E_RAN")
+	if path == "" {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(t.Name() + "\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // scenario runs one scenario of clients.mjs. said receives the lines it prints.
 func scenario(t *testing.T, dir, address, name string, said func(line string)) {
 	t.Helper()
@@ -61,12 +80,13 @@ func scenario(t *testing.T, dir, address, name string, said func(line string)) {
 
 func script(t *testing.T, dir, file, address, name string, said func(line string)) {
 	t.Helper()
+	noteRun(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", file, "http://"+address, name)
 	node.Dir = dir
-	var errors bytes.Buffer
-	node.Stderr = &errors
+	var complaints bytes.Buffer
+	node.Stderr = &complaints
 	out, err := node.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +101,7 @@ func script(t *testing.T, dir, file, address, name string, said func(line string
 		}
 	}
 	if err := node.Wait(); err != nil {
-		t.Errorf("%s: %v\n%s", name, err, errors.String())
+		t.Errorf("%s: %v\n%s", name, err, complaints.String())
 	}
 }
 
@@ -95,9 +115,14 @@ func TestNPMClients(t *testing.T) {
 			scenario(t, dir, s.address, name, nil)
 		})
 	}
-	for _, name := range []string{"pages", "twoLists", "invalidCursor", "counter"} {
+	for _, name := range []string{
+		"pages", "twoLists", "invalidCursor", "counter", "concurrent", "ordering", "switching", "errors", "actions", "scheduled",
+	} {
 		t.Run("react/"+name, func(t *testing.T) {
 			f := newFixture(t)
+			if err := f.app.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			s := serve(t, f.app, Options{})
 			script(t, dir, "react.mjs", s.address, name, nil)
 		})
@@ -139,32 +164,37 @@ func TestNPMClients(t *testing.T) {
 			t.Error("the action was run twice")
 		}
 	})
-	t.Run("reconnect", func(t *testing.T) {
-		f := newFixture(t)
-		s := serve(t, f.app, Options{})
-		var work sync.WaitGroup
-		work.Go(func() {
+	// The connection is dropped while a mutation runs.
+	reconnect := func(file string) func(t *testing.T) {
+		return func(t *testing.T) {
+			f := newFixture(t)
+			s := serve(t, f.app, Options{})
+			var work sync.WaitGroup
+			work.Go(func() {
+				select {
+				case <-f.entered:
+				case <-t.Context().Done():
+					return
+				}
+				for _, c := range s.connections() {
+					c.drop()
+				}
+				f.let()
+			})
+			script(t, dir, file, s.address, "reconnect", nil)
+			work.Wait()
 			select {
 			case <-f.entered:
-			case <-t.Context().Done():
-				return
+				t.Error("the mutation was run twice")
+			default:
 			}
-			for _, c := range s.connections() {
-				c.drop()
+			if n := f.count(t, "a"); n != 2 {
+				t.Errorf("count = %d, want 2", n)
 			}
-			f.let()
-		})
-		scenario(t, dir, s.address, "reconnect", nil)
-		work.Wait()
-		select {
-		case <-f.entered:
-			t.Error("the mutation was run twice")
-		default:
 		}
-		if n := f.count(t, "a"); n != 2 {
-			t.Errorf("count = %d, want 2", n)
-		}
-	})
+	}
+	t.Run("reconnect", reconnect("clients.mjs"))
+	t.Run("react/reconnect", reconnect("react.mjs"))
 	t.Run("restart", func(t *testing.T) {
 		f := newFixture(t)
 		s := serve(t, f.app, Options{})

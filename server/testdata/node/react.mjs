@@ -8,28 +8,44 @@ const window = new Window();
 globalThis.window = window;
 globalThis.document = window.document;
 if (!globalThis.navigator) globalThis.navigator = window.navigator;
-const { createElement: h } = await import("react");
+const { Component, createElement: h } = await import("react");
 const { createRoot } = await import("react-dom/client");
-const { ConvexProvider, ConvexReactClient, useMutation, usePaginatedQuery, useQuery } = await import("convex/react");
+const { ConvexProvider, ConvexReactClient, useAction, useMutation, usePaginatedQuery, useQuery } = await import("convex/react");
 const { anyApi } = await import("convex/server");
+const { ConvexError } = await import("convex/values");
 const { default: WebSocket } = await import("ws");
 
 const [url, name] = process.argv.slice(2);
 const api = anyApi.t;
-const client = new ConvexReactClient(url, { logger: false, webSocketConstructor: WebSocket });
+const open = () => new ConvexReactClient(url, { logger: false, webSocketConstructor: WebSocket });
+const client = open();
 
-// mount shows a component and records what it renders, without repetitions.
-function mount(component) {
+// Boundary renders children until one of them throws, and then gives it to caught.
+class Boundary extends Component {
+  state = { error: null };
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+  render() {
+    return this.state.error ? this.props.caught(this.state.error) : this.props.children;
+  }
+}
+
+// mount shows a component and records what it renders, without repetitions. What it throws is recorded as caught has it.
+function mount(component, { by = client, caught = (error) => [error.message] } = {}) {
   const seen = [];
   let look = () => {};
-  const Recorder = () => {
-    const shows = JSON.stringify(component());
+  const record = (value) => {
+    const shows = JSON.stringify(value);
     if (shows !== seen.at(-1)) seen.push(shows);
     look();
     return shows;
   };
-  const root = createRoot(document.createElement("div"));
-  root.render(h(ConvexProvider, { client }, h(Recorder)));
+  const Recorder = (props) => record(component(props));
+  const root = createRoot(document.createElement("div"), { onCaughtError() {} });
+  const render = (props) =>
+    root.render(h(ConvexProvider, { client: by }, h(Boundary, { caught: (error) => record(caught(error)) }, h(Recorder, props))));
+  render({});
   const until = (wanted) => new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${seen.join("\n")}`)), 20_000);
     look = () => {
@@ -39,7 +55,23 @@ function mount(component) {
     };
     look();
   });
-  return { seen, until, unmount: () => root.unmount() };
+  return { seen, until, render, unmount: () => root.unmount() };
+}
+
+// addOne is the optimistic update of api.increment and its kin.
+function addOne(store, { channel }) {
+  const n = store.getQuery(api.count, { channel });
+  if (n !== undefined) store.setQuery(api.count, { channel }, n + 1n);
+}
+
+// numbers returns what a mounted counter has shown, and fails when it was ever without a number again, or went back.
+function numbers(shown) {
+  const all = shown.seen.map((text) => JSON.parse(text)[0]);
+  const first = all.findIndex((n) => n !== "undefined");
+  const found = all.slice(first).map(Number);
+  assert.ok(found.every(Number.isInteger), "it lost its number: " + all);
+  assert.deepEqual(found, [...found].sort((a, b) => a - b), "it went back: " + all);
+  return found;
 }
 
 const scenarios = {
@@ -111,16 +143,176 @@ const scenarios = {
     let add;
     const shown = mount(() => {
       const n = useQuery(api.count, { channel: "c" });
-      add = useMutation(api.increment).withOptimisticUpdate((store, args) => {
-        store.setQuery(api.count, args, (store.getQuery(api.count, args) ?? 0n) + 1n);
-      });
+      add = useMutation(api.increment).withOptimisticUpdate(addOne);
       return [String(n)];
     });
     await shown.until(JSON.stringify(["0"]));
     await Promise.all(Array.from({ length: 20 }, () => add({ channel: "c" })));
     await shown.until(JSON.stringify(["20"]));
-    const numbers = shown.seen.map((text) => JSON.parse(text)[0]).filter((n) => n !== "undefined").map(Number);
-    assert.deepEqual(numbers, [...numbers].sort((a, b) => a - b), "it went back: " + numbers);
+    numbers(shown);
+  },
+
+  // Three clients add to one number at once. Each screen goes up to the sum, never back and never past it, and what a client has settled is on
+  // its own screen.
+  async concurrent() {
+    const each = 25;
+    const screens = [client, open(), open()].map((by) => {
+      const screen = { by };
+      screen.shown = mount(() => {
+        const n = useQuery(api.count, { channel: "c" });
+        screen.add = useMutation(api.increment).withOptimisticUpdate(addOne);
+        return [String(n)];
+      }, { by });
+      return screen;
+    });
+    await Promise.all(screens.map((s) => s.shown.until(JSON.stringify(["0"]))));
+    const results = await Promise.all(screens.map(async ({ by, add }) => {
+      const own = [];
+      let last = add({ channel: "c" });
+      for (let sent = 1; sent <= each; sent++) {
+        const next = sent < each ? add({ channel: "c" }) : undefined; // one is under way while the other is settled
+        own.push(await last);
+        assert.ok(by.watchQuery(api.count, { channel: "c" }).localQueryResult() >= own.at(-1), "its own write is not on its screen");
+        last = next;
+      }
+      return own;
+    }));
+    const total = 3 * each;
+    await Promise.all(screens.map((s) => s.shown.until(JSON.stringify([String(total)]))));
+    for (const { shown } of screens) assert.equal(numbers(shown).at(-1), total);
+    for (const own of results) assert.deepEqual(own, [...own].sort((a, b) => Number(a - b)), "a client's mutations changed places");
+    assert.equal(new Set(results.flat()).size, total, "two mutations saw the same number");
+    await Promise.all(screens.slice(1).map((s) => s.by.close()));
+  },
+
+  // What is sent in one breath arrives in that order, on this screen and on another one, and nothing is there twice.
+  async ordering() {
+    const reader = open();
+    const list = () => (useQuery(api.list, { channel: "o" }) ?? ["nothing yet"]).join(" ");
+    let send;
+    const mine = mount(() => {
+      send = useMutation(api.send).withOptimisticUpdate((store, { channel, body }) => {
+        const bodies = store.getQuery(api.list, { channel });
+        if (bodies !== undefined) store.setQuery(api.list, { channel }, [...bodies, body]);
+      });
+      return list();
+    });
+    const theirs = mount(list, { by: reader });
+    await Promise.all([mine, theirs].map((s) => s.until('""')));
+    const bodies = Array.from({ length: 40 }, (_, i) => `m${i}`);
+    await Promise.all(bodies.map((body) => send({ channel: "o", body })));
+    for (const { seen, until } of [mine, theirs]) {
+      await until(JSON.stringify(bodies.join(" ")));
+      for (const text of seen.slice(seen.indexOf('""'))) {
+        const shown = JSON.parse(text).split(" ").filter(Boolean);
+        assert.deepEqual(shown, bodies.slice(0, shown.length));
+      }
+    }
+    await reader.close();
+  },
+
+  // What is seen belongs to the arguments of now, also when they change all the time, and "skip" asks for nothing.
+  async switching() {
+    for (const channel of ["a", "b"]) await client.mutation(api.send, { channel, body: channel });
+    const shown = mount(({ channel }) => {
+      const bodies = useQuery(api.list, channel ? { channel } : "skip");
+      return [channel ?? "none", bodies ?? "loading"];
+    });
+    await shown.until(JSON.stringify(["none", "loading"]));
+    for (const channel of ["a", "b", "a", undefined, "b"]) {
+      shown.render({ channel });
+      await shown.until(JSON.stringify(channel ? [channel, [channel]] : ["none", "loading"]));
+    }
+    for (const channel of ["a", "b", "a", "b", "a"]) shown.render({ channel });
+    await shown.until(JSON.stringify(["a", ["a"]]));
+    for (const text of shown.seen) {
+      const [channel, bodies] = JSON.parse(text);
+      assert.ok(bodies === "loading" || bodies[0] === channel, text);
+    }
+  },
+
+  // A query that fails throws where it is rendered, with the data of its error. A mutation that fails takes its optimistic update with it.
+  async errors() {
+    const failing = mount(() => [useQuery(api.fails, {})], { caught: (e) => [e instanceof ConvexError, e.data] });
+    await failing.until(JSON.stringify([true, { code: "NoLuck", data: { attempt: 1 }, message: "It did not work." }]));
+    const refused = mount(() => [useQuery(api.list, {}) ?? "loading"], { caught: (e) => [/ArgumentValidationError: (.*)/.exec(e.message)?.[1]] });
+    await refused.until(JSON.stringify(
+      ["Object is missing the required field `channel`. Consider wrapping the field validator in `v.optional(...)` if this is expected."]));
+    let fail, wrong;
+    const shown = mount(() => {
+      const n = useQuery(api.count, { channel: "e" });
+      const optimistic = (store) => addOne(store, { channel: "e" });
+      fail = useMutation(api.fail).withOptimisticUpdate(optimistic);
+      wrong = useMutation(api.send).withOptimisticUpdate(optimistic);
+      return [String(n)];
+    });
+    await shown.until(JSON.stringify(["0"]));
+    const failed = await fail().catch((e) => e);
+    assert.ok(failed instanceof ConvexError);
+    assert.deepEqual(failed.data, { code: "NoLuck", message: "It did not work." });
+    await shown.until(JSON.stringify(["0"]));
+    const refusal = await wrong({ channel: "e" }).catch((e) => e);
+    assert.ok(!(refusal instanceof ConvexError));
+    assert.match(refusal.message, /^\[CONVEX M\(t:send\)\] .*ArgumentValidationError: Object is missing the required field `body`\./s);
+    await shown.until(JSON.stringify(["0"]));
+    assert.deepEqual(shown.seen.filter((text) => !/undefined|0|1/.test(text)), []);
+  },
+
+  // useAction settles with its result, and what it did is on the screen; its failure has the data.
+  async actions() {
+    let relay, fail;
+    const shown = mount(() => {
+      relay = useAction(api.relay);
+      fail = useAction(api.relayFailure);
+      return useQuery(api.list, { channel: "a" }) ?? ["loading"];
+    });
+    await shown.until("[]");
+    const ids = await Promise.all(["x", "x", "x"].map((body) => relay({ channel: "a", body })));
+    assert.equal(new Set(ids).size, 3);
+    await shown.until(JSON.stringify(["x", "x", "x"]));
+    const failed = await fail().catch((e) => e);
+    assert.ok(failed instanceof ConvexError);
+    assert.deepEqual(failed.data, { code: "NoLuck", message: "It did not work." });
+  },
+
+  // What a mutation schedules happens later, and a screen that watches it sees each of its states once.
+  async scheduled() {
+    let later, cancel;
+    const list = mount(() => {
+      later = useMutation(api.later);
+      cancel = useMutation(api.cancel);
+      return useQuery(api.list, { channel: "s" }) ?? ["loading"];
+    });
+    await list.until("[]");
+    const watch = (job) => mount(() => [useQuery(api.job, { job })?.state.kind ?? "loading"]);
+    const soon = watch(await later({ channel: "s", body: "hello", function: "send", after: 300 }));
+    await soon.until(JSON.stringify(["success"]));
+    await list.until(JSON.stringify(["hello"]));
+    assert.deepEqual(soon.seen.map((text) => JSON.parse(text)[0]), ["loading", "pending", "success"]);
+    const job = await later({ channel: "s", body: "never", function: "send", after: 60_000 });
+    const never = watch(job);
+    await never.until(JSON.stringify(["pending"]));
+    await cancel({ job });
+    await never.until(JSON.stringify(["canceled"]));
+    assert.deepEqual(list.seen.at(-1), JSON.stringify(["hello"]));
+  },
+
+  // The test drops the connection while a mutation runs: the screen keeps its number, with the optimistic updates in it, and ends with the right one.
+  async reconnect() {
+    let add, held;
+    const shown = mount(() => {
+      const n = useQuery(api.count, { channel: "a" });
+      add = useMutation(api.increment).withOptimisticUpdate(addOne);
+      held = useMutation(api.held).withOptimisticUpdate(addOne);
+      return [String(n)];
+    });
+    await shown.until(JSON.stringify(["0"]));
+    const both = [held({ channel: "a" }), add({ channel: "a" })];
+    await shown.until(JSON.stringify(["2"])); // before anything has happened
+    assert.deepEqual(await Promise.all(both), [1n, 2n]);
+    await shown.until(JSON.stringify(["2"]));
+    assert.equal(numbers(shown).at(-1), 2);
+    assert.ok(client.connectionState().connectionCount > 1, "the connection was not lost");
   },
 };
 
