@@ -118,7 +118,7 @@ func TestLoadIsAsIfInserted(t *testing.T) {
 	if err := loaded.Run(t.Context(), "m:add", addArgs{"3", 1}, nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := readings.Load(t.Context(), loaded, someReadings(1, nil), nil); !errors.Is(err, engine.ErrTableNotEmpty) {
+	if _, err := readings.Load(t.Context(), loaded, someReadings(1, nil), nil); !errors.Is(err, halcyon.ErrTableNotEmpty) {
 		t.Errorf("a load into a table with documents: %v, want ErrTableNotEmpty", err)
 	}
 }

@@ -137,6 +137,7 @@ type CommandEnv struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // data goes to Stdout, talk to Stderr
 	Logger         *slog.Logger
+	Dir            string // the folder of the data, for files beside it; empty where there is none
 }
 
 // Route is an HTTP handler of a module.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,13 +46,10 @@ type env struct {
 	command string // the verb that was chosen, as kong names it
 	// lookupEnv is where modules find their settings.
 	lookupEnv func(string) (string, bool)
-
-	configured bool // the configuration file was looked at
 }
 
 // grammar is the command line. The modules' commands are added to it.
 type grammar struct {
-	ConfigFile  string           `name:"config" default:"halcyon.toml" env:"HALCYON_CONFIG" placeholder:"FILE" help:"Configuration file; may be missing when it is the default. (default: ${default})"`
 	Environment environmentFlags `embed:"" prefix:"environment."`
 
 	Serve   serveVerb   `cmd:"" help:"Run the server."`
@@ -65,7 +61,6 @@ type grammar struct {
 	Backup  backupVerb  `cmd:"" help:"Copy the data to a folder."`
 	Restore restoreVerb `cmd:"" help:"Make data of a backup."`
 	Key     keyVerb     `cmd:"" help:"Create, list and revoke admin keys."`
-	Config  configVerb  `cmd:"" help:"Show how the program is configured."`
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 
@@ -115,7 +110,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Bind(e),
-		kong.WithBeforeResolve(e.useConfig),
 	}
 	verbs, err := moduleVerbs(app.Commands())
 	if err != nil {
@@ -133,8 +127,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		hint := cmp.Or(hintFor(err), e.program+" --help lists what there is")
-		fmt.Fprintf(stderr, "%s: %v\n  hint: %s\n", e.program, err, hint)
+		fmt.Fprintf(stderr, "%s: %v\n", e.program, err)
+		fmt.Fprintf(stderr, "  hint: %s --help lists what there is\n", e.program)
 		return exitUsage
 	}
 	e.command = parsed.Command()

@@ -38,7 +38,7 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 			v.Args = v.Args[1:]
 		}
 		return command.Run(e.ctx, &halcyon.CommandEnv{
-			App: app, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Logger: logger,
+			App: app, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Logger: logger, Dir: v.Storage.Dir,
 		}, v.Args)
 	}
 	return fmt.Errorf("no module has the command %q", e.command)
@@ -46,7 +46,7 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 
 // ownVerbs are the verbs that are not modules. They are those of grammar, and
 // what kong reads as a verb itself.
-var ownVerbs = []string{"serve", "run", "migrate", "codegen", "verify", "data", "backup", "restore", "key", "config", "version", "help"}
+var ownVerbs = []string{"serve", "run", "migrate", "codegen", "verify", "data", "backup", "restore", "key", "version", "help"}
 
 // moduleVerbs makes a command line of the modules' commands: a verb for each
 // module, holding one for each of its commands. kong reads a command line from

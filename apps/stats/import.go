@@ -1,31 +1,40 @@
 package stats
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
 	"errors"
+	"flag"
 	"fmt"
-	"hash"
 	"io"
+	"math"
+	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/mattn/go-isatty"
-
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats/internal/accesslog"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/source"
 )
 
-// importBatch is how many page views of a log go into one transaction.
-const importBatch = 500
+const (
+	// importBatch is how many page views of a log go into one transaction.
+	importBatch = 200
 
-// progressEvery is how often the progress line is rewritten.
-const progressEvery = 200 * time.Millisecond
+	// importLines is after how many lines without so many views one is made all
+	// the same, so that an interrupted run goes on from there.
+	importLines = 50_000
+
+	// importTries is how often a transaction is tried that had no time on a busy
+	// machine.
+	importTries = 5
+)
 
 // The reasons for which a page view of a log is not counted, beside those of
 // the access log reader.
@@ -34,232 +43,495 @@ const (
 	reasonRefused  accesslog.Reason = "a path that is too long"
 )
 
-type importViewsArgs struct {
-	Views []importedView `json:"views"`
+// importFlags are what the command takes beside files.
+type importFlags struct {
+	rules        accesslog.Rules
+	agents       *agents
+	site         string
+	follow       bool
+	again        bool
+	transactions bool
+	files        []string
 }
 
-type importedView struct {
-	Path      string    `json:"path"`
-	SessionID string    `json:"sessionId"`
-	Timestamp time.Time `json:"timestamp"`
-}
+// importUsage is the error of a wrong call.
+type importUsage struct{ text string }
 
-type importViewsResult struct {
-	Counted  int `json:"counted"`
-	Repeated int `json:"repeated"`
-	Refused  int `json:"refused"` // the path is too long
-}
-
-// importViews counts views that have happened, by the rules and into the tables
-// of recordPageView.
-func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResult, error) {
-	var result importViewsResult
-	views := make([]PageView, 0, len(args.Views))
-	for _, view := range args.Views {
-		view, err := newView(recordPageViewArgs{
-			Path: view.Path, PageType: pageTypeOf(cleanPath(view.Path)), SessionID: view.SessionID,
-		}, view.Timestamp)
-		var told *halcyon.Error
-		if errors.As(err, &told) && told.Code == CodePath {
-			result.Refused++
-			continue
-		}
-		if err != nil {
-			return result, err
-		}
-		views = append(views, view)
-	}
-	counted, err := a.countViews(tx, views)
-	if err != nil {
-		return result, err
-	}
-	for _, ok := range counted {
-		if ok {
-			result.Counted++
-		} else {
-			result.Repeated++
-		}
-	}
-	return result, nil
-}
-
-// importLogs is the command `import`.
-func (a *app) importLogs(ctx context.Context, env *halcyon.CommandEnv, args []string) error {
-	if len(args) == 0 {
-		return importUsage{}
-	}
-	run := &logImport{
-		app: env.App, stdin: env.Stdin, visitors: newVisitorNames(rand.Reader),
-		leftOut: make(map[accesslog.Reason]int), out: env.Stderr, live: isTerminal(env.Stderr), clock: time.Now,
-	}
-	var failed error
-	for _, name := range args {
-		if err := run.file(ctx, name); err != nil {
-			failed = fmt.Errorf("import %s: %w", name, err)
-			break
-		}
-	}
-	run.clearProgress()
-	return errors.Join(failed, run.summarise(env.Stdout))
-}
-
-// importUsage is the error of a call without a file.
-type importUsage struct{}
-
-func (importUsage) Error() string {
-	return "import: name the log files to read, or - for standard input"
-}
+func (u importUsage) Error() string { return "import: " + u.text }
 
 // ExitCode tells the command line that the call was wrong, and not that it failed.
 func (importUsage) ExitCode() int { return 2 }
 
-// A logImport is one run of the command.
-type logImport struct {
-	app      *halcyon.App
-	stdin    io.Reader
-	visitors *visitorNames
-	batch    []importedView
-
-	lines    int64 // of the files read so far, without the current
-	counted  int
-	leftOut  map[accesslog.Reason]int
-	out      io.Writer // where progress goes
-	live     bool      // whether it is a terminal
-	clock    func() time.Time
-	reported time.Time // when progress was last shown
+// parseImport reads the arguments of the command.
+func parseImport(args []string, talk io.Writer) (importFlags, error) {
+	f := importFlags{rules: accesslog.DefaultRules()}
+	f.agents = &agents{}
+	f.rules.Robot = func(text string) (string, bool) {
+		a := f.agents.look(text)
+		return a.robot, a.robot != ""
+	}
+	var statuses, assets, pages string
+	var robots bool
+	set := flag.NewFlagSet("stats import", flag.ContinueOnError)
+	set.SetOutput(talk)
+	set.StringVar(&f.site, "site", "", "host name of the site that the log is of")
+	set.BoolVar(&f.follow, "follow", false, "go on when the file is read, with what is appended to it, also after it was rotated; until SIGINT")
+	set.StringVar(&statuses, "statuses", "200,203,304", "answers that show a page")
+	set.StringVar(&assets, "assets", "", "further endings of what is no page, such as .mp4,.gz")
+	set.StringVar(&pages, "pages", "", "endings of assets that are pages all the same, such as .pdf")
+	set.BoolVar(&f.rules.Feeds, "feeds", false, "count requests for feeds")
+	set.BoolVar(&robots, "robots", false, "count robots, and requests without a user agent")
+	set.BoolVar(&f.again, "again", false, "count the log from its beginning though it was imported before")
+	set.BoolVar(&f.transactions, "transactions", false, "count by transactions also into empty tables")
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return f, err
+		}
+		return f, importUsage{err.Error()}
+	}
+	f.files = set.Args()
+	if robots {
+		f.rules.Robot = nil
+	}
+	f.rules.Statuses = nil
+	for _, text := range strings.Split(statuses, ",") {
+		status, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || status < 100 || status > 999 {
+			return f, importUsage{fmt.Sprintf("%q is no status of an answer", text)}
+		}
+		f.rules.Statuses = append(f.rules.Statuses, status)
+	}
+	for _, list := range []struct {
+		text  string
+		asset bool
+	}{{assets, true}, {pages, false}} {
+		for ending := range strings.SplitSeq(list.text, ",") {
+			if ending = strings.ToLower(strings.TrimSpace(ending)); ending == "" {
+				continue
+			}
+			if !strings.HasPrefix(ending, ".") || len(ending) < 2 || strings.ContainsAny(ending[1:], "./") {
+				return f, importUsage{fmt.Sprintf("%q is no ending; one looks like .pdf", ending)}
+			}
+			f.rules.Assets[ending] = list.asset
+		}
+	}
+	if f.site != "" {
+		host := source.CleanHost(f.site)
+		if host == "" {
+			return f, importUsage{fmt.Sprintf("%q is no host name", f.site)}
+		}
+		f.site = host
+	}
+	switch {
+	case len(f.files) == 0:
+		return f, importUsage{"name the log files to read, or - for standard input"}
+	case f.follow && (len(f.files) != 1 || f.files[0] == "-"):
+		return f, importUsage{"--follow takes one file"}
+	}
+	return f, nil
 }
 
-// file counts the page views of one log. What was read before an error is kept.
-func (r *logImport) file(ctx context.Context, name string) error {
-	in := r.stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close() // read only: nothing can be lost
-		in = f
+// declareImport declares what the import of logs needs.
+func (a *app) declareImport(m *halcyon.Module) {
+	m.Internal.Mutation("importViews", a.importViews)
+	m.Internal.Mutation("beginImport", beginImport)
+	m.Internal.Mutation("noteLoads", noteLoads)
+	m.Internal.Mutation("knowVisitors", knowVisitors)
+	m.Internal.Mutation("endLoads", a.endLoads)
+	m.Internal.Query("findImport", findImport)
+	m.Internal.Query("isEmpty", isEmpty)
+	m.Internal.Query("getLoads", getLoads)
+	m.Internal.Query("loadedVisitors", loadedVisitors)
+	m.OnStart(a.finishLoads)
+	m.Command("import", "Count the page views of access logs: files, gzipped or not, or - for standard input; -help lists the flags.", a.importLogs)
+}
+
+// importLogs is the command `import`.
+func (a *app) importLogs(ctx context.Context, env *halcyon.CommandEnv, args []string) error {
+	flags, err := parseImport(args, env.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
 	}
-	reader, err := accesslog.NewReader(in)
 	if err != nil {
 		return err
 	}
-	err = r.read(ctx, reader)
-	r.lines += reader.Lines
-	return errors.Join(err, r.flush(ctx))
+	run := &importRun{
+		importFlags: flags, stats: a, app: env.App, dir: env.Dir, stdin: env.Stdin, talk: env.Stderr, random: rand.Reader, wait: waitFor,
+		progress: &progress{out: env.Stderr, live: isTerminal(env.Stderr), clock: time.Now},
+	}
+	if err := removeOldKeys(run.dir, time.Now()); err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	err = run.all(ctx)
+	run.progress.clear()
+	return errors.Join(err, run.summarise(env.Stdout))
 }
 
-func (r *logImport) read(ctx context.Context, reader *accesslog.Reader) error {
-	leftOut := func(reason accesslog.Reason) {
-		r.leftOut[reason]++
-		r.progress(reader.Lines)
-	}
-	for entry, err := range reader.PageViews(leftOut) {
-		if err != nil {
-			return err
-		}
-		r.batch = append(r.batch, importedView{
-			Path: entry.Path, SessionID: r.visitors.name(entry), Timestamp: entry.Time,
-		})
-		if len(r.batch) < importBatch {
-			continue
-		}
-		if err := r.flush(ctx); err != nil {
-			return err
-		}
-		r.progress(reader.Lines)
-	}
-	return ctx.Err()
+// importRun is one run of the command.
+type importRun struct {
+	importFlags
+	stats    *app
+	app      *halcyon.App
+	dir      string // of the database; "" when it is in memory
+	stdin    io.Reader
+	talk     io.Writer
+	random   io.Reader
+	wait     func(context.Context, time.Duration) error
+	progress *progress
+
+	visitors *visitorNames
+	name     string      // of the run
+	done     ImportState // what this run did
 }
 
-// flush counts the batch in one transaction.
-func (r *logImport) flush(ctx context.Context) error {
-	if len(r.batch) == 0 {
-		return nil
-	}
-	var result importViewsResult
-	if err := r.app.Run(ctx, "stats:importViews", importViewsArgs{r.batch}, &result); err != nil {
+// all reads all logs.
+func (r *importRun) all(ctx context.Context) error {
+	if err := r.stats.finishLoads(ctx, r.app); err != nil {
 		return err
 	}
-	r.counted += result.Counted
-	r.leftOut[reasonRepeated] += result.Repeated
-	r.leftOut[reasonRefused] += result.Refused
-	r.batch = r.batch[:0]
+	for _, name := range r.files {
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
+			r.progress.total += info.Size()
+		}
+	}
+	if slices.Contains(r.files, "-") {
+		r.progress.total = 0
+	}
+	r.name = newRun()
+	var err error
+	if r.visitors, _, err = newVisitorNames(r.random, r.dir, r.name); err != nil {
+		return fmt.Errorf("import: %w", err)
+	}
+	if r.follow {
+		err = r.followFile(ctx, r.files[0])
+	} else {
+		err = r.readFiles(ctx)
+	}
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.visitors.end()
+}
+
+// readFiles reads the logs one after the other, or all at once into empty tables.
+func (r *importRun) readFiles(ctx context.Context) error {
+	loaded, err := r.tryLoad(ctx)
+	if err != nil || loaded {
+		return err
+	}
+	for _, name := range r.files {
+		l, err := r.open(ctx, name)
+		if err == nil {
+			err = errors.Join(r.read(ctx, l), l.close())
+		}
+		if err != nil {
+			return fmt.Errorf("import %s: %w", name, err)
+		}
+	}
 	return nil
 }
 
-// progress rewrites the progress line, on a terminal and not too often.
-func (r *logImport) progress(lines int64) {
-	if !r.live {
-		return
+// openLog is a log that is being read.
+type openLog struct {
+	*accesslog.Reader
+	close func() error
+	file  *os.File // nil when it is no regular one
+	row   Import
+	views []accesslog.Entry
+	lines int64       // that are noted
+	state ImportState // what is not noted yet
+	heads func() ([]string, error)
+}
+
+// open opens a log, finds out whether it is known, and goes to the place where
+// reading it goes on.
+func (r *importRun) open(ctx context.Context, name string) (*openLog, error) {
+	l, in, err := r.find(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	if now := r.clock(); now.Sub(r.reported) >= progressEvery {
-		r.reported = now
-		fmt.Fprintf(r.out, "\r%d lines read, %d views counted", r.lines+lines, r.counted)
+	return l, r.begin(ctx, l, in)
+}
+
+// find opens a log and finds out whether it is known.
+func (r *importRun) find(ctx context.Context, name string) (*openLog, io.Reader, error) {
+	in, closeLog := r.stdin, func() error { return nil }
+	l := &openLog{row: Import{ImportedLog: ImportedLog{Source: name}}}
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		in, closeLog = f, f.Close
+		l.row.Source = filepath.Base(name)
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			// Of this file, whatever is called by its name meanwhile.
+			l.file, l.heads = f, func() ([]string, error) { return accesslog.Fingerprints(io.NewSectionReader(f, 0, math.MaxInt64)) }
+		}
+	}
+	var heads []string
+	var err error
+	if l.heads != nil {
+		heads, err = l.heads()
+	} else {
+		var head bytes.Buffer
+		heads, err = accesslog.Fingerprints(io.TeeReader(in, &head))
+		in = io.MultiReader(&head, in)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, closeLog())
+	}
+	l.close = closeLog
+	var known halcyon.Nullable[Import]
+	if !r.again {
+		if err := r.app.Run(ctx, "stats:findImport", findImportArgs{Source: l.row.Source, Heads: heads}, &known); err != nil {
+			return nil, nil, errors.Join(err, closeLog())
+		}
+	}
+	if known.Valid {
+		now, was := l.row.Source, known.Value.Source
+		l.row = known.Value
+		l.row.Source = now
+		r.tell("%s was imported before%s: %d lines of it are passed over", name, asOther(was, now), l.row.Lines)
+	} else if len(heads) > 0 {
+		l.row.Head, l.row.Heads = heads[len(heads)-1], len(heads)
+	}
+	return l, &counting{in, r.progress}, nil
+}
+
+func asOther(was, is string) string {
+	if was == is {
+		return ""
+	}
+	return " as " + was
+}
+
+// begin notes that the log is read from now on, and opens the reader. When this
+// fails the log is closed.
+func (r *importRun) begin(ctx context.Context, l *openLog, in io.Reader) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.close())
+		}
+	}()
+	var old *visitorNames
+	if l.row.ID != "" && !l.row.Done && l.row.Run != "" && l.row.Run != r.name {
+		// The run before was cut short: its visitors keep their names.
+		var known bool
+		if old, known, err = newVisitorNames(r.random, r.dir, l.row.Run); err != nil {
+			return err
+		}
+		if !known && l.row.Position > 0 {
+			r.tell("the keys of the run that was cut short are gone: visitors of the day it had come to may be counted twice")
+		}
+		if err := r.visitors.adopt(old); err != nil {
+			return err
+		}
+	}
+	l.row.Run = r.name
+	args := beginImportArgs{Log: l.row.ImportedLog}
+	if l.row.ID != "" {
+		args.ID = &l.row.ID
+	}
+	if err := r.app.Run(ctx, "stats:beginImport", args, &l.row.ID); err != nil {
+		return err
+	}
+	if old != nil {
+		// One log of a run can have been cut short: nobody else needs its keys.
+		if err := old.end(); err != nil {
+			return err
+		}
+	}
+	l.Reader, err = accesslog.NewReader(in, r.rules, l.row.mark())
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w; the file is shorter than when it was imported, --again counts it from its beginning", err)
+	}
+	return err
+}
+
+// read reads a log to its end. What was read before an error is kept.
+func (r *importRun) read(ctx context.Context, l *openLog) error {
+	err := r.readOn(ctx, l)
+	if !errors.Is(err, io.EOF) {
+		if ctx.Err() == nil {
+			// A broken file: what came before counts.
+			l.views, _ = l.Finish(l.views)
+			err = errors.Join(err, r.flush(ctx, l, false))
+		}
+		return err
+	}
+	var reason accesslog.Reason
+	l.views, reason = l.Finish(l.views)
+	l.state.add(reason, one(reason))
+	return r.flush(ctx, l, true)
+}
+
+// readOn reads a log as far as it goes, until the error io.EOF.
+func (r *importRun) readOn(ctx context.Context, l *openLog) error {
+	for {
+		var reason accesslog.Reason
+		var err error
+		if l.views, reason, err = l.Next(l.views); err != nil {
+			return err
+		}
+		l.state.add(reason, one(reason))
+		if len(l.views) < importBatch && l.Lines()-l.lines < importLines {
+			continue
+		}
+		if err := r.flush(ctx, l, false); err != nil {
+			return err
+		}
 	}
 }
 
-func (r *logImport) clearProgress() {
-	if !r.reported.IsZero() {
-		fmt.Fprintf(r.out, "\r%60s\r", "")
+// one counts a line that is left out for a reason, if there is one.
+func one(reason accesslog.Reason) int {
+	if reason == "" {
+		return 0
 	}
+	return 1
+}
+
+// flush counts what was read, and notes in the same transaction how far that is.
+func (r *importRun) flush(ctx context.Context, l *openLog, done bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	args := importViewsArgs{Views: make([]importedView, 0, len(l.views)), Note: &importNote{ID: l.row.ID, Done: done}}
+	for i := range l.views {
+		args.Views = append(args.Views, r.imported(&l.views[i]))
+	}
+	l.state.setMark(l.Mark())
+	l.state.Lines = int(l.Lines() - l.lines)
+	args.Note.State = l.state
+	if l.row.Heads < accesslog.FingerprintLines && l.heads != nil && !l.row.Done {
+		heads, err := l.heads()
+		if err == nil && len(heads) > l.row.Heads && l.row.ID != "" {
+			l.row.Heads, l.row.Head = len(heads), heads[len(heads)-1]
+			args.Note.Heads, args.Note.Head = l.row.Heads, l.row.Head
+		}
+	}
+	if err := r.visitors.save(); err != nil {
+		return err
+	}
+	var result importViewsResult
+	if err := r.count(ctx, args, &result); err != nil {
+		return err
+	}
+	l.state.Counted = result.Counted
+	l.state.add(reasonRepeated, result.Repeated)
+	l.state.add(reasonRefused, result.Refused)
+	r.done.merge(l.state)
+	l.views, l.state, l.lines = l.views[:0], ImportState{}, l.Lines()
+	r.progress.show(r.done.Lines, r.done.Counted, "")
+	return nil
+}
+
+// count runs importViews. A failure that says that nothing has happened, and that
+// another try may go well, gets one.
+func (r *importRun) count(ctx context.Context, args importViewsArgs, result *importViewsResult) error {
+	for try := 1; ; try++ {
+		err := r.app.Run(ctx, "stats:importViews", args, result)
+		var code halcyon.Code
+		if failure, ok := errors.AsType[*halcyon.Failure](err); ok {
+			code = failure.Code
+		} else if refused, ok := errors.AsType[*halcyon.RequestError](err); ok {
+			code = refused.Code
+		}
+		if try == importTries || code != halcyon.CodeTimeout && code != halcyon.CodeOverloaded {
+			return err
+		}
+		if err := r.wait(ctx, time.Duration(try)*time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// imported makes of an entry what is told to the database: the visitor's id, and
+// families of agents instead of the agent.
+func (r *importRun) imported(e *accesslog.Entry) importedView {
+	return importedView{Path: e.Path, SessionID: r.visitors.name(e), Timestamp: e.Time, Hit: r.hit(e)}
+}
+
+// hit tells the circumstances of a request.
+func (r *importRun) hit(e *accesslog.Entry) *Hit {
+	h := &Hit{Site: r.site}
+	if e.Agent != "" && e.Agent != "-" {
+		ua := r.agents.look(e.Agent)
+		h.Device, h.Browser, h.System = ua.Device, ua.Browser, ua.System
+	}
+	if strings.Contains(e.Query, "utm_") || strings.Contains(e.Query, "source=") || strings.Contains(e.Query, "ref=") {
+		if query, err := url.ParseQuery(e.Query); err == nil {
+			h.UTMSource = field(firstOf(query, "utm_source", "source", "ref"))
+			h.UTMMedium, h.UTMCampaign = field(query.Get("utm_medium")), field(query.Get("utm_campaign"))
+		}
+	}
+	from := ""
+	if e.Referrer != "" && e.Referrer != "-" {
+		from = source.Host(e.Referrer)
+	}
+	utm := source.UTM{Source: h.UTMSource, Medium: h.UTMMedium, Campaign: h.UTMCampaign}
+	// A link inside of the site is no source.
+	if inside := r.site != "" && from == r.site; !inside {
+		h.Referrer = from
+		h.Channel = source.Channel(from, utm)
+	} else if utm != (source.UTM{}) {
+		h.Channel = source.Channel("", utm)
+	}
+	return h
+}
+
+// tell says something to the person at the terminal.
+func (r *importRun) tell(format string, args ...any) {
+	r.progress.clear()
+	fmt.Fprintf(r.talk, format+"\n", args...)
 }
 
 // summarise tells what became of every line.
-func (r *logImport) summarise(out io.Writer) error {
+func (r *importRun) summarise(out io.Writer) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%8d lines read\n%8d views counted\n", r.lines, r.counted)
-	reasons := make([]accesslog.Reason, 0, len(r.leftOut))
-	total := 0
-	for reason, n := range r.leftOut {
-		if n > 0 {
-			reasons = append(reasons, reason)
-			total += n
+	fmt.Fprintf(&text, "%8d lines read\n%8d views counted\n", r.done.Lines, r.done.Counted)
+	type left struct {
+		reason string
+		n      int
+	}
+	var reasons []left
+	total, robots := 0, 0
+	for reason, n := range r.done.LeftOut {
+		total += n
+		if strings.HasPrefix(reason, accesslog.RobotPrefix) {
+			robots += n
+			continue
 		}
+		reasons = append(reasons, left{reason, n})
+	}
+	if robots > 0 {
+		reasons = append(reasons, left{"robots", robots})
 	}
 	if total > 0 {
 		fmt.Fprintf(&text, "%8d left out:\n", total)
 	}
-	slices.SortFunc(reasons, func(x, y accesslog.Reason) int {
-		if r.leftOut[x] != r.leftOut[y] {
-			return r.leftOut[y] - r.leftOut[x]
+	byNumber := func(x, y left) int { return cmp.Or(y.n-x.n, strings.Compare(x.reason, y.reason)) }
+	slices.SortFunc(reasons, byNumber)
+	for _, l := range reasons {
+		fmt.Fprintf(&text, "%8d   %s\n", l.n, l.reason)
+		if l.reason != "robots" {
+			continue
 		}
-		return strings.Compare(string(x), string(y))
-	})
-	for _, reason := range reasons {
-		fmt.Fprintf(&text, "%8d   %s\n", r.leftOut[reason], reason)
+		var names []left
+		for reason, n := range r.done.LeftOut {
+			if name, ok := strings.CutPrefix(reason, accesslog.RobotPrefix); ok {
+				names = append(names, left{name, n})
+			}
+		}
+		slices.SortFunc(names, byNumber)
+		for _, name := range names {
+			fmt.Fprintf(&text, "%8d     %s\n", name.n, name.reason)
+		}
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
-}
-
-// isTerminal reports whether w is a terminal, where a line can be rewritten.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd())
-}
-
-// visitorNames gives visitors of a log their ids: a keyed hash of day, address
-// and agent. The key is random and lives as long as the run, so that nobody can
-// find an address by hashing all there are, and one visitor has unrelated ids
-// on two days.
-type visitorNames struct{ hash hash.Hash }
-
-// newVisitorNames takes its key from random.
-func newVisitorNames(random io.Reader) *visitorNames {
-	key := make([]byte, sha256.Size)
-	if _, err := io.ReadFull(random, key); err != nil {
-		panic(fmt.Sprintf("stats: the source of random bytes failed: %v", err)) // crypto/rand never does
-	}
-	return &visitorNames{hmac.New(sha256.New, key)}
-}
-
-// name returns the id of the visitor who made a request.
-func (v *visitorNames) name(e accesslog.Entry) string {
-	v.hash.Reset()
-	// The day has a fixed length and an address no zero byte, so that no two
-	// visitors are written alike.
-	fmt.Fprintf(v.hash, "%s%s\x00%s", e.Time.UTC().Format(time.DateOnly), e.Address, e.Agent)
-	sum := v.hash.Sum(nil)
-	return "log-" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:15]))
 }

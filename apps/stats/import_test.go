@@ -1,19 +1,19 @@
 package stats_test
 
 import (
-	"bufio"
 	"bytes"
+	order "cmp"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"regexp"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,13 +28,21 @@ import (
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
+// dir is where the import keeps files beside the data.
+func (w *world) dir() string {
+	if w.keys == "" {
+		w.keys = w.t.TempDir()
+	}
+	return w.keys
+}
+
 // runImport runs the command `stats import`.
 func (w *world) runImport(stdin io.Reader, args ...string) (stdout, stderr string, err error) {
 	w.t.Helper()
 	for _, command := range w.app.Commands() {
 		if command.Module == "stats" && command.Name == "import" {
 			var out, talk bytes.Buffer
-			err = command.Run(w.t.Context(), &halcyon.CommandEnv{App: w.app, Stdin: stdin, Stdout: &out, Stderr: &talk}, args)
+			err = command.Run(w.t.Context(), &halcyon.CommandEnv{App: w.app, Dir: w.dir(), Stdin: stdin, Stdout: &out, Stderr: &talk}, args)
 			return out.String(), talk.String(), err
 		}
 	}
@@ -108,7 +116,7 @@ func TestImportTellsWhatBecameOfEveryLine(t *testing.T) {
        2   an asset, not a page
        1   a path that is too long
        1   a repeated view within the view window
-       1   answered with another status than 200, 203 or 304
+       1   answered with another status
        1   empty line
        1   line too long
        1   not a GET request
@@ -228,115 +236,163 @@ func inFiles(t *testing.T, files vfs.FS, text string) bool {
 // realLog is 10,000 lines of a real server.
 const realLog = "../../../shared/data/access-log/semicomplete-2015.log.gz"
 
-// TestImportOfARealLog checks the import against a count that is written here
-// from the documented rules and shares no code with it.
-func TestImportOfARealLog(t *testing.T) {
-	if _, err := os.Stat(realLog); err != nil {
-		t.Skip("the real access log is not here")
-	}
-	want := countByHand(t, realLog)
-	w := newWorld(t, stats.Options{})
-	stdout, _, err := w.runImport(nil, realLog)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("summary:\n%s", stdout)
-	got := w.stats()
-	if got.TotalPageViews != want.views || got.UniqueVisitors != len(want.visitors) || got.TotalPaths != len(want.byPath) {
-		t.Errorf("%d views, %d visitors, %d paths; want %d, %d, %d", got.TotalPageViews, got.UniqueVisitors, got.TotalPaths,
-			want.views, len(want.visitors), len(want.byPath))
-	}
-	byDay := make(map[string]int)
-	days := w.ask("stats:getViewsByDay", nil)
-	for i := range days.Len() {
-		day, _ := days.Index(i).Get("day").AsString()
-		views, _ := days.Index(i).Get("views").AsFloat64()
-		byDay[day] = int(views)
-	}
-	if diff := cmp.Diff(want.byDay, byDay); diff != "" {
-		t.Errorf("views by day (-want +got):\n%s", diff)
-	}
-	if len(got.PageStats) != 50 {
-		t.Errorf("%d pages listed, want 50", len(got.PageStats))
-	}
-	least := math.MaxInt
-	for _, page := range got.PageStats {
-		if page.Views != want.byPath[page.Path] || page.Views > least {
-			t.Errorf("%s has %d views, want %d, and no more than the one before", page.Path, page.Views, want.byPath[page.Path])
-		}
-		least = page.Views
-		delete(want.byPath, page.Path)
-	}
-	for path, views := range want.byPath {
-		if views > least {
-			t.Errorf("%s with %d views is not listed", path, views)
-		}
-	}
-}
-
-// count is what countByHand finds.
+// count is what a log holds.
 type count struct {
-	views         int
-	byDay, byPath map[string]int
-	visitors      map[string]bool
+	Views, Visitors int
+	Days, Paths     map[string]int
+	Left            map[string]int
 }
 
-// countByHand counts page views the plain way: all lines in memory, sorted by
-// time, the last counted view of each visitor and page in a map.
-func countByHand(t *testing.T, name string) count {
+// countApart counts a log with testdata/count.sh, which shares no code with the
+// program.
+func countApart(t *testing.T, text io.Reader) count {
 	t.Helper()
-	file, err := os.Open(name)
+	for _, tool := range []string{"sh", "awk", "sort"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("to count without the program takes a shell and awk:", err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "testdata/count.sh", "internal/agent/agents.txt")
+	cmd.Stdin = text
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	unzipped, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
+	c := count{Days: map[string]int{}, Paths: map[string]int{}, Left: map[string]int{}}
+	names := map[string]string{
+		"bad": "not in the combined log format", "method": "not a GET request", "status": "answered with another status", "feed": "a feed, not a page",
+		"asset": "an asset, not a page", "noagent": "no user agent", "robot": "robots", "repeated": "a repeated view within the view window",
 	}
-	request := regexp.MustCompile(`^(\S+) \S+ \S+ \[(../.../....):(..):(..):(..) \+0000\] "GET ([^ ?#"]*)[^ "]* HTTP/1\.[01]" (200|203|304) [0-9-]+ "[^"]*" "([^"]*)"$`)
-	asset := regexp.MustCompile(`(?i)\.(png|css|ico|jpe?g|js|txt|gif|svg|xml|xsl|jar|ttf|woff|pdf|gz|deb|swf|doc|exe|zip)$`)
-	type hit struct {
-		day, visitor, path string
-		second             int
-	}
-	var hits []hit
-	for lines := bufio.NewScanner(unzipped); lines.Scan(); {
-		m := request.FindStringSubmatch(lines.Text())
-		if m == nil || asset.MatchString(m[6]) {
-			continue
-		}
-		day, err := time.Parse("02/Jan/2006", m[2])
-		if err != nil {
-			t.Fatal(err)
-		}
-		number := func(digits string) int {
-			n, err := strconv.Atoi(digits)
+	for line := range strings.Lines(string(out)) {
+		kind, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		first, last, _ := strings.Cut(rest, " ")
+		number := func(text string) int {
+			n, err := strconv.Atoi(text)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("%q: %v", line, err)
 			}
 			return n
 		}
-		hits = append(hits, hit{
-			day: day.Format("2006-01-02"), visitor: m[2] + " " + m[1] + " " + m[8], path: m[6],
-			second: int(day.Unix()) + number(m[3])*3600 + number(m[4])*60 + number(m[5]),
-		})
-	}
-	sort.SliceStable(hits, func(i, j int) bool { return hits[i].second < hits[j].second })
-	c := count{byDay: map[string]int{}, byPath: map[string]int{}, visitors: map[string]bool{}}
-	last := make(map[string]int)
-	for _, hit := range hits {
-		key := hit.visitor + " " + hit.path
-		if before, ok := last[key]; ok && hit.second-before < 1800 {
-			continue
+		switch kind {
+		case "views":
+			c.Views = number(first)
+		case "visitors":
+			c.Visitors = number(first)
+		case "day":
+			c.Days[first] = number(last)
+		case "path":
+			c.Paths[last] = number(first)
+		case "left":
+			c.Left[names[last]] = number(first)
 		}
-		last[key] = hit.second
-		c.views++
-		c.byDay[hit.day]++
-		c.byPath[hit.path]++
-		c.visitors[hit.visitor] = true
 	}
 	return c
+}
+
+// counted reads what was imported.
+func (w *world) counted(summary string) count {
+	w.t.Helper()
+	got := w.stats()
+	c := count{Views: got.TotalPageViews, Visitors: got.UniqueVisitors, Days: map[string]int{}, Paths: map[string]int{}, Left: map[string]int{}}
+	for _, v := range w.rows() {
+		c.Days[time.UnixMilli(int64(v.Timestamp)).UTC().Format(time.DateOnly)]++
+		c.Paths[v.Path]++
+	}
+	for line := range strings.Lines(summary) {
+		if n, reason, ok := strings.Cut(strings.TrimLeft(strings.TrimSuffix(line, "\n"), " "), "   "); ok && !strings.HasPrefix(reason, " ") {
+			c.Left[reason], _ = strconv.Atoi(n)
+		}
+	}
+	return c
+}
+
+// storedView is a view as it is stored.
+type storedView struct {
+	Path, PageType, SessionID                     string
+	Timestamp, Before, BeforeHere                 float64
+	Site, Referrer, Channel, UTMSource, UTMMedium string
+	UTMCampaign, Device, Browser, System, Country string
+}
+
+func (w *world) rows() []storedView {
+	w.t.Helper()
+	var rows []storedView
+	if err := json.Unmarshal([]byte(show(w.ask("probe:views", nil))), &rows); err != nil {
+		w.t.Fatal(err)
+	}
+	return rows
+}
+
+// namelessRows are the rows with visitors numbered as they come, since their ids are
+// random.
+func (w *world) namelessRows() []storedView {
+	rows := w.rows()
+	less := func(x, y storedView) int {
+		return order.Or(order.Compare(x.Timestamp, y.Timestamp), order.Compare(x.Path, y.Path), order.Compare(x.Browser+x.System, y.Browser+y.System),
+			order.Compare(x.Before, y.Before), order.Compare(x.BeforeHere, y.BeforeHere), order.Compare(x.Referrer, y.Referrer))
+	}
+	slices.SortFunc(rows, less)
+	for i := range rows {
+		rows[i].SessionID = ""
+	}
+	return rows
+}
+
+// The import of a real log, by both of its ways, against a count that shares no
+// code with it: by page, by day, by visitor and by what is left out.
+func TestImportOfARealLog(t *testing.T) {
+	packed, err := os.ReadFile(realLog)
+	if err != nil {
+		t.Skip("the real access log is not here")
+	}
+	unpacked, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := countApart(t, unpacked)
+	var ways [][]storedView
+	for _, flag := range []string{"-site=semicomplete.com", "-transactions"} {
+		w := newWorld(t, stats.Options{}, probe())
+		stdout, _, err := w.runImport(nil, "-site", "www.semicomplete.com", flag, realLog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, w.counted(stdout)); diff != "" {
+			t.Errorf("%s (-counted apart +imported):\n%s", flag, diff)
+		}
+		if len(ways) == 0 {
+			t.Logf("summary:\n%s", stdout)
+		}
+		ways = append(ways, w.namelessRows())
+		got := w.stats()
+		if len(got.PageStats) != 50 || got.TotalPaths != len(want.Paths) {
+			t.Errorf("%s: %d of %d pages listed, want 50 of %d", flag, len(got.PageStats), got.TotalPaths, len(want.Paths))
+		}
+		for _, page := range got.PageStats {
+			if page.Views != want.Paths[page.Path] {
+				t.Errorf("%s: %s has %d views, want %d", flag, page.Path, page.Views, want.Paths[page.Path])
+			}
+		}
+		// The same log is known, by whatever name and packed or not.
+		again := filepath.Join(t.TempDir(), "access.log.1")
+		unpacked, err := gzip.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(unpacked)
+		if err := errors.Join(err, os.WriteFile(again, text, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{realLog, again} {
+			stdout, stderr, err := w.runImport(nil, name)
+			if err != nil || !strings.Contains(stdout, "       0 views counted\n") || !strings.Contains(stderr, "was imported before") {
+				t.Errorf("%s: imported again: %v\n%s%s", flag, err, stdout, stderr)
+			}
+		}
+	}
+	if diff := cmp.Diff(ways[0], ways[1]); diff != "" {
+		t.Errorf("rows (-loaded +by transactions):\n%s", diff)
+	}
 }
 
 func TestImportStopsWithItsContext(t *testing.T) {
@@ -344,6 +400,9 @@ func TestImportStopsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, command := range w.app.Commands() {
+		if command.Name != "import" {
+			continue
+		}
 		err := command.Run(ctx, &halcyon.CommandEnv{
 			App: w.app, Stdin: strings.NewReader(logLine("a", "x", 0, "/")), Stdout: io.Discard, Stderr: io.Discard,
 		}, []string{"-"})

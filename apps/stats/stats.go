@@ -115,7 +115,7 @@ type app struct{ Options }
 func Module(options Options) *halcyon.Module {
 	a := &app{options.withDefaults()}
 	m := halcyon.NewModule("stats",
-		PageViews, Events, ActiveSessions, Visitors, Sites, Rollups, Progresses, Samples, Drops)
+		PageViews, Events, ActiveSessions, Visitors, Sites, Rollups, Progresses, Samples, Drops, Imports)
 	m.Mutation("recordPageView", a.recordPageView)
 	m.Mutation("heartbeat", a.heartbeat, halcyon.Relaxed())
 	m.Query("getStats", a.getStats)
@@ -126,7 +126,6 @@ func Module(options Options) *halcyon.Module {
 	m.Query("getSites", a.getSites)
 	m.Internal.Mutation("cleanupStaleSessions", a.cleanupStaleSessions)
 	m.Internal.Mutation("sweepStaleSessions", a.sweepStaleSessions)
-	m.Internal.Mutation("importViews", a.importViews)
 	m.Internal.Mutation("backfillAggregates", a.backfillAggregates)
 	m.Internal.Mutation("backfillAggregatesChunk", a.backfillAggregatesChunk)
 	m.Internal.Mutation("tell", a.tell)
@@ -137,7 +136,7 @@ func Module(options Options) *halcyon.Module {
 	m.Internal.Mutation("everyMinute", a.everyMinute)
 	m.Cron("cleanup stale sessions", halcyon.Every(a.CleanupInterval), "sweepStaleSessions")
 	m.Cron("sample and roll up", halcyon.Every(time.Minute), "everyMinute")
-	m.Command("import", "Count the page views of access logs: files, gzipped or not, or - for standard input.", a.importLogs)
+	a.declareImport(m)
 	m.HandleApp("POST /api/event", a.serveEvents)
 	servePages(m)
 	return m

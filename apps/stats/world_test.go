@@ -21,6 +21,7 @@ var noon = time.Date(2026, time.March, 14, 12, 0, 0, 0, time.UTC)
 
 // world is the module on a database in memory, at a time that the test moves.
 type world struct {
+	keys  string // see dir
 	t     testing.TB
 	app   *halcyon.App
 	clock *fakeClock

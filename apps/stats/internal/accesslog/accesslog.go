@@ -10,17 +10,16 @@ import (
 // the combined log format.
 var ErrFormat = errors.New("accesslog: not a line of the common or combined log format")
 
-// timeLayout is the form of %t without its brackets.
-const timeLayout = "02/Jan/2006:15:04:05 -0700"
-
 // An Entry is one request as the log tells it.
 type Entry struct {
-	Address string    // the client's address, as written
-	Agent   string    // the User-Agent header, "" in the common format
-	Method  string    // "GET", "POST", ...
-	Path    string    // the request's path without host, query and fragment
-	Status  int       // the answer's status code
-	Time    time.Time // when the request came, in UTC
+	Address  string    // the client's address, as written
+	Agent    string    // the User-Agent header, "" in the common format, "-" when there was none
+	Referrer string    // the Referer header, likewise
+	Method   string    // "GET", "POST", ...
+	Path     string    // the request's path without host, query and fragment
+	Query    string    // what stands between ? and #
+	Status   int       // the answer's status code
+	Time     time.Time // when the request came, in UTC
 }
 
 // Parse reads one line, without its line end:
@@ -30,7 +29,8 @@ type Entry struct {
 // followed, in the combined format, by the quoted referrer and the quoted
 // agent. Inside quotes \" \\ and \xHH are undone, as Apache and nginx write
 // them. What follows the agent is ignored, since servers are often configured
-// to append fields of their own. The strings of the Entry are valid UTF-8.
+// to append fields of their own. The strings of the Entry are valid UTF-8, and
+// may be parts of line.
 func Parse(line string) (Entry, error) {
 	var e Entry
 	address, rest, ok := strings.Cut(line, " ")
@@ -40,23 +40,17 @@ func Parse(line string) (Entry, error) {
 	// IDENT and USER come from the client and may hold spaces: the time's
 	// opening bracket is the first thing that can be relied on.
 	_, rest, ok = strings.Cut(rest, " [")
+	if !ok || len(rest) < timeSize || !strings.HasPrefix(rest[timeSize:], "] ") {
+		return Entry{}, ErrFormat
+	}
+	if e.Time, ok = parseTime(rest[:timeSize]); !ok {
+		return Entry{}, ErrFormat
+	}
+	request, rest, ok := quoted(rest[timeSize+2:])
 	if !ok {
 		return Entry{}, ErrFormat
 	}
-	stamp, rest, ok := strings.Cut(rest, "] ")
-	if !ok {
-		return Entry{}, ErrFormat
-	}
-	at, err := time.Parse(timeLayout, stamp)
-	if err != nil {
-		return Entry{}, ErrFormat
-	}
-	request, rest, ok := quoted(rest)
-	if !ok {
-		return Entry{}, ErrFormat
-	}
-	status, rest, ok := number(rest)
-	if !ok || status < 100 || status > 999 {
+	if e.Status, rest, ok = number(rest); !ok || e.Status < 100 || e.Status > 999 {
 		return Entry{}, ErrFormat
 	}
 	rest, ok = size(rest)
@@ -64,16 +58,51 @@ func Parse(line string) (Entry, error) {
 		return Entry{}, ErrFormat
 	}
 	if rest != "" {
-		if _, rest, ok = quoted(rest[1:]); !ok || rest == "" || rest[0] != ' ' {
+		if e.Referrer, rest, ok = quoted(rest[1:]); !ok || rest == "" || rest[0] != ' ' {
 			return Entry{}, ErrFormat
 		}
 		if e.Agent, _, ok = quoted(rest[1:]); !ok {
 			return Entry{}, ErrFormat
 		}
 	}
-	e.Address, e.Status, e.Time = clean(address), status, at.UTC()
-	e.Method, e.Path = splitRequest(request)
+	e.Address = clean(address)
+	e.Method, e.Path, e.Query = splitRequest(request)
 	return e, nil
+}
+
+// timeSize is the length of %t without its brackets: 02/Jan/2006:15:04:05 -0700.
+const timeSize = len("02/Jan/2006:15:04:05 -0700")
+
+const months = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+// parseTime is time.Parse for the one form that logs have, in a tenth of its time:
+// reading times is half of reading a log.
+func parseTime(s string) (time.Time, bool) {
+	if s[2] != '/' || s[6] != '/' || s[11] != ':' || s[14] != ':' || s[17] != ':' || s[20] != ' ' || s[21] != '+' && s[21] != '-' {
+		return time.Time{}, false
+	}
+	ok := true
+	two := func(i int) int {
+		a, b := s[i]-'0', s[i+1]-'0'
+		ok = ok && a <= 9 && b <= 9
+		return int(a)*10 + int(b)
+	}
+	day, year := two(0), two(7)*100+two(9)
+	hour, minute, second := two(12), two(15), two(18)
+	zoneHours, zoneMinutes := two(22), two(24)
+	month := strings.Index(months, s[3:6])
+	if !ok || month < 0 || month%3 != 0 || day < 1 || hour > 23 || minute > 59 || second > 59 || zoneHours > 24 || zoneMinutes > 59 {
+		return time.Time{}, false
+	}
+	at := time.Date(year, time.Month(month/3+1), day, hour, minute, second, 0, time.UTC)
+	if at.Day() != day {
+		return time.Time{}, false // February 30
+	}
+	offset := time.Duration(zoneHours)*time.Hour + time.Duration(zoneMinutes)*time.Minute
+	if s[21] == '-' {
+		offset = -offset
+	}
+	return at.Add(-offset), true
 }
 
 // quoted takes a quoted string off the front of s and undoes its escapes.
@@ -82,11 +111,11 @@ func quoted(s string) (text, rest string, ok bool) {
 		return "", "", false
 	}
 	s = s[1:]
-	end := strings.IndexAny(s, `"\`)
+	end := strings.IndexByte(s, '"')
 	if end < 0 {
 		return "", "", false
 	}
-	if s[end] == '"' { // the common case: nothing to undo
+	if strings.IndexByte(s[:end], '\\') < 0 { // the common case: nothing to undo
 		return clean(s[:end]), s[end+1:], true
 	}
 	var b strings.Builder
@@ -137,10 +166,10 @@ func size(s string) (rest string, ok bool) {
 // splitRequest takes "METHOD TARGET PROTOCOL" apart. The target may hold
 // spaces, since logs show what clients sent. A request that is no request,
 // such as "-", has no path.
-func splitRequest(request string) (method, path string) {
+func splitRequest(request string) (method, path, query string) {
 	method, target, ok := strings.Cut(request, " ")
 	if !ok {
-		return method, ""
+		return method, "", ""
 	}
 	if i := strings.LastIndexByte(target, ' '); i >= 0 && strings.HasPrefix(target[i+1:], "HTTP/") {
 		target = target[:i]
@@ -153,13 +182,12 @@ func splitRequest(request string) (method, path string) {
 			target = "/"
 		}
 	}
-	if i := strings.IndexAny(target, "?#"); i >= 0 {
-		target = target[:i]
-		if target == "" {
-			target = "/"
-		}
+	target, _, _ = strings.Cut(target, "#")
+	path, query, asked := strings.Cut(target, "?")
+	if path == "" && (asked || ok) {
+		path = "/"
 	}
-	return method, target
+	return method, path, query
 }
 
 func clean(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

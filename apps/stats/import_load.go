@@ -1,0 +1,448 @@
+package stats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/accesslog"
+)
+
+// How logs come into empty tables: PageViews is loaded by sorted files, see
+// halcyon.Table.Load, then Visitors, then the sites are listed. These are three
+// commits, and the rows of Imports tell how far they have come: they are written,
+// with the id of one visitor of the load in Loading, when all logs are read and
+// before the load is published. So at the next start, if that visitor is in
+// PageViews, what is missing is done; if not, nothing was loaded, and the rows go.
+
+const (
+	// loadBytesMin is how large logs have to be together, in bytes of their files,
+	// for a load to be worth it.
+	loadBytesMin = 64 << 10
+
+	// loadPairsMax bounds the memory of a load: different visitors and paths on
+	// two days. Busier logs are counted by transactions.
+	loadPairsMax = 2 << 20
+
+	// loadedPage is how many views one query goes through for their visitors.
+	loadedPage = 10_000
+)
+
+// errNotLoadable says that a log can't be loaded: a view comes after a later one of
+// the same visitor or when its day is long past, there are too many visitors, or
+// reading fails.
+var errNotLoadable = errors.New("the log can't be loaded at once")
+
+// tryLoad counts all logs into empty tables at once. It reports false, and has
+// changed nothing, when they are to be counted by transactions.
+func (r *importRun) tryLoad(ctx context.Context) (loaded bool, err error) {
+	if r.transactions || r.progress.total < loadBytesMin {
+		return false, nil
+	}
+	var empty bool
+	if err := r.app.Run(ctx, "stats:isEmpty", nil, &empty); err != nil || !empty {
+		return false, err
+	}
+	var logs []*openLog
+	defer func() {
+		for _, l := range logs {
+			err = errors.Join(err, l.close())
+		}
+		if !loaded {
+			r.progress.bytes = 0
+		}
+	}()
+	heads := make(map[string]bool)
+	for _, name := range r.files {
+		l, in, err := r.find(ctx, name)
+		if err != nil {
+			return false, nil // reading it by transactions tells what is wrong
+		}
+		logs = append(logs, l)
+		if l.file == nil || l.row.ID != "" || heads[l.row.Head] {
+			return false, nil
+		}
+		heads[l.row.Head] = true
+		if l.Reader, err = accesslog.NewReader(in, r.rules, accesslog.Mark{}); err != nil {
+			return false, nil
+		}
+	}
+	load := &logLoad{run: r, logs: logs, visitors: make(map[string]*loadedVisitor)}
+	_, err = PageViews.Load(ctx, r.app, load.views(ctx), &halcyon.LoadOptions{Progress: func(p halcyon.LoadProgress) {
+		if p.EntriesTotal > 0 {
+			r.progress.show(load.done.Lines, load.done.Counted, fmt.Sprintf("sorting, %.0f %%", 100*float64(p.Entries)/float64(p.EntriesTotal)))
+		}
+	}})
+	if errors.Is(err, errNotLoadable) || errors.Is(err, halcyon.ErrTableNotEmpty) || errors.Is(err, halcyon.ErrSharedLog) {
+		err = r.stats.finishLoads(ctx, r.app)
+		return false, err
+	}
+	if err != nil {
+		return false, fmt.Errorf("import: %w", errors.Join(err, r.stats.finishLoads(context.WithoutCancel(ctx), r.app)))
+	}
+	r.done.merge(load.done)
+	r.progress.show(r.done.Lines, r.done.Counted, "counting visitors")
+	return true, r.stats.finishLoads(ctx, r.app)
+}
+
+// logLoad makes the rows of a load.
+type logLoad struct {
+	run  *importRun
+	logs []*openLog
+	done ImportState
+
+	visitors map[string]*loadedVisitor // of the days from first on
+	first    string
+	pairs    int
+	sample   string // the first visitor
+}
+
+// loadedVisitor is a visitor of one day, and the last counted view of each path.
+type loadedVisitor struct {
+	day   string
+	last  time.Time
+	paths map[string]time.Time
+}
+
+// views yields the counted views of all logs, and notes at their end what came of
+// them.
+func (d *logLoad) views(ctx context.Context) iter.Seq2[PageView, error] {
+	return func(yield func(PageView, error) bool) {
+		var rows []ImportedLog
+		for _, l := range d.logs {
+			if err := d.read(ctx, l, yield); err != nil {
+				if !errors.Is(err, errYieldEnded) {
+					yield(PageView{}, err)
+				}
+				return
+			}
+			l.row.Run, l.row.Done, l.row.Loading = d.run.name, true, d.sample
+			l.state.setMark(l.Mark())
+			l.state.Loading = d.sample
+			l.row.ImportState = l.state
+			rows = append(rows, l.row.ImportedLog)
+			d.done.merge(l.state)
+		}
+		if d.done.Counted == 0 {
+			// There is nothing to load, and so no sign that it was.
+			for i := range rows {
+				rows[i].Loading = ""
+			}
+		}
+		if err := d.run.app.Run(ctx, "stats:noteLoads", loadNotes{rows}, nil); err != nil {
+			yield(PageView{}, err)
+		}
+	}
+}
+
+// errYieldEnded says that nobody wants more rows.
+var errYieldEnded = errors.New("the load has ended")
+
+// read yields the counted views of one log.
+func (d *logLoad) read(ctx context.Context, l *openLog, yield func(PageView, error) bool) error {
+	for ended := false; !ended; {
+		var reason accesslog.Reason
+		var err error
+		if l.views, reason, err = l.Next(l.views[:0]); err != nil {
+			if !errors.Is(err, io.EOF) {
+				// By transactions, what comes before the broken place counts.
+				return errors.Join(errNotLoadable, err)
+			}
+			ended = true
+			l.views, reason = l.Finish(l.views)
+		}
+		l.state.add(reason, one(reason))
+		for i := range l.views {
+			view, reason, err := d.view(&l.views[i])
+			switch {
+			case err != nil:
+				return err
+			case reason != "":
+				l.state.add(reason, 1)
+				continue
+			}
+			l.state.Counted++
+			if !yield(view, nil) {
+				return errYieldEnded
+			}
+		}
+		l.state.Lines = int(l.Lines())
+		if l.state.Lines%1024 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			d.forget(l.Mark().Low)
+			d.run.progress.show(d.done.Lines+l.state.Lines, d.done.Counted+l.state.Counted, "")
+		}
+	}
+	return nil
+}
+
+// view makes of an entry the row that countView would make, or tells why it is not
+// counted.
+func (d *logLoad) view(e *accesslog.Entry) (PageView, accesslog.Reason, error) {
+	view, err := d.run.imported(e).view()
+	if tooLongPath(err) {
+		return view, reasonRefused, nil
+	}
+	if err != nil {
+		return view, "", err
+	}
+	day := e.Time.Format(time.DateOnly)
+	if day < d.first {
+		return view, "", errNotLoadable
+	}
+	v := d.visitors[view.SessionID]
+	if v == nil {
+		v = &loadedVisitor{day: day, paths: make(map[string]time.Time, 1)}
+		d.visitors[view.SessionID] = v
+	}
+	if view.Timestamp.Before(v.last) {
+		return view, "", errNotLoadable
+	}
+	here, again := v.paths[view.Path]
+	if again && view.Timestamp.Sub(here) < d.run.stats.ViewWindow {
+		return view, reasonRepeated, nil
+	}
+	if !again {
+		if d.pairs++; d.pairs > loadPairsMax {
+			return view, "", errNotLoadable
+		}
+	}
+	view.Before, view.BeforeHere = v.last, here
+	v.last, v.paths[view.Path] = view.Timestamp, view.Timestamp
+	if d.sample == "" {
+		d.sample = view.SessionID
+	}
+	return view, "", nil
+}
+
+// forget gives up what is known of days that are past: visitors are of one day.
+func (d *logLoad) forget(low time.Time) {
+	if low.IsZero() {
+		return
+	}
+	first := low.AddDate(0, 0, -1).Format(time.DateOnly)
+	if first <= d.first {
+		return
+	}
+	d.first = first
+	for id, v := range d.visitors {
+		if v.day < first {
+			d.pairs -= len(v.paths)
+			delete(d.visitors, id)
+		}
+	}
+}
+
+// isEmpty reports whether there is neither a view nor a visitor.
+func isEmpty(tx *halcyon.Tx) (bool, error) {
+	_, views, err := PageViews.All().First(tx)
+	if err != nil || views {
+		return false, err
+	}
+	_, visitors, err := Visitors.All().First(tx)
+	return !visitors, err
+}
+
+type loadNotes struct {
+	Rows []ImportedLog `json:"rows"`
+}
+
+// noteLoads makes the rows of logs that are about to be loaded.
+func noteLoads(tx *halcyon.Tx, args loadNotes) error {
+	for _, row := range args.Rows {
+		row.Started = tx.Now()
+		if _, err := Imports.Insert(tx, Import{ImportedLog: row}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadsState says what there is to do about loads.
+type loadsState struct {
+	Begun     bool `json:"begun"`
+	Published bool `json:"published"`
+}
+
+// getLoads finds out about loads that were begun and not ended.
+func getLoads(tx *halcyon.Tx) (state loadsState, err error) {
+	for row, err := range Imports.All().Each(tx) {
+		if err != nil {
+			return state, err
+		}
+		if row.Loading == "" {
+			continue
+		}
+		state.Begun = true
+		_, there, err := PageViews.By("by_session_path").Eq(row.Loading).First(tx)
+		if err != nil {
+			return state, err
+		}
+		state.Published = state.Published || there
+	}
+	return state, nil
+}
+
+type loadedVisitorsArgs struct {
+	After string `json:"after"`
+}
+
+// loadedVisitorsPage is visitors by their ids.
+type loadedVisitorsPage struct {
+	Visitors []knownVisitor `json:"visitors"`
+	Ended    bool           `json:"ended"`
+}
+
+// loadedVisitors returns the visitors of views, a page of them, in the order of
+// their ids.
+func loadedVisitors(tx *halcyon.Tx, args loadedVisitorsArgs) (page loadedVisitorsPage, err error) {
+	page.Visitors, page.Ended = []knownVisitor{}, true
+	rows := 0
+	for view, err := range PageViews.By("by_session_time").Gt(args.After).Each(tx) {
+		if err != nil {
+			return page, err
+		}
+		n := len(page.Visitors)
+		same := n > 0 && page.Visitors[n-1].SessionID == view.SessionID
+		if rows++; rows > loadedPage && !same {
+			page.Ended = false // a whole number of ids
+			break
+		}
+		if !same || page.Visitors[n-1].Site != view.Site {
+			page.Visitors = append(page.Visitors, knownVisitor{Site: view.Site, SessionID: view.SessionID, FirstSeen: view.Timestamp})
+		}
+	}
+	return page, nil
+}
+
+type knowVisitorsArgs struct {
+	Visitors []knownVisitor `json:"visitors"`
+}
+
+type knownVisitor struct {
+	Site      string    `json:"site"`
+	SessionID string    `json:"sessionId"`
+	FirstSeen time.Time `json:"firstSeen"`
+}
+
+// knowVisitors makes sure that the visitors of a load are counted.
+func knowVisitors(tx *halcyon.Tx, args knowVisitorsArgs) error {
+	for _, v := range args.Visitors {
+		if err := knowVisitor(tx, PageView{SessionID: v.SessionID, Timestamp: v.FirstSeen, Hit: Hit{Site: v.Site}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type endLoadsArgs struct {
+	Published bool         `json:"published"`
+	Sites     []loadedSite `json:"sites"`
+}
+
+type loadedSite struct {
+	Name      string    `json:"name"`
+	FirstSeen time.Time `json:"firstSeen"`
+}
+
+// endLoads lists the sites of the loads that were published, and removes the rows
+// of those that were not.
+func (a *app) endLoads(tx *halcyon.Tx, args endLoadsArgs) error {
+	for _, site := range args.Sites {
+		if err := a.knowSite(tx, site.Name, site.FirstSeen); err != nil {
+			return err
+		}
+	}
+	for row, err := range Imports.All().Each(tx) {
+		switch {
+		case err != nil:
+			return err
+		case row.Loading == "":
+			continue
+		case args.Published:
+			err = Imports.Patch(tx, row.ID, halcyon.Fields{"loading": ""})
+		default:
+			err = Imports.Delete(tx, row.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishLoads does what is left to do of loads that were published and not ended,
+// and forgets those that were not published.
+func (a *app) finishLoads(ctx context.Context, app *halcyon.App) error {
+	var state loadsState
+	if err := app.Run(ctx, "stats:getLoads", nil, &state); err != nil || !state.Begun {
+		return err
+	}
+	end := endLoadsArgs{Published: state.Published, Sites: []loadedSite{}}
+	if state.Published {
+		sites := make(map[string]time.Time)
+		if err := a.loadVisitors(ctx, app, sites); err != nil {
+			return fmt.Errorf("count the visitors of an import: %w", err)
+		}
+		for name, since := range sites {
+			end.Sites = append(end.Sites, loadedSite{name, since})
+		}
+	}
+	return app.Run(ctx, "stats:endLoads", end, nil)
+}
+
+// loadVisitors counts the visitors of all views, and tells their sites.
+func (a *app) loadVisitors(ctx context.Context, app *halcyon.App, sites map[string]time.Time) error {
+	pages := func(yield func([]knownVisitor, error) bool) {
+		for after := ""; ; {
+			var page loadedVisitorsPage
+			if err := app.Run(ctx, "stats:loadedVisitors", loadedVisitorsArgs{after}, &page); err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, v := range page.Visitors {
+				if first, ok := sites[v.Site]; !ok || v.FirstSeen.Before(first) {
+					sites[v.Site] = v.FirstSeen
+				}
+				after = v.SessionID
+			}
+			if !yield(page.Visitors, nil) || page.Ended {
+				return
+			}
+		}
+	}
+	_, err := Visitors.Load(ctx, app, func(yield func(Visitor, error) bool) {
+		for page, err := range pages {
+			if err != nil {
+				yield(Visitor{}, err)
+				return
+			}
+			for _, v := range page {
+				if !yield(Visitor{Site: v.Site, SessionID: v.SessionID, FirstSeen: v.FirstSeen}, nil) {
+					return
+				}
+			}
+		}
+	}, nil)
+	if !errors.Is(err, halcyon.ErrTableNotEmpty) {
+		return err
+	}
+	for page, err := range pages {
+		if err != nil {
+			return err
+		}
+		for part := range slices.Chunk(page, importBatch) {
+			if err := app.Run(ctx, "stats:knowVisitors", knowVisitorsArgs{part}, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
