@@ -19,6 +19,7 @@ type serverFlags struct {
 // serveVerb is `serve`.
 type serveVerb struct {
 	Server  serverFlags  `embed:"" prefix:"server."`
+	Auth    authFlags    `embed:"" prefix:"auth."`
 	Storage storageFlags `embed:"" prefix:"storage."`
 	Log     logFlags     `embed:"" prefix:"log."`
 }
@@ -31,6 +32,9 @@ func (serveVerb) Help() string {
 // Run serves until the context ends.
 func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	logger := v.Log.logger(e.stderr)
+	if _, err := v.Auth.verifier(logger); err != nil { // before anything is opened or made
+		return err
+	}
 	if err := openApp(e, app, v.Storage, logger); err != nil {
 		return err
 	}
@@ -43,7 +47,11 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	if err := app.Start(e.ctx); err != nil {
 		return errors.Join(explainEnvironment(fmt.Errorf("start: %w", err)), listener.Close())
 	}
-	srv := server.New(app, &server.Options{Logger: app.Logger(), InstanceName: e.program, Version: e.versions().Version})
+	verifier, err := v.Auth.verifier(app.Logger())
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	srv := server.New(app, &server.Options{Logger: app.Logger(), Verifier: verifier, InstanceName: e.program, Version: e.versions().Version})
 	defer serveOperator(app, v.Storage.Dir, app.Logger())()
 	e.announce(app, listener.Addr(), v.Storage.Dir)
 	if err := srv.Serve(e.ctx, listener); err != nil {

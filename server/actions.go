@@ -14,6 +14,7 @@ type action struct {
 	request uint32
 	path    string
 	args    value.Value
+	caller  caller
 	refused string // it fails with this text and is not run
 	claim   int64  // of the budget for inbound bytes
 }
@@ -22,7 +23,7 @@ type action struct {
 // connection: what it has begun can't be undone, so it goes on when the client
 // has gone, who calls it lost and does not ask again.
 func (c *conn) handleAction(m *protocol.Action, size int, claim *int64) {
-	call := action{request: m.RequestID, path: m.Path, claim: *claim}
+	call := action{request: m.RequestID, path: m.Path, caller: c.caller, claim: *claim}
 	switch args, err := parseArgs(m.Args); {
 	case m.Component != "":
 		call.refused = noComponents
@@ -64,7 +65,7 @@ func (c *conn) runAction(call action) {
 	if call.refused != "" {
 		failure = &halcyon.Failure{Message: call.refused}
 	} else {
-		out, err := c.server.app.Action(c.server.acting, halcyon.Request{Path: call.path, Args: call.args})
+		out, err := c.server.app.Action(c.server.acting, halcyon.Request{Path: call.path, Args: call.args, Identity: call.caller.identity, Admin: call.caller.admin})
 		switch {
 		case err != nil:
 			failure = c.server.refusal(err).Failure()

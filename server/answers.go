@@ -15,8 +15,7 @@ import (
 
 // Texts that clients are shown.
 const (
-	noAuthProvider = "NoAuthProvider: this server has no authentication provider, so it can't accept tokens. Remove the client's auth, or configure a provider."
-	noComponents   = "Functions of components can only be called by the app itself."
+	noComponents = "Functions of components can only be called by the app itself."
 )
 
 func badArgs(err error) string { return "BadArguments: " + err.Error() }

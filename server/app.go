@@ -19,6 +19,7 @@ type application interface {
 	Routes() []halcyon.Route
 	HTTPHandler() http.Handler
 	CheckAdminKey(ctx context.Context, key string) (halcyon.AdminKey, error)
+	AdminKeysRevoked() uint64
 	Sockets() []halcyon.SocketEndpoint
 }
 
@@ -26,6 +27,7 @@ type application interface {
 type querySet interface {
 	Add(id uint32, path string, args value.Value, journal *string)
 	Remove(id uint32)
+	SetCaller(identity *halcyon.Identity, admin bool) (again []uint32)
 	Poll(min engine.Timestamp) (engine.Round, bool)
 	Close()
 }

@@ -17,6 +17,7 @@ import (
 // comes back after every close: after about 3 s for some reasons, else 1 s, both
 // growing with each failure.
 const (
+	closeNormal     = 1000
 	closeGoingAway  = 1001
 	closePolicy     = 1008
 	closeTooLarge   = 1009
@@ -60,6 +61,11 @@ type conn struct {
 	// shownTS is the end of the last Transition, for a check of the order.
 	shownTS atomic.Uint64
 
+	// ends is when the token of the caller is not good any more, in nanoseconds of the server's clock; 0: never. revoked is one more than
+	// the number of admin keys that were revoked when the caller's was looked at; 0: the caller is no administrator.
+	ends    atomic.Int64
+	revoked atomic.Uint64
+
 	// replaying holds back the first Transition of a client that came back until
 	// the mutations it sent again are answered.
 	replaying atomic.Bool
@@ -72,6 +78,7 @@ type conn struct {
 	handling  sync.WaitGroup
 	connected bool
 	session   engine.ClientID // set once, before the first mutation
+	caller    caller
 
 	// Guarded by the lock of the server: the session is registered for this
 	// connection; it has ended.
@@ -97,10 +104,10 @@ type conn struct {
 		fresh   map[uint32]struct{}
 		removed []uint32
 		failed  []engine.Change
-		// answer: a ModifyQuerySet or an Authenticate has no Transition yet.
+		// answer: a ModifyQuerySet has no Transition yet.
 		answer bool
-		// authFailed: the client's identity version is ahead for good.
-		authFailed bool
+		// reidentified: queries are run again for the identity, and no round has had them yet.
+		reidentified bool
 
 		// owed: a Transition at or after owedTS must follow a response.
 		owed   bool

@@ -236,39 +236,8 @@ func prepare(mod protocol.Modification) addition {
 	return addition{args: args}
 }
 
-func (c *conn) handleAuthenticate(m *protocol.Authenticate) {
-	var identity uint32
-	failed, matches := false, false
-	c.change(func() {
-		identity, failed = c.mu.identity, c.mu.authFailed
-		matches = m.Base == identity
-		switch {
-		case !matches:
-		case m.TokenType == "None":
-			c.mu.identity++
-			c.mu.answer = true
-			c.pollWanted.Store(true)
-			if c.mu.sent.TS == 0 {
-				c.needLocked(c.server.app.Durable())
-			}
-		default:
-			c.mu.authFailed = true
-		}
-	})
-	switch {
-	case matches && m.TokenType == "None":
-	case matches:
-		c.send(&protocol.AuthError{Message: noAuthProvider, Base: identity, UpdateAttempted: true})
-	case failed:
-		// It counts the token that was refused. A new connection begins anew.
-		c.close(closeTryAgain, reasonAuth)
-	default:
-		c.fatal("BaseVersionMismatch: the identity is at version %d, and the change leads from %d.", identity, m.Base)
-	}
-}
-
 func (c *conn) handleMutation(m *protocol.Mutation, size int, claim *int64) {
-	call := mutation{request: m.RequestID, path: m.Path, size: size, claim: *claim}
+	call := mutation{request: m.RequestID, path: m.Path, caller: c.caller, size: size, claim: *claim}
 	switch args, err := parseArgs(m.Args); {
 	case m.Component != "":
 		call.refused = noComponents

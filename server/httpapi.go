@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
@@ -45,7 +44,12 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveMutation(w http.ResponseWriter, r *http.Request) {
 	s.servePost(w, r, "POST, OPTIONS", func(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error) {
 		if key := r.Header.Get("Idempotency-Key"); key != "" {
-			sum := sha256.Sum256([]byte("Idempotency-Key\x00" + key))
+			// The key of one user says nothing about that of another.
+			label := "Idempotency-Key\x00"
+			if req.Identity != nil {
+				label = fmt.Sprintf("Idempotency-Key of %q\x00", req.Identity.TokenIdentifier)
+			}
+			sum := sha256.Sum256([]byte(label + key))
 			req.Client, req.Once = engine.ClientID(sum[:16]), true
 		}
 		return s.app.Mutation(ctx, req)
@@ -86,8 +90,9 @@ func (s *Server) servePost(w http.ResponseWriter, r *http.Request, allow string,
 
 // serveCall runs a function and writes what came of it.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol.HTTPCall, run runFunction) {
-	if code, message := refuseToken(r.Header.Get("Authorization")); code != "" {
-		writeError(w, http.StatusUnauthorized, code, message)
+	who, err := s.authenticateRequest(r)
+	if err != nil {
+		s.refuseCredentials(w, err)
 		return
 	}
 	args, err := parseArgs(call.Args)
@@ -95,7 +100,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 		writeError(w, http.StatusBadRequest, string(halcyon.CodeBadArgs), err.Error())
 		return
 	}
-	out, err := run(r.Context(), halcyon.Request{Path: call.Path, Args: args, Early: true})
+	out, err := run(r.Context(), halcyon.Request{Path: call.Path, Args: args, Identity: who.identity, Admin: who.admin, Early: true})
 	if err != nil {
 		if r.Context().Err() != nil {
 			return // nobody is there to be told
@@ -126,20 +131,6 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 	_ = control.SetWriteDeadline(time.Now().Add(s.o.BodyTimeout))
 	writeJSON(w, http.StatusOK, text)
 	_ = control.SetWriteDeadline(time.Time{})
-}
-
-// refuseToken refuses the tokens that Convex clients send, since nothing here
-// can check them: to ignore one would be to answer as if it had been. Other
-// kinds are for a proxy in front.
-func refuseToken(header string) (code, message string) {
-	kind, _, _ := strings.Cut(header, " ")
-	switch strings.ToLower(kind) {
-	case "bearer":
-		return "NoAuthProvider", noAuthProvider
-	case "convex":
-		return "BadAdminKey", "BadAdminKey: this server has no admin keys."
-	}
-	return "", ""
 }
 
 var (

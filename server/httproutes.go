@@ -22,6 +22,10 @@ func (s *Server) serveHTTPRoutes(routes http.Handler) http.HandlerFunc {
 		control := http.NewResponseController(w)
 		paced := &pacedWriter{ResponseWriter: w, control: control, timeout: s.o.WriteTimeout}
 		defer paced.end()
+		// A route may take credentials of its own, so those that are not good here are nobody's.
+		if who, err := s.authenticateRequest(r); err == nil && who.identity != nil {
+			ctx = halcyon.WithIdentity(ctx, who.identity)
+		}
 		r = r.WithContext(ctx)
 		if r.Body != http.NoBody {
 			// Not every ResponseWriter has deadlines; then the server around it sets its own. net/http takes the deadline back when the

@@ -19,6 +19,7 @@ type mutation struct {
 	request uint32
 	path    string
 	args    value.Value
+	caller  caller
 	refused string // it fails with this text and is not run
 	size    int    // of its message
 	claim   int64  // of the budget for inbound bytes
@@ -144,6 +145,10 @@ func (c *conn) runMutation(m mutation) {
 			c.closeNow(closeInternal, reasonInternal)
 		}
 	}()
+	if c.lapsed(c.server.o.Clock.Now()) {
+		c.lapse() // the client sends it again with a new token
+		return
+	}
 	if m.refused != "" {
 		c.respond(&response{request: m.request, failure: &halcyon.Failure{Message: m.refused}})
 		return
@@ -151,7 +156,7 @@ func (c *conn) runMutation(m mutation) {
 	// The outcome may come in two ways, and counts once.
 	var answered atomic.Bool
 	out, err := c.server.app.Mutation(c.server.ctx, halcyon.Request{
-		Path: m.path, Args: m.args, Client: c.session, RequestID: m.request, Once: true,
+		Path: m.path, Args: m.args, Identity: m.caller.identity, Admin: m.caller.admin, Client: c.session, RequestID: m.request, Once: true,
 		OnCommit: func(out halcyon.Outcome) {
 			if answered.Swap(true) {
 				return

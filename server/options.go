@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/server/token"
 )
 
 // Options are the settings and the limits of a Server. The zero value of each
@@ -22,6 +23,9 @@ type Options struct {
 	// Default: "halcyon" and "unknown".
 	InstanceName string
 	Version      string
+
+	// Verifier verifies the tokens of users; the server has it keep its keys fresh. Default: one without providers, which refuses all tokens.
+	Verifier *token.Verifier
 
 	// ConnectionsMax is the number of WebSocket connections; one more is
 	// answered with status 503. Default 20,000.
@@ -107,6 +111,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if d.Clock == nil {
 		d.Clock = systemClock{}
+	}
+	if d.Verifier == nil {
+		d.Verifier, _ = token.New(nil, nil) // nothing is wrong with no providers
 	}
 	if d.InstanceName == "" {
 		d.InstanceName = "halcyon"

@@ -81,6 +81,9 @@ func (c *conn) step(w *composer) (later bool) {
 	if c.socket.backlogged() {
 		return false // it is woken when the client has taken what it was sent
 	}
+	if c.lapsed(c.server.o.Clock.Now()) {
+		c.lapse() // and sends no more of what was the caller's to see
+	}
 	later, ok := c.compose(w)
 	if !ok {
 		return false
@@ -166,7 +169,7 @@ func (c *conn) compose(w *composer) (later, ok bool) {
 // dueLocked reports whether the connection may get a Transition now, or else
 // whether it has to be asked again at the next tick.
 func (c *conn) dueLocked() (due, later bool) {
-	wants := c.mu.answer || c.mu.owed || c.pollWanted.Load()
+	wants := c.mu.answer || c.mu.owed || c.mu.identity != c.mu.sent.Identity || c.pollWanted.Load()
 	if !wants || c.stopped.Load() {
 		return false, false
 	}
@@ -205,7 +208,6 @@ func (c *conn) takeLocked(w *composer) {
 // results that answers the client, if either is due.
 func (c *conn) transitionLocked(w *composer, round engine.Round, haveRound bool) {
 	end := c.mu.sent
-	end.Identity = c.mu.identity
 	if haveRound {
 		end.TS = protocol.Timestamp(round.At)
 		for _, change := range round.Changes {
@@ -218,8 +220,15 @@ func (c *conn) transitionLocked(w *composer, round engine.Round, haveRound bool)
 	if answers {
 		end.QuerySet = c.mu.querySet
 	}
+	// A round after a change of the identity has the new results of all queries
+	// that looked at it, and no result of the old one. So the two go together.
+	identifies := c.mu.identity != c.mu.sent.Identity && (haveRound || !c.mu.reidentified && c.mu.sent.TS > 0)
+	if identifies {
+		end.Identity = c.mu.identity
+	}
+	c.mu.reidentified = c.mu.reidentified && !haveRound
 	pays := c.mu.owed && end.TS >= protocol.Timestamp(c.mu.owedTS)
-	if !answers && !pays && len(round.Changes) == 0 {
+	if !answers && !identifies && !pays && len(round.Changes) == 0 {
 		return
 	}
 	start, first := c.advanceLocked(end)

@@ -92,6 +92,7 @@ func newServer(app application, opts *Options) *Server {
 	s.handler = s.routes()
 	s.fanout = newFanout(s.o.Clock, s.o.Tick, s.o.Workers, (*conn).step)
 	s.sweeper.begin(s)
+	s.goroutines.Go(func() { s.o.Verifier.Run(s.acting) })
 	return s
 }
 

@@ -60,6 +60,10 @@ func (c *conn) sweep(now time.Time, next time.Duration) {
 	if c.stopped.Load() {
 		return // its socket has a deadline
 	}
+	if c.lapsed(now) {
+		c.lapse()
+		return
+	}
 	o := &c.server.o
 	since := func(nanos int64) time.Duration { return time.Duration(now.UnixNano() - nanos) }
 	if at := c.messageAt.Load(); at != 0 && since(at) > o.BodyTimeout {

@@ -329,30 +329,6 @@ func TestProtocolViolations(t *testing.T) {
 	})
 }
 
-func TestAuthenticate(t *testing.T) {
-	f := newFixture(t)
-	s := serve(t, f.app, Options{})
-	for _, kind := range []string{"User", "Admin"} {
-		c := connect(t, s)
-		c.send(&protocol.Authenticate{Base: 0, TokenType: kind, Token: "h.e.s"})
-		c.modify()
-		e := next[*protocol.AuthError](c)
-		if e.Base != 0 || !e.UpdateAttempted || !strings.Contains(e.Message, "no authentication provider") {
-			t.Errorf("%s: %s", kind, e.Append(nil))
-		}
-		// The connection goes on without a user.
-		if tr := next[*protocol.Transition](c); tr.End != (protocol.Version{QuerySet: 1, TS: tr.End.TS}) {
-			t.Errorf("%s: Transition to %+v", kind, tr.End)
-		}
-		// A client that counts the refused token begins anew, and is not told
-		// to end for good.
-		c.send(&protocol.Authenticate{Base: 1, TokenType: "None"})
-		if closed := c.closed(); closed.Code != closeTryAgain {
-			t.Errorf("%s: closed with %d %q", kind, closed.Code, closed.Reason)
-		}
-	}
-}
-
 // A client that has seen a newer state than the store has is sent away until the
 // store has caught up.
 func TestClientAheadOfStore(t *testing.T) {
