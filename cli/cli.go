@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,10 +47,13 @@ type env struct {
 	command string // the verb that was chosen, as kong names it
 	// lookupEnv is where modules find their settings.
 	lookupEnv func(string) (string, bool)
+
+	configured bool // the configuration file was looked at
 }
 
 // grammar is the command line. The modules' commands are added to it.
 type grammar struct {
+	ConfigFile  string           `name:"config" default:"halcyon.toml" env:"HALCYON_CONFIG" placeholder:"FILE" help:"Configuration file; may be missing when it is the default. (default: ${default})"`
 	Environment environmentFlags `embed:"" prefix:"environment."`
 
 	Serve   serveVerb   `cmd:"" help:"Run the server."`
@@ -61,6 +65,7 @@ type grammar struct {
 	Backup  backupVerb  `cmd:"" help:"Copy the data to a folder."`
 	Restore restoreVerb `cmd:"" help:"Make data of a backup."`
 	Key     keyVerb     `cmd:"" help:"Create, list and revoke admin keys."`
+	Config  configVerb  `cmd:"" help:"Show how the program is configured."`
 	Version versionVerb `cmd:"" help:"Print the version."`
 }
 
@@ -110,6 +115,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Bind(e),
+		kong.WithBeforeResolve(e.useConfig),
 	}
 	verbs, err := moduleVerbs(app.Commands())
 	if err != nil {
@@ -127,8 +133,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", e.program, err)
-		fmt.Fprintf(stderr, "  hint: %s --help lists what there is\n", e.program)
+		hint := cmp.Or(hintFor(err), e.program+" --help lists what there is")
+		fmt.Fprintf(stderr, "%s: %v\n  hint: %s\n", e.program, err, hint)
 		return exitUsage
 	}
 	e.command = parsed.Command()

@@ -27,7 +27,7 @@ type targetFlags struct {
 	Log     logFlags     `embed:"" prefix:"log."`
 
 	URL string `name:"url" env:"HALCYON_URL" placeholder:"URL" help:"Work on the server there, with an admin key, in place of a folder."`
-	Key string `name:"key" env:"HALCYON_ADMIN_KEY" placeholder:"KEY" help:"The admin key for --url; better in the environment, where other users do not see it."`
+	Key string `name:"key" env:"HALCYON_ADMIN_KEY" secret:"" placeholder:"KEY" help:"The admin key for --url; better in the environment, where other users do not see it."`
 }
 
 // targetHelp is for the help page of verbs with targetFlags.
