@@ -122,6 +122,14 @@ func (s *QuerySet) SetCaller(identity *Identity, admin bool) (again []uint32) {
 	return again
 }
 
+// Moving reports whether a query whose results were of another caller has none for this one yet. The round that Poll returns next has them
+// all; when they are removed before, there may be none.
+func (s *QuerySet) Moving() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.waiting > 0
+}
+
 // internal reports whether a path names an internal function.
 func (r *runtime) internal(path string) bool {
 	canonical, err := canonicalPath(path)

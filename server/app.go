@@ -28,6 +28,7 @@ type querySet interface {
 	Add(id uint32, path string, args value.Value, journal *string)
 	Remove(id uint32)
 	SetCaller(identity *halcyon.Identity, admin bool) (again []uint32)
+	Moving() bool
 	Poll(min engine.Timestamp) (engine.Round, bool)
 	Close()
 }

@@ -120,8 +120,7 @@ func (c *conn) handleAuthenticate(m *protocol.Authenticate) {
 		if c.mu.sent.TS == 0 {
 			c.needLocked(c.server.app.Durable())
 		}
-		again := c.mu.set.SetCaller(who.identity, who.admin)
-		c.mu.reidentified = c.mu.reidentified || len(again) > 0
+		c.mu.set.SetCaller(who.identity, who.admin)
 	})
 }
 

@@ -89,6 +89,15 @@ func newAuthWorld(t testing.TB, opts Options) *authWorld {
 		_, err := fmt.Fprint(rw, who(c.Identity()))
 		return err
 	})
+	// token signs in, as the page of a provider would.
+	m.HTTP("GET", "/token", func(_ *halcyon.Ctx, rw http.ResponseWriter, r *http.Request) error {
+		lasts, err := time.ParseDuration(r.FormValue("lasts"))
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprint(rw, w.issuer.Token(r.FormValue("sub"), lasts, nil))
+		return err
+	})
 	app, err := halcyon.NewApp(m)
 	if err != nil {
 		t.Fatal(err)
@@ -340,6 +349,7 @@ func TestMutationsKeepTheirUserAndOrder(t *testing.T) {
 	for _, text := range []string{"held", "1", "2", "3"} {
 		again.mutate("u:note", fmt.Sprintf(`{"text":%q}`, text))
 	}
+	again.barrier() // so what waited on the connection of before is dropped
 	w.let()
 	want := `["ann: held","bob: 1","bob: 2","bob: 3"]` // the first ran once, for ann; the others had not begun
 	again.until("all notes", func() bool { return again.results[0] == want })
@@ -443,4 +453,23 @@ func TestHTTPIdentity(t *testing.T) {
 	if err := w.app.Run(t.Context(), "u:notes", nil, &notes); err != nil || len(notes) != 5 {
 		t.Errorf("notes: %q, %v", notes, err)
 	}
+}
+
+// A client that signs out and removes what it watched, all at once, is told that it is signed out: there is nothing to wait for.
+func TestSignOutWithoutQueries(t *testing.T) {
+	w := newAuthWorld(t, Options{})
+	c := connect(t, w.testServer)
+	c.authenticate(0, w.token("ann"))
+	c.add(0, "u:me", `{}`)
+	c.until("ann", func() bool { return c.results[0] == `"ann"` && c.version.Identity == 1 })
+	for i := range uint32(20) {
+		c.send(&protocol.Authenticate{Base: 2*i + 1, TokenType: "None"})
+		c.remove(i)
+		c.authenticate(2*i+2, w.token("ann"))
+		c.add(i+1, "u:me", `{}`)
+		c.until("ann again", func() bool { return c.results[i+1] == `"ann"` && c.version.Identity == 2*i+3 })
+	}
+	c.send(&protocol.Authenticate{Base: 41, TokenType: "None"})
+	c.remove(20)
+	c.until("nobody", func() bool { return c.version.Identity == 42 && c.version.QuerySet == c.querySet })
 }

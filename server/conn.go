@@ -106,8 +106,6 @@ type conn struct {
 		failed  []engine.Change
 		// answer: a ModifyQuerySet has no Transition yet.
 		answer bool
-		// reidentified: queries are run again for the identity, and no round has had them yet.
-		reidentified bool
 
 		// owed: a Transition at or after owedTS must follow a response.
 		owed   bool

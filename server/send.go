@@ -221,12 +221,12 @@ func (c *conn) transitionLocked(w *composer, round engine.Round, haveRound bool)
 		end.QuerySet = c.mu.querySet
 	}
 	// A round after a change of the identity has the new results of all queries
-	// that looked at it, and no result of the old one. So the two go together.
-	identifies := c.mu.identity != c.mu.sent.Identity && (haveRound || !c.mu.reidentified && c.mu.sent.TS > 0)
+	// that looked at it, and no result of the old one. So the two go together,
+	// unless the client has removed these queries.
+	identifies := c.mu.identity != c.mu.sent.Identity && (haveRound || c.mu.sent.TS > 0 && !c.mu.set.Moving())
 	if identifies {
 		end.Identity = c.mu.identity
 	}
-	c.mu.reidentified = c.mu.reidentified && !haveRound
 	pays := c.mu.owed && end.TS >= protocol.Timestamp(c.mu.owedTS)
 	if !answers && !identifies && !pays && len(round.Changes) == 0 {
 		return
