@@ -327,6 +327,19 @@ func (a *App) Durable() engine.Timestamp {
 	return 0
 }
 
+// Pin returns the timestamp of a durable state, the newest or nearly so, at which queries can be run for the next 30 s, see Request.At.
+func (a *App) Pin() (engine.Timestamp, error) {
+	r := a.running.Load()
+	if r == nil {
+		return 0, requestError(CodeUnavailable, "", ErrNotOpen)
+	}
+	at, err := r.db.Pin()
+	if err != nil {
+		return 0, requestError(CodeUnavailable, "", err)
+	}
+	return at, nil
+}
+
 // Kind returns the kind of a function, internal ones included.
 func (a *App) Kind(path string) (FunctionKind, bool) {
 	path, err := canonicalPath(path)

@@ -22,13 +22,19 @@ func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
 		return a.refusal(refused), err
 	}
 	var done atomic.Pointer[Outcome] // an execution that overran its time may end after this has returned
-	at, err := r.db.Query(ctx, f.path, func(inner *engine.Tx) error {
+	query := func(inner *engine.Tx) error {
 		v, logs, err := r.execute(inner, f, args(), req.Identity, nil)
 		if err == nil {
 			done.Store(&Outcome{Value: v, Logs: logs})
 		}
 		return err
-	})
+	}
+	at := req.At
+	if at != 0 {
+		err = r.db.QueryAt(ctx, f.path, at, query)
+	} else {
+		at, err = r.db.Query(ctx, f.path, query)
+	}
 	if err != nil {
 		return r.failed(f, RequestID(ctx), err, at)
 	}

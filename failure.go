@@ -68,25 +68,26 @@ type Code string
 // The codes, with what a caller may do about each. Those up to DiskFull are outcomes of a call and reach clients as ConvexError data
 // {isConvexSystemError: true, code, message, retry}; the rest are answers to a request that did not become a call.
 const (
-	CodeTimeout       Code = "Timeout"                     // the function ran too long; nothing happened
-	CodeActionTimeout Code = "ActionTimeout"               // the action ran too long; what it did until then stays
-	CodeLimitExceeded Code = "LimitExceeded"               // the function or its arguments are too big; nothing happened
-	CodeTooOld        Code = "TooOld"                      // a repeated mutation whose first answer is no longer kept; it was not run
-	CodeFunctionStuck Code = "FunctionStuck"               // refused: earlier runs of the function never came back; restart the program
-	CodeIndexBuilding Code = "IndexBuilding"               // an index that the function reads is still being built; nothing happened
-	CodeInvalidCursor Code = "InvalidCursor"               // a page begins or ends where no cursor of this query points; begin with the first page
-	CodeIndexFailed   Code = "IndexBuildFailed"            // an index that the function reads does not fit the documents there are; the log says which
-	CodeNoTable       Code = "NoTable"                     // the schema does not have, or no longer has, a table that the function uses
-	CodeNoIndex       Code = "NoIndex"                     // the same of an index or an aggregate
-	CodeNotUnique     Code = "NotUnique"                   // another document has the same values in a unique index; nothing happened
-	CodeDiskFull      Code = "DiskFull"                    // the server's disk is nearly full; nothing was written, reading goes on
-	CodeOverloaded    Code = "Overloaded"                  // not started: the queue is full
-	CodeUnavailable   Code = "Unavailable"                 // not started: the store is closed or closing
-	CodeBadFunction   Code = "BadConvexFunctionIdentifier" // the path can not be one of a function
-	CodeBadArgs       Code = "BadArguments"                // the arguments are not an object
-	CodeInternal      Code = "InternalServerError"         // the store failed; the log says how
-	CodeBadAdminKey   Code = "BadAdminKey"                 // what was shown is not an admin key, or a revoked one
-	CodeNeedsAdmin    Code = "AdminKeyRequired"            // an admin key is needed and was not shown
+	CodeTimeout        Code = "Timeout"                     // the function ran too long; nothing happened
+	CodeActionTimeout  Code = "ActionTimeout"               // the action ran too long; what it did until then stays
+	CodeLimitExceeded  Code = "LimitExceeded"               // the function or its arguments are too big; nothing happened
+	CodeTooOld         Code = "TooOld"                      // a repeated mutation whose first answer is no longer kept; it was not run
+	CodeFunctionStuck  Code = "FunctionStuck"               // refused: earlier runs of the function never came back; restart the program
+	CodeIndexBuilding  Code = "IndexBuilding"               // an index that the function reads is still being built; nothing happened
+	CodeInvalidCursor  Code = "InvalidCursor"               // a page begins or ends where no cursor of this query points; begin with the first page
+	CodeIndexFailed    Code = "IndexBuildFailed"            // an index that the function reads does not fit the documents there are; the log says which
+	CodeNoTable        Code = "NoTable"                     // the schema does not have, or no longer has, a table that the function uses
+	CodeNoIndex        Code = "NoIndex"                     // the same of an index or an aggregate
+	CodeNotUnique      Code = "NotUnique"                   // another document has the same values in a unique index; nothing happened
+	CodeDiskFull       Code = "DiskFull"                    // the server's disk is nearly full; nothing was written, reading goes on
+	CodeOutOfRetention Code = "OutOfRetention"              // the state at that timestamp is not kept any more
+	CodeOverloaded     Code = "Overloaded"                  // not started: the queue is full
+	CodeUnavailable    Code = "Unavailable"                 // not started: the store is closed or closing
+	CodeBadFunction    Code = "BadConvexFunctionIdentifier" // the path can not be one of a function
+	CodeBadArgs        Code = "BadArguments"                // the arguments are not an object
+	CodeInternal       Code = "InternalServerError"         // the store failed; the log says how
+	CodeBadAdminKey    Code = "BadAdminKey"                 // what was shown is not an admin key, or a revoked one
+	CodeNeedsAdmin     Code = "AdminKeyRequired"            // an admin key is needed and was not shown
 )
 
 // codeInfo is the one table of codes.
@@ -95,25 +96,26 @@ var codeInfo = map[Code]struct {
 	retry   bool // the same call may succeed later
 	message string
 }{
-	CodeTimeout:       {http.StatusServiceUnavailable, true, "The function ran longer than functions may and was stopped. It changed nothing."},
-	CodeActionTimeout: {http.StatusServiceUnavailable, false, "The action ran longer than actions may."},
-	CodeLimitExceeded: {http.StatusBadRequest, false, "A limit was exceeded."},
-	CodeTooOld:        {http.StatusConflict, false, "This mutation was sent before, too long ago to know what came of it. It was not run again."},
-	CodeFunctionStuck: {http.StatusServiceUnavailable, false, "Earlier runs of this function never ended, so it is not run any more."},
-	CodeIndexBuilding: {http.StatusServiceUnavailable, true, "An index that this function reads is still being built."},
-	CodeInvalidCursor: {http.StatusBadRequest, false, "The cursor is not one of this query. Begin with the first page."},
-	CodeIndexFailed:   {http.StatusInternalServerError, false, "An index that this function reads could not be built."},
-	CodeNoTable:       {http.StatusInternalServerError, false, "A table that this function uses is not in the schema."},
-	CodeNoIndex:       {http.StatusInternalServerError, false, "An index that this function uses is not in the schema."},
-	CodeNotUnique:     {http.StatusConflict, false, "Another document has the same values in a unique index."},
-	CodeDiskFull:      {http.StatusInsufficientStorage, true, "The server is short of disk space and takes no changes for now. Reading goes on."},
-	CodeOverloaded:    {http.StatusServiceUnavailable, true, "Too many calls are waiting. This one was not started."},
-	CodeUnavailable:   {http.StatusServiceUnavailable, true, "The server is stopping or not ready yet."},
-	CodeBadFunction:   {http.StatusBadRequest, false, "The path does not name a function."},
-	CodeBadArgs:       {http.StatusBadRequest, false, "Arguments must be an object."},
-	CodeBadAdminKey:   {http.StatusUnauthorized, false, "This is not an admin key of this server, or it was revoked. See `key create`."},
-	CodeNeedsAdmin:    {http.StatusUnauthorized, false, "This needs an admin key, in a header `Authorization: Convex KEY`. See `key create`."},
-	CodeInternal:      {http.StatusInternalServerError, true, "Your request couldn't be completed. Try again later."},
+	CodeTimeout:        {http.StatusServiceUnavailable, true, "The function ran longer than functions may and was stopped. It changed nothing."},
+	CodeActionTimeout:  {http.StatusServiceUnavailable, false, "The action ran longer than actions may."},
+	CodeLimitExceeded:  {http.StatusBadRequest, false, "A limit was exceeded."},
+	CodeTooOld:         {http.StatusConflict, false, "This mutation was sent before, too long ago to know what came of it. It was not run again."},
+	CodeFunctionStuck:  {http.StatusServiceUnavailable, false, "Earlier runs of this function never ended, so it is not run any more."},
+	CodeIndexBuilding:  {http.StatusServiceUnavailable, true, "An index that this function reads is still being built."},
+	CodeInvalidCursor:  {http.StatusBadRequest, false, "The cursor is not one of this query. Begin with the first page."},
+	CodeIndexFailed:    {http.StatusInternalServerError, false, "An index that this function reads could not be built."},
+	CodeNoTable:        {http.StatusInternalServerError, false, "A table that this function uses is not in the schema."},
+	CodeNoIndex:        {http.StatusInternalServerError, false, "An index that this function uses is not in the schema."},
+	CodeNotUnique:      {http.StatusConflict, false, "Another document has the same values in a unique index."},
+	CodeDiskFull:       {http.StatusInsufficientStorage, true, "The server is short of disk space and takes no changes for now. Reading goes on."},
+	CodeOutOfRetention: {http.StatusServiceUnavailable, false, "The state at that timestamp is not kept any more. Ask for a new timestamp."},
+	CodeOverloaded:     {http.StatusServiceUnavailable, true, "Too many calls are waiting. This one was not started."},
+	CodeUnavailable:    {http.StatusServiceUnavailable, true, "The server is stopping or not ready yet."},
+	CodeBadFunction:    {http.StatusBadRequest, false, "The path does not name a function."},
+	CodeBadArgs:        {http.StatusBadRequest, false, "Arguments must be an object."},
+	CodeBadAdminKey:    {http.StatusUnauthorized, false, "This is not an admin key of this server, or it was revoked. See `key create`."},
+	CodeNeedsAdmin:     {http.StatusUnauthorized, false, "This needs an admin key, in a header `Authorization: Convex KEY`. See `key create`."},
+	CodeInternal:       {http.StatusInternalServerError, true, "Your request couldn't be completed. Try again later."},
 }
 
 // Retry reports whether the same call may succeed later.
@@ -189,6 +191,8 @@ func classify(err error) (*Failure, error) {
 		return systemFailure(CodeLimitExceeded, engineLimit.Error()), nil
 	case errors.As(err, &valueLimit):
 		return systemFailure(CodeLimitExceeded, valueLimit.Error()), nil
+	case errors.Is(err, engine.ErrOutOfRetention):
+		return nil, requestError(CodeOutOfRetention, "", err)
 	case errors.Is(err, engine.ErrOverloaded):
 		return nil, requestError(CodeOverloaded, "", err)
 	case errors.Is(err, engine.ErrClosed), errors.Is(err, engine.ErrFailed):

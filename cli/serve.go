@@ -20,6 +20,7 @@ type serverFlags struct {
 type serveVerb struct {
 	Server  serverFlags  `embed:"" prefix:"server."`
 	Auth    authFlags    `embed:"" prefix:"auth."`
+	TLS     tlsFlags     `embed:"" prefix:"tls."`
 	Storage storageFlags `embed:"" prefix:"storage."`
 	Log     logFlags     `embed:"" prefix:"log."`
 }
@@ -44,6 +45,10 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	if err != nil {
 		return explainListen(v.Server.Listen, err)
 	}
+	address := listener.Addr()
+	if listener, err = v.TLS.listen(listener, v.Storage.Dir); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	if err := app.Start(e.ctx); err != nil {
 		return errors.Join(explainEnvironment(fmt.Errorf("start: %w", err)), listener.Close())
 	}
@@ -53,7 +58,7 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	}
 	srv := server.New(app, &server.Options{Logger: app.Logger(), Verifier: verifier, InstanceName: e.program, Version: e.versions().Version})
 	defer serveOperator(app, v.Storage.Dir, app.Logger())()
-	e.announce(app, listener.Addr(), v.Storage.Dir)
+	e.announce(app, v.TLS.url(reachable(address)), v.Storage.Dir)
 	if err := srv.Serve(e.ctx, listener); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -62,8 +67,7 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 }
 
 // announce tells a person where to look.
-func (e *env) announce(app *halcyon.App, address net.Addr, dir string) {
-	base := "http://" + reachable(address)
+func (e *env) announce(app *halcyon.App, base, dir string) {
 	fmt.Fprintf(e.stderr, "\n%s is running.\n\n", e.program)
 	site := "Address"
 	stats := false

@@ -33,6 +33,7 @@ type DB struct {
 	rows       *rowCache
 	clients    *clientCache
 	states     states
+	pins       pins
 	places     *places
 	disk       *diskWatch
 	events     Events
@@ -227,6 +228,7 @@ func (db *DB) stop() {
 	close(db.closing)
 	db.pipeline.Wait()
 	db.hub.end()
+	db.pins.close(db)
 	db.states.close()
 }
 

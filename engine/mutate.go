@@ -301,6 +301,15 @@ func (db *DB) wait(ctx context.Context, at Timestamp) error {
 // Query executes fn on the newest durable snapshot and returns its timestamp. The
 // name is for events.
 func (db *DB) Query(ctx context.Context, name string, fn func(*Tx) error) (Timestamp, error) {
+	return db.query(ctx, name, func() (*state, time.Time, error) {
+		s := db.states.acquireDurable()
+		return s, db.queryTime(s), nil
+	}, fn)
+}
+
+// query executes fn on the state that acquire returns with a reference and with
+// the time that fn sees.
+func (db *DB) query(ctx context.Context, name string, acquire func() (*state, time.Time, error), fn func(*Tx) error) (Timestamp, error) {
 	if err := db.enter(); err != nil {
 		return 0, err
 	}
@@ -308,13 +317,18 @@ func (db *DB) Query(ctx context.Context, name string, fn func(*Tx) error) (Times
 		db.exit()
 		return 0, err
 	}
-	s := db.states.acquireDurable()
+	s, now, err := acquire()
+	if err != nil {
+		db.places.release()
+		db.exit()
+		return 0, err
+	}
 	free := func() {
 		db.places.release()
 		db.states.release(s)
 		db.exit()
 	}
-	tx := db.newTx(s, nil, false, db.queryTime(s))
+	tx := db.newTx(s, nil, false, now)
 	tx.name = name
 	g := db.guard(name, tx, free)
 	defer func() {
@@ -322,7 +336,7 @@ func (db *DB) Query(ctx context.Context, name string, fn func(*Tx) error) (Times
 			free()
 		}
 	}()
-	_, err := tx.call(func(tx *Tx) ([]byte, error) { return nil, fn(tx) })
+	_, err = tx.call(func(tx *Tx) ([]byte, error) { return nil, fn(tx) })
 	return s.at, err
 }
 

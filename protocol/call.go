@@ -39,18 +39,33 @@ type HTTPCall struct {
 // DecodeHTTPCall reads the body of a call. Every error wraps ErrSyntax. Args of
 // the result is a part of data.
 func DecodeHTTPCall(data []byte) (HTTPCall, error) {
+	c, _, err := decodeHTTPCall(data, true, false)
+	return c, err
+}
+
+// decodeHTTPCall reads a call that has a path, a timestamp, both or neither.
+func decodeHTTPCall(data []byte, withPath, withTS bool) (HTTPCall, Timestamp, error) {
 	c := HTTPCall{}
+	var ts Timestamp
 	s := &scanner{data: data}
 	var seen fields
 	err := s.object(func(key string) (err error) {
-		switch key {
-		case "path":
-			seen |= 1
-			c.Path, err = s.short(PathBytesMax)
-		case "args":
+		switch {
+		case key == "path" && withPath:
 			seen |= 2
+			c.Path, err = s.short(PathBytesMax)
+		case key == "args":
+			seen |= 1
 			c.Args, err = s.raw()
-		case "format":
+		case key == "ts" && withTS:
+			seen |= 4
+			var text string
+			if text, err = s.short(ReasonBytesMax); err == nil {
+				if ts, err = ParseTimestamp(text); err != nil {
+					err = s.fail("%v", err)
+				}
+			}
+		case key == "format":
 			var name string
 			if name, err = s.shortOrNull(ReasonBytesMax); err == nil {
 				if c.Format, err = ParseFormat(name); err != nil {
@@ -66,9 +81,15 @@ func DecodeHTTPCall(data []byte) (HTTPCall, error) {
 		err = s.end()
 	}
 	if err == nil {
-		err = seen.require(s, "path", "args")
+		names := []string{"args", "path", "ts"}
+		if !withPath {
+			names = names[:1]
+		} else if !withTS {
+			names = names[:2]
+		}
+		err = seen.require(s, names...)
 	}
-	return c, err
+	return c, ts, err
 }
 
 // ArgsObject returns the one object of named arguments: args itself, or the only

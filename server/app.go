@@ -15,6 +15,9 @@ type application interface {
 	Mutation(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
 	Action(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
 	NewQuerySet(encode func(halcyon.Outcome) []byte, notify func()) querySet
+	Call(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error)
+	Kind(path string) (halcyon.FunctionKind, bool)
+	Pin() (engine.Timestamp, error)
 	Durable() engine.Timestamp
 	Routes() []halcyon.Route
 	HTTPHandler() http.Handler

@@ -87,7 +87,7 @@ func TestHTTPCalls(t *testing.T) {
 		{"wrong method", "PUT", "/api/query", ``, nil, 405, `{"code":"MethodNotAllowed",...`},
 		{"GET of a mutation", "GET", `/api/mutation?path=t:increment&args={"channel":"a"}`, "", nil, 405, `{"code":"MethodNotAllowed",...`},
 		{"unknown address", "GET", "/api/nothing/here", "", nil, 404, `{"code":"NotFound",...`},
-		{"part of the API that is not there", "POST", "/api/query_batch", `{}`, nil, 404, `{"code":"NotFound",...`},
+		{"part of the API that is not there", "POST", "/api/storage/upload", `{}`, nil, 404, `{"code":"NotFound",...`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := strings.NewReplacer(`"`, "%22", `{`, "%7B", `}`, "%7D").Replace(tc.path)
@@ -304,8 +304,8 @@ func TestURLPlan(t *testing.T) {
 			{"GET", "/api/1.48.0/sync", 426, noSocket},
 			{"GET", "/api/", 404, notFound},
 			{"GET", "/api/x", 404, notFound},
-			{"GET", "/api/function", 404, notFound},
-			{"GET", "/api/run/m/f", 404, notFound},
+			{"GET", "/api/function", 405, notAllowed},
+			{"GET", "/api/run/m/f", 405, notAllowed},
 			{"GET", "/api/storage/x", 404, notFound},
 			{"GET", "/api/query/x", 404, notFound},
 			{"GET", "/anything/else", status, rest},

@@ -68,6 +68,22 @@ func (s *Server) serveAction(w http.ResponseWriter, r *http.Request) {
 type runFunction func(context.Context, halcyon.Request) (halcyon.Outcome, error)
 
 func (s *Server) servePost(w http.ResponseWriter, r *http.Request, allow string, run runFunction) {
+	s.servePostedAs(w, r, allow, func(body []byte) {
+		call, err := protocol.DecodeHTTPCall(body)
+		if err != nil {
+			writeError(w, http.StatusBadRequest, "BadJsonBody", err.Error())
+			return
+		}
+		s.serveCall(w, r, call, run)
+	})
+}
+
+// servePosted reads the body of a POST and has it served.
+func (s *Server) servePosted(w http.ResponseWriter, r *http.Request, serve func(body []byte)) {
+	s.servePostedAs(w, r, "POST, OPTIONS", serve)
+}
+
+func (s *Server) servePostedAs(w http.ResponseWriter, r *http.Request, allow string, serve func(body []byte)) {
 	if r.Method != http.MethodPost {
 		methodNotAllowed(w, allow)
 		return
@@ -80,12 +96,7 @@ func (s *Server) servePost(w http.ResponseWriter, r *http.Request, allow string,
 		refuseBody(w, err, s.o.RequestBytesMax)
 		return
 	}
-	call, err := protocol.DecodeHTTPCall(body)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, "BadJsonBody", err.Error())
-		return
-	}
-	s.serveCall(w, r, call, run)
+	serve(body)
 }
 
 // serveCall runs a function and writes what came of it.
@@ -105,11 +116,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 		if r.Context().Err() != nil {
 			return // nobody is there to be told
 		}
-		refused := s.refusal(err)
-		if refused.Code.Retry() {
-			w.Header().Set("Retry-After", "1")
-		}
-		writeError(w, refused.Status, string(refused.Code), refused.Message)
+		s.refuse(w, err)
 		return
 	}
 	appendValue := value.AppendCleanJSON
@@ -131,6 +138,15 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 	_ = control.SetWriteDeadline(time.Now().Add(s.o.BodyTimeout))
 	writeJSON(w, http.StatusOK, text)
 	_ = control.SetWriteDeadline(time.Time{})
+}
+
+// refuse answers a request that did not become a call.
+func (s *Server) refuse(w http.ResponseWriter, err error) {
+	refused := s.refusal(err)
+	if refused.Code.Retry() {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeError(w, refused.Status, string(refused.Code), refused.Message)
 }
 
 var (

@@ -29,19 +29,21 @@ func (s *Server) plan() []route {
 		{"/api/query", true, s.serveQuery},
 		{"/api/mutation", true, s.serveMutation},
 		{"/api/action", true, s.serveAction},
+		{"/api/function", true, s.serveFunction},
+		{"/api/run/", true, s.serveRun},
+		{"/api/query_ts", true, s.serveQueryTS},
+		{"/api/query_at_ts", true, s.serveQueryAtTS},
+		{"/api/query_batch", true, s.serveQueryBatch},
+		{"/api/debug_event", true, s.serveDebugEvent},
 		// Names of the Convex API that this server does not have are not for
 		// apps either: a client would take their answer for the API's.
-		{"/api/function", true, s.serveNothing},
-		{"/api/query_ts", true, s.serveNothing},
-		{"/api/query_at_ts", true, s.serveNothing},
-		{"/api/query_batch", true, s.serveNothing},
-		{"/api/run/", true, s.serveNothing},
 		{"/api/storage/", true, s.serveNothing},
 		{OperatorPrefix, false, s.serveOperator(s.operator)},
 		{halcyon.HTTPPrefix + "/", false, s.serveHTTPRoutes(s.app.HTTPHandler())},
 		{"/version", false, serveText(s.o.Version)},
 		{"/instance_name", false, serveText(s.o.InstanceName)},
 		{"/instance_version", false, serveText(s.o.Version)},
+		{"/_debug/", false, s.serveDebug},
 		{"/_health", false, serveText("ok")},
 		{"/_ready", false, s.serveReady},
 	}
@@ -97,7 +99,7 @@ func (s *Server) routes() http.Handler {
 	if !root {
 		mux.HandleFunc("/{$}", serveText(runningPage))
 	}
-	return withRequestID(mux)
+	return withRequestID(withCompression(mux))
 }
 
 // withCORS lets pages of every origin use a handler, as Convex does. The API

@@ -209,6 +209,14 @@ const scenarios = {
     assert.deepEqual(count.seen, [...count.seen].sort((a, b) => Number(a - b)));
   },
 
+  async consistent() {
+    const client = new ConvexHttpClient(url, { logger: false });
+    assert.equal(await client.consistentQuery(api.count, { channel: "a" }), 0n);
+    assert.equal(await client.mutation(api.increment, { channel: "a" }), 1n);
+    // The client asks for one timestamp, and reads everything at it.
+    assert.equal(await client.consistentQuery(api.count, { channel: "a" }), 0n);
+    assert.equal(await client.query(api.count, { channel: "a" }), 1n);
+  },
   async http() {
     const client = new ConvexHttpClient(url, { logger: false });
     assert.equal(await client.query(api.count, { channel: "a" }), 0n);
