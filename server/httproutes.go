@@ -18,9 +18,13 @@ func (s *Server) serveHTTPRoutes(routes http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		defer context.AfterFunc(s.acting, cancel)() // like actions, they have half of the time of a shutdown
+		defer context.AfterFunc(s.acting, cancel)()
+		// A shutdown waits for it like for an action, for half of its time, unless it has begun to stream: that may have no end.
+		s.runners.begin()
+		done := sync.OnceFunc(s.runners.end)
+		defer done()
 		control := http.NewResponseController(w)
-		paced := &pacedWriter{ResponseWriter: w, control: control, timeout: s.o.WriteTimeout}
+		paced := &pacedWriter{ResponseWriter: w, control: control, timeout: s.o.WriteTimeout, flushed: done}
 		defer paced.end()
 		// A route may take credentials of its own, so those that are not good here are nobody's.
 		if who, err := s.authenticateRequest(r); err == nil && who.identity != nil {
@@ -44,6 +48,7 @@ type pacedWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
+	flushed func()
 	paced   bool
 }
 
@@ -53,6 +58,7 @@ func (w *pacedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // FlushError is for [http.ResponseController].
 func (w *pacedWriter) FlushError() error {
 	w.pace()
+	w.flushed()
 	return w.control.Flush()
 }
 

@@ -168,10 +168,45 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-// Long requests, such as streams of events, have half of the time of a shutdown.
+// A request that was accepted is answered, with all that it does, before the server ends.
+func TestShutdownFinishesRoutes(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	s := serveRoutes(t, Options{ShutdownTimeout: waitMax}, func(m *halcyon.Module) {
+		m.Internal.Mutation("nothing", func(*halcyon.Tx) error { return nil })
+		m.HTTP("POST", "/slow", func(c *halcyon.Ctx, w http.ResponseWriter, _ *http.Request) error {
+			close(entered)
+			<-release
+			return errors.Join(c.Err(), c.RunMutation("nothing", nil, nil))
+		})
+	})
+	answers := make(chan string, 1)
+	go func() {
+		resp, err := http.Post("http://"+s.address+"/http/slow", "text/plain", nil)
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		answers <- resp.Status + " " + string(body)
+	}()
+	<-entered
+	s.stop()
+	eventually(t, "the server is ending", s.draining.Load)
+	close(release)
+	if got := <-answers; got != "200 OK " {
+		t.Errorf("the request was answered %s", got)
+	}
+	if err := <-s.stopped; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	s.stopped <- nil
+}
+
+// Streams, of events say, are told to end at once.
 func TestShutdownEndsRoutes(t *testing.T) {
 	entered := make(chan struct{})
-	s := serveRoutes(t, Options{ShutdownTimeout: 200 * time.Millisecond}, func(m *halcyon.Module) {
+	s := serveRoutes(t, Options{ShutdownTimeout: waitMax}, func(m *halcyon.Module) {
 		m.HTTP("GET", "/events", func(c *halcyon.Ctx, w http.ResponseWriter, _ *http.Request) error {
 			if err := http.NewResponseController(w).Flush(); err != nil {
 				return err
