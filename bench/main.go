@@ -22,6 +22,9 @@ type settings struct {
 	profile string
 
 	pocketBase string
+
+	accessLog string
+	halcyon   string
 }
 
 func main() {
@@ -50,13 +53,15 @@ func run(args []string) error {
 	flags.DurationVar(&s.hot, "hot", 20*time.Second, "how long rows are touched in hotscan; 10m for what is published")
 	flags.StringVar(&s.profile, "cpuprofile", "", "file for the processor profile of the server process, of the last run")
 	flags.StringVar(&s.pocketBase, "pocketbase", "", "program of PocketBase to run beside http")
+	flags.StringVar(&s.accessLog, "log", "", "access log in the combined format for import, gzipped or not")
+	flags.StringVar(&s.halcyon, "halcyon", "", "program of Halcyon for import")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	workloads := map[string]func(settings) error{
 		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
-		"build": build, "reopen": reopen, "subscriptions": subscriptions,
+		"build": build, "import": importLogs, "reopen": reopen, "subscriptions": subscriptions,
 	}
 	names := flags.Args()
 	if len(names) == 0 {

@@ -25,7 +25,7 @@ import (
 
 const (
 	// importBatch is how many page views of a log go into one transaction.
-	importBatch = 200
+	importBatch = 500
 
 	// importLines is after how many lines without so many views one is made all
 	// the same, so that an interrupted run goes on from there.
