@@ -180,7 +180,8 @@ type importRun struct {
 	progress *progress
 
 	visitors *visitorNames
-	name     string      // of the run
+	name     string // of the run
+	seen     seenVisitors
 	done     ImportState // what this run did
 }
 
@@ -402,8 +403,15 @@ func (r *importRun) flush(ctx context.Context, l *openLog, done bool) error {
 	}
 	args := importViewsArgs{Views: make([]importedView, 0, len(l.views)), Note: &importNote{ID: l.row.ID, Done: done}}
 	for i := range l.views {
-		args.Views = append(args.Views, r.imported(&l.views[i]))
+		view := r.imported(&l.views[i])
+		switch fate := r.look(&view); fate {
+		case reasonRepeated, reasonRefused:
+			l.state.add(fate, 1)
+		default:
+			args.Views = append(args.Views, view)
+		}
 	}
+	r.seen.forget(l.Mark().Low)
 	l.state.setMark(l.Mark())
 	l.state.Lines = int(l.Lines() - l.lines)
 	args.Note.State = l.state
@@ -482,6 +490,25 @@ func (r *importRun) hit(e *accesslog.Entry) *Hit {
 		h.Channel = source.Channel("", utm)
 	}
 	return h
+}
+
+// look finds out what becomes of a view without the database, where that is known.
+// It returns why the view is not counted, if so.
+func (r *importRun) look(given *importedView) accesslog.Reason {
+	view, err := given.view()
+	if tooLongPath(err) {
+		return reasonRefused
+	}
+	if err != nil || !r.visitors.own[view.Timestamp.UTC().Format(time.DateOnly)] {
+		return "" // a run before may have counted views of this visitor
+	}
+	switch r.seen.look(&view, r.stats.ViewWindow) {
+	case fateRepeated:
+		return reasonRepeated
+	case fateCounted:
+		given.Told, given.Before, given.BeforeHere = true, view.Before, view.BeforeHere
+	}
+	return ""
 }
 
 // tell says something to the person at the terminal.

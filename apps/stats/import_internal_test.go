@@ -220,7 +220,7 @@ func TestLoadIsFinishedAtTheNextStart(t *testing.T) {
 		if l.Reader, err = accesslog.NewReader(in, run.rules, accesslog.Mark{}); err != nil {
 			t.Fatal(err)
 		}
-		d := &logLoad{run: run, logs: []*openLog{l}, visitors: map[string]*loadedVisitor{}}
+		d := &logLoad{run: run, logs: []*openLog{l}}
 		if until == "noted" {
 			for _, err := range d.views(t.Context()) {
 				if err != nil {

@@ -25,10 +25,6 @@ const (
 	// for a load to be worth it.
 	loadBytesMin = 64 << 10
 
-	// loadPairsMax bounds the memory of a load: different visitors and paths on
-	// two days. Busier logs are counted by transactions.
-	loadPairsMax = 2 << 20
-
 	// loadedPage is how many views one query goes through for their visitors.
 	loadedPage = 10_000
 )
@@ -72,7 +68,7 @@ func (r *importRun) tryLoad(ctx context.Context) (loaded bool, err error) {
 			return false, nil
 		}
 	}
-	load := &logLoad{run: r, logs: logs, visitors: make(map[string]*loadedVisitor)}
+	load := &logLoad{run: r, logs: logs}
 	_, err = PageViews.Load(ctx, r.app, load.views(ctx), &halcyon.LoadOptions{Progress: func(p halcyon.LoadProgress) {
 		if p.EntriesTotal > 0 {
 			r.progress.show(load.done.Lines, load.done.Counted, fmt.Sprintf("sorting, %.0f %%", 100*float64(p.Entries)/float64(p.EntriesTotal)))
@@ -96,17 +92,8 @@ type logLoad struct {
 	logs []*openLog
 	done ImportState
 
-	visitors map[string]*loadedVisitor // of the days from first on
-	first    string
-	pairs    int
-	sample   string // the first visitor
-}
-
-// loadedVisitor is a visitor of one day, and the last counted view of each path.
-type loadedVisitor struct {
-	day   string
-	last  time.Time
-	paths map[string]time.Time
+	seen   seenVisitors
+	sample string // the first visitor
 }
 
 // views yields the counted views of all logs, and notes at their end what came of
@@ -176,7 +163,7 @@ func (d *logLoad) read(ctx context.Context, l *openLog, yield func(PageView, err
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			d.forget(l.Mark().Low)
+			d.seen.forget(l.Mark().Low)
 			d.run.progress.show(d.done.Lines+l.state.Lines, d.done.Counted+l.state.Counted, "")
 		}
 	}
@@ -193,51 +180,16 @@ func (d *logLoad) view(e *accesslog.Entry) (PageView, accesslog.Reason, error) {
 	if err != nil {
 		return view, "", err
 	}
-	day := e.Time.Format(time.DateOnly)
-	if day < d.first {
+	switch d.seen.look(&view, d.run.stats.ViewWindow) {
+	case fateUnknown:
 		return view, "", errNotLoadable
-	}
-	v := d.visitors[view.SessionID]
-	if v == nil {
-		v = &loadedVisitor{day: day, paths: make(map[string]time.Time, 1)}
-		d.visitors[view.SessionID] = v
-	}
-	if view.Timestamp.Before(v.last) {
-		return view, "", errNotLoadable
-	}
-	here, again := v.paths[view.Path]
-	if again && view.Timestamp.Sub(here) < d.run.stats.ViewWindow {
+	case fateRepeated:
 		return view, reasonRepeated, nil
 	}
-	if !again {
-		if d.pairs++; d.pairs > loadPairsMax {
-			return view, "", errNotLoadable
-		}
-	}
-	view.Before, view.BeforeHere = v.last, here
-	v.last, v.paths[view.Path] = view.Timestamp, view.Timestamp
 	if d.sample == "" {
 		d.sample = view.SessionID
 	}
 	return view, "", nil
-}
-
-// forget gives up what is known of days that are past: visitors are of one day.
-func (d *logLoad) forget(low time.Time) {
-	if low.IsZero() {
-		return
-	}
-	first := low.AddDate(0, 0, -1).Format(time.DateOnly)
-	if first <= d.first {
-		return
-	}
-	d.first = first
-	for id, v := range d.visitors {
-		if v.day < first {
-			d.pairs -= len(v.paths)
-			delete(d.visitors, id)
-		}
-	}
 }
 
 // isEmpty reports whether there is neither a view nor a visitor.

@@ -83,6 +83,11 @@ type importedView struct {
 	SessionID string    `json:"sessionId"`
 	Timestamp time.Time `json:"timestamp"`
 	Hit       *Hit      `json:"hit"`
+	// Told says that the program knows all of the visitor's views: this one is
+	// counted, and these are the ones before it.
+	Told       bool      `json:"told,omitzero"`
+	Before     time.Time `json:"before,omitzero"`
+	BeforeHere time.Time `json:"beforeHere,omitzero"`
 }
 
 // importNote is what came of the lines up to a place in a log.
@@ -122,7 +127,8 @@ func tooLongPath(err error) bool {
 // of recordPageView, and notes how far their log was read.
 func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResult, error) {
 	var result importViewsResult
-	views := make([]PageView, 0, len(args.Views))
+	var ids []halcyon.ID[PageView]
+	sites := make(map[string]bool)
 	for _, given := range args.Views {
 		view, err := given.view()
 		if tooLongPath(err) {
@@ -132,17 +138,27 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 		if err != nil {
 			return result, err
 		}
-		views = append(views, view)
-	}
-	counted, err := a.countViews(tx, views)
-	if err != nil {
-		return result, err
-	}
-	for _, ok := range counted {
-		if ok {
-			result.Counted++
+		var id halcyon.ID[PageView]
+		counted := true
+		if given.Told {
+			id, err = a.insertTold(tx, given, view, sites)
 		} else {
+			id, counted, err = a.count(tx, view)
+		}
+		switch {
+		case err != nil:
+			return result, err
+		case counted:
+			result.Counted++
+			ids = append(ids, id)
+		default:
 			result.Repeated++
+		}
+	}
+	// At the end, as in countViews.
+	for _, id := range ids {
+		if err := PageViews.Apply(tx, id, halcyon.CommitTime("stored")); err != nil {
+			return result, err
 		}
 	}
 	if args.Note == nil {
@@ -152,6 +168,23 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 	args.Note.State.add(reasonRepeated, result.Repeated)
 	args.Note.State.add(reasonRefused, result.Refused)
 	return result, noteImport(tx, *args.Note)
+}
+
+// insertTold counts a view of whose visitor all is known, without asking for it.
+func (a *app) insertTold(tx *halcyon.Tx, given importedView, view PageView, sites map[string]bool) (halcyon.ID[PageView], error) {
+	if !sites[view.Site] {
+		if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
+			return "", err
+		}
+		sites[view.Site] = true
+	}
+	view.Before, view.BeforeHere = given.Before, given.BeforeHere
+	if view.Before.IsZero() {
+		if _, err := Visitors.Insert(tx, Visitor{Site: view.Site, SessionID: view.SessionID, FirstSeen: view.Timestamp}); err != nil {
+			return "", err
+		}
+	}
+	return PageViews.Insert(tx, view)
 }
 
 // noteImport adds what came of some lines to what is known of their log.

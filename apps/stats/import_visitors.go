@@ -34,6 +34,7 @@ type visitorNames struct {
 	file   string // "" keeps them in memory alone
 	keys   map[string][]byte
 	saved  bool
+	own    map[string]bool // days whose key no other process has named anybody with
 }
 
 const (
@@ -47,7 +48,7 @@ const (
 // newVisitorNames returns the names of a run, or of the one that it continues.
 // known says that the keys of that one were found.
 func newVisitorNames(random io.Reader, dir, run string) (v *visitorNames, known bool, err error) {
-	v = &visitorNames{random: random, keys: make(map[string][]byte), saved: true}
+	v = &visitorNames{random: random, keys: make(map[string][]byte), saved: true, own: make(map[string]bool)}
 	if dir == "" {
 		return v, false, nil
 	}
@@ -82,7 +83,7 @@ func (v *visitorNames) key(day string) []byte {
 		if _, err := io.ReadFull(v.random, key); err != nil {
 			panic(fmt.Sprintf("stats: the source of random bytes failed: %v", err)) // crypto/rand never does
 		}
-		v.keys[day], v.saved = key, false
+		v.keys[day], v.saved, v.own[day] = key, false, true
 	}
 	return key
 }
@@ -130,6 +131,7 @@ func (v *visitorNames) forget(before time.Time) {
 	for day := range v.keys {
 		if day < first {
 			delete(v.keys, day)
+			delete(v.own, day)
 			v.saved = false
 		}
 	}
