@@ -455,3 +455,41 @@ func openAppForModel(rt *rapid.T, t *testing.T) *halcyon.App {
 	})
 	return app
 }
+
+// A query that begins to look leaves its watchers for their own. The round in which it does so is shown when all of it is there.
+func TestRoundIsHeldUntilItIsOfItsCaller(t *testing.T) {
+	var runs tally
+	app := openApp(t, halcyon.Options{}, identityModule(runs.ran))
+	names := []string{"ann", "bob", "cy"}
+	var screens []*screen
+	for _, name := range names {
+		s := newScreen(t, app)
+		s.set.SetCaller(user(t, name), false)
+		s.set.Add(1, "counters:sometimes", value.Value{}, nil)
+		s.set.Add(2, "counters:plain", value.Value{}, nil)
+		if diff := cmp.Diff(map[uint32]string{1: `"0"`, 2: "0"}, s.round(0)); diff != "" {
+			t.Errorf("%s at first (-want +got):\n%s", name, diff)
+		}
+		screens = append(screens, s)
+	}
+	for n := 1; n <= 4; n++ {
+		out, err := app.Mutation(t.Context(), halcyon.Request{Path: "counters:add", Args: parse(t, `{"name":"a"}`)})
+		if err != nil || out.Failure != nil {
+			t.Fatal(out.Failure, err)
+		}
+		for i, s := range screens {
+			want := map[uint32]string{1: fmt.Sprintf(`"%d"`, n), 2: fmt.Sprint(n)}
+			if n%2 == 1 {
+				want[1] = fmt.Sprintf(`"%d %s"`, n, names[i])
+			}
+			if diff := cmp.Diff(want, s.round(out.At)); diff != "" {
+				t.Errorf("%s at %d (-want +got):\n%s", names[i], n, diff)
+			}
+		}
+	}
+	// The first runs once for all; once it has looked, each user has their own.
+	want := map[string]int{"plain": 5, "sometimes": 1 + 3 + 3, "sometimes ann": 2, "sometimes bob": 2, "sometimes cy": 2}
+	if diff := cmp.Diff(want, runs.take()); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+}
