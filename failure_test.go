@@ -67,7 +67,7 @@ func TestClassify(t *testing.T) {
 
 func TestEveryCodeIsDescribed(t *testing.T) {
 	codes := []Code{
-		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeIndexBuilding, CodeInvalidCursor, CodeIndexFailed, CodeNoTable, CodeNoIndex, CodeNotUnique, CodeDiskFull, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal, CodeBadAdminKey, CodeNeedsAdmin,
+		CodeTimeout, CodeActionTimeout, CodeLimitExceeded, CodeTooOld, CodeFunctionStuck, CodeIndexBuilding, CodeInvalidCursor, CodeIndexFailed, CodeNoTable, CodeNoIndex, CodeNotUnique, CodeDiskFull, CodeOverloaded, CodeUnavailable, CodeBadFunction, CodeBadArgs, CodeInternal, CodeBadAdminKey, CodeNeedsAdmin, CodeOutOfRetention,
 	}
 	if len(codes) != len(codeInfo) {
 		t.Errorf("%d codes, %d described", len(codes), len(codeInfo))
