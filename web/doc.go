@@ -12,6 +12,7 @@
 //	GET /stats/stats.js    its script, on the official Convex client
 //	GET /stats/stats.css   its look
 //	GET /stats/icon.svg    its icon
+//	GET /stats/world.svg   the land of its map
 //
 // # The tracker
 //

@@ -36,8 +36,8 @@ func Icon() []byte { return icon }
 // colours for light and dark, type, header and footer. It is not to be modified.
 func Theme() []byte { return theme }
 
-// Stats returns the statistics page as files: index.html, stats.js, stats.css and
-// icon.svg. The page expects index.html at /stats and the others below /stats/,
+// Stats returns the statistics page as files: index.html, stats.js, stats.css,
+// icon.svg and world.svg. The page expects index.html at /stats and the others below /stats/,
 // which is what [StatsHandler] does.
 func Stats() fs.FS { return statsFS() }
 
@@ -61,9 +61,12 @@ var statsMux = sync.OnceValue(func() http.Handler {
 		"stats.js":  "text/javascript; charset=utf-8",
 		"stats.css": "text/css; charset=utf-8",
 		"icon.svg":  "image/svg+xml",
+		"world.svg": "image/svg+xml",
 	} {
 		files["/stats/"+name] = NewFile(contentType, embedded(name))
 	}
+	// The style asks for the land by its plain name, and the land does not move.
+	files["/stats/world.svg"].Header.Set("Cache-Control", "public, max-age=86400")
 	// The page asks for its files by a name that changes with them, so that they
 	// need not be asked for again.
 	page := string(embedded("index.html"))

@@ -196,7 +196,7 @@ func TestFileEncoding(t *testing.T) {
 }
 
 func TestStatsHoldsThePage(t *testing.T) {
-	for _, name := range []string{"index.html", "stats.js", "stats.css", "icon.svg"} {
+	for _, name := range []string{"index.html", "stats.js", "stats.css", "icon.svg", "world.svg"} {
 		if b, err := fs.ReadFile(web.Stats(), name); err != nil || len(b) == 0 {
 			t.Errorf("%s: got %d bytes, error %v", name, len(b), err)
 		}

@@ -92,6 +92,13 @@ func run(args []string, stdout io.Writer) error {
 			return err
 		}
 	}
+	picture, err := land(dir)
+	if err != nil {
+		return err
+	}
+	if err := put(filepath.Join(dir, landSprite), picture, *check); err != nil {
+		return err
+	}
 	for from, to := range copies {
 		body, err := os.ReadFile(filepath.Join(dir, from))
 		if err != nil {
@@ -116,6 +123,7 @@ func (b bundle) build(dir string) ([]byte, error) {
 	options.LegalComments = api.LegalCommentsNone
 	options.Charset = api.CharsetUTF8
 	options.LogLevel = api.LogLevelSilent
+	options.External = []string{"/stats/*"} // addresses of the server
 	result := api.Build(options)
 	if len(result.Errors) > 0 {
 		lines := api.FormatMessages(result.Errors, api.FormatMessagesOptions{Kind: api.ErrorMessage})

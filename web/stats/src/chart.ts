@@ -1,14 +1,14 @@
 import { byID, Keyed, make, setText } from "./dom.js";
 import { counted, dayName, labels, number, scaleTop, slots, type DayViews, type Label, type Slot } from "./model.js";
 
-/** At most so many columns, about two months of daily views. */
-const SLOTS_MAX = 60;
+/** At most so many columns: 400 days, or a week of hours. */
+const SLOTS_MAX = 400;
 /** With fewer days than this the columns keep their width and the rest stays empty. */
 const SLOTS_MIN = 10;
 
 /**
- * The bar chart of views by day. It is a slider to assistive technology: the arrow
- * keys step through the days and each is read out. A table says the same below it.
+ * The bar chart of views by day or by hour. It is a slider to assistive technology: the arrow
+ * keys step through the columns and each is read out. A table says the same below it.
  */
 export class DayChart {
   readonly #plot = byID("chart");
@@ -19,6 +19,7 @@ export class DayChart {
   readonly #table: Keyed<DayViews, HTMLTableRowElement>;
   #slots: Slot[] = [];
   #top = 1;
+  #open = "";
   #chosen: string | undefined;
 
   constructor() {
@@ -46,15 +47,16 @@ export class DayChart {
       slotKey,
       (slot) => {
         const column = make("div", slot.kind === "gap" ? "column gap" : "column");
-        column.append(make("div", "bar-fill"));
+        column.append(make("div", "bar-before"), make("div", "bar-fill"));
         return column;
       },
       (column, slot) => {
-        const views = slot.kind === "day" ? slot.views : 0;
-        const fill = column.firstElementChild as HTMLElement;
+        const { views = 0, before = 0 } = slot.kind === "day" ? slot : {};
+        const [ghost, fill] = column.children as unknown as [HTMLElement, HTMLElement];
         fill.style.height = `${(views / this.#top) * 100}%`;
+        ghost.style.height = `${(before / this.#top) * 100}%`;
         column.classList.toggle("some", views > 0);
-        column.classList.toggle("today", slotKey(slot) === today());
+        column.classList.toggle("today", slotKey(slot) === this.#open);
         column.classList.toggle("chosen", slotKey(slot) === this.#chosen);
       },
     );
@@ -74,12 +76,13 @@ export class DayChart {
         const row = make("tr");
         const head = make("th");
         head.scope = "row";
-        row.append(head, make("td", "num"));
+        row.append(head, make("td", "num"), make("td", "num"));
         return row;
       },
       (row, day) => {
         setText(row.cells[0]!, dayName(day.day));
-        setText(row.cells[1]!, number(day.views));
+        setText(row.cells[1]!, day.visitors === undefined ? "" : number(day.visitors));
+        setText(row.cells[2]!, number(day.views));
       },
     );
 
@@ -90,16 +93,18 @@ export class DayChart {
     this.#plot.addEventListener("blur", () => this.#choose(undefined));
   }
 
-  show(days: readonly DayViews[]): void {
-    this.#slots = slots(days, SLOTS_MAX);
-    this.#top = scaleTop(Math.max(1, ...this.#days().map((day) => day.views)));
+  /** Shows days or hours, of which `open` is not over yet. */
+  show(days: readonly DayViews[], unit: "hour" | "day", open: string): void {
+    this.#slots = unit === "hour" ? days.map((row) => ({ kind: "day", ...row })) : slots(days, SLOTS_MAX);
+    this.#open = open;
+    this.#plot.classList.toggle("dense", this.#slots.length > 100);
+    this.#top = scaleTop(Math.max(1, ...this.#days().map((day) => Math.max(day.views, day.before ?? 0))));
     const first = this.#days()[0]?.day ?? "";
     this.#table.show(days.filter((day) => day.day >= first).reverse());
-    setText(byID("days-note"), `${counted(this.#days().length, "day")}, in UTC`);
     this.#draw();
   }
 
-  #days(): { day: string; views: number }[] {
+  #days(): DayViews[] {
     return this.#slots.filter((slot) => slot.kind === "day");
   }
 
@@ -114,8 +119,10 @@ export class DayChart {
     const chosen = days[index];
     const total = days.reduce((sum, day) => sum + day.views, 0);
     const text = chosen
-      ? `${dayName(chosen.day)}: ${counted(chosen.views, "view")}${chosen.day === today() ? " so far" : ""}`
-      : `${counted(total, "view")} in the days shown`;
+      ? `${dayName(chosen.day)}: ${counted(chosen.views, "view")}${chosen.day === this.#open ? " so far" : ""}` +
+        (chosen.visitors === undefined ? "" : `, ${counted(chosen.visitors, "visitor")}`) +
+        (chosen.before === undefined ? "" : `; ${number(chosen.before)} in the period before`)
+      : `${counted(total, "view")} in what is shown`;
     setText(this.#readout, text);
     this.#plot.ariaValueMin = "1";
     this.#plot.ariaValueMax = String(days.length);
@@ -159,8 +166,4 @@ export class DayChart {
 
 function slotKey(slot: Slot): string {
   return slot.kind === "day" ? slot.day : `after ${slot.after}`;
-}
-
-function today(): string {
-  return new Date().toISOString().slice(0, 10);
 }

@@ -1,11 +1,15 @@
-/** What the two live queries return, and what is worked out from it before it is shown. */
+/** What the live queries return, and what is worked out from it before it is shown. */
+
+import { dayIn, hourIn } from "./view.js";
 
 export interface PathCount {
+  site?: string;
   path: string;
   count: number;
 }
 
 export interface PageStat {
+  site?: string;
   path: string;
   title: string;
   pageType: string;
@@ -37,12 +41,31 @@ export interface Stats {
 
 /** One row of `stats:getViewsByDay`; day is YYYY-MM-DD in UTC. */
 export interface DayViews {
+  /** An hour of a series is YYYY-MM-DDTHH:00Z, by the clocks of its time zone. */
   day: string;
   views: number;
+  visitors?: number;
+  /** The views of the same day or hour of the period before. */
+  before?: number;
+}
+
+/** One point of `stats:getSeries`. */
+export interface Point {
+  time: number;
+  views: number;
+  visitors: number;
+}
+
+/** The result of `stats:getSeries`. */
+export interface Series {
+  points: Point[];
+  previous: Point[];
+  timeZone: string;
+  pending: number;
 }
 
 /** One column of the chart: a day, or a stretch of days without views too long to draw. */
-export type Slot = { kind: "day"; day: string; views: number } | { kind: "gap"; after: string; days: number };
+export type Slot = ({ kind: "day" } & DayViews) | { kind: "gap"; after: string; days: number };
 
 const DAY_MS = 86_400_000;
 
@@ -56,13 +79,14 @@ const EMPTY_DAYS_MAX = 6;
 export function slots(days: readonly DayViews[], slotsMax: number): Slot[] {
   const all: Slot[] = [];
   let last: string | undefined;
-  for (const { day, views } of days) {
+  for (const row of days) {
+    const { day } = row;
     if (last !== undefined) {
       const missing = Math.round((Date.parse(day) - Date.parse(last)) / DAY_MS) - 1;
       if (missing > EMPTY_DAYS_MAX) all.push({ kind: "gap", after: last, days: missing });
       else for (let i = 1; i <= missing; i++) all.push({ kind: "day", day: addDays(last, i), views: 0 });
     }
-    all.push({ kind: "day", day, views });
+    all.push({ kind: "day", ...row });
     last = day;
   }
   const shown = all.slice(-slotsMax);
@@ -100,9 +124,30 @@ export function labels(all: readonly Slot[], width: number): Label[] {
     const at = (index + (side === "start" ? 0 : side === "end" ? 1 : 0.5)) / width;
     // A label of a short day takes a fifth of a narrow screen, with its year a third.
     if (shown.some((label) => Math.abs(label.at - at) < (years ? 0.33 : 0.2))) continue;
-    shown.push({ text: (years ? DAY : SHORT_DAY).format(Date.parse(day(index))), at, side });
+    shown.push({ text: columnName(day(index), years), at, side });
   }
   return shown;
+}
+
+/** The name of a day or an hour under the chart. */
+function columnName(day: string, years: boolean): string {
+  const hour = day.slice(11, 16);
+  return hour || (years ? DAY : SHORT_DAY).format(Date.parse(day));
+}
+
+/** The rows of the chart for the points of a series, by the clocks of its time zone. */
+export function rows(series: Series, unit: "hour" | "day"): DayViews[] {
+  return series.points.map((point, i) => {
+    const day = dayIn(series.timeZone, point.time);
+    const hour = `T${String(hourIn(series.timeZone, point.time)).padStart(2, "0")}:00Z`;
+    const before = series.previous[i];
+    return {
+      day: unit === "hour" ? day + hour : day,
+      views: point.views,
+      visitors: point.visitors,
+      ...(before ? { before: before.views } : {}),
+    };
+  });
 }
 
 /** The top of the chart's scale: a round number that holds max and has a whole half. */
@@ -145,20 +190,16 @@ export function unvisited(stats: Stats): boolean {
   return stats.pageStats.every((page) => page.pageType === "stats");
 }
 
-/** The places of the visitors, those of one name added up, most visitors first. */
-export function places(locations: readonly Place[]): { name: string; count: number }[] {
-  const counts = new Map<string, number>();
-  for (const place of locations) {
-    const name = placeName(place);
-    counts.set(name, (counts.get(name) ?? 0) + (place.count ?? 1));
-  }
-  return [...counts]
-    .map(([name, count]) => ({ name, count }))
-    .sort((a, b) => b.count - a.count || (a.name < b.name ? -1 : 1));
+const REGIONS = new Intl.DisplayNames(["en"], { type: "region", fallback: "code" });
+
+/** The name of a country that is given by its two letters; another text is its own name. */
+export function countryName(country: string): string {
+  return /^[A-Z]{2}$/.test(country) ? (REGIONS.of(country) ?? country) : country;
 }
 
-function placeName(place: Place): string {
-  const named = [place.city, place.country].filter((part) => part);
+/** What the place of a visitor is called: a city, a country, or where it is. */
+export function placeName(place: Place): string {
+  const named = [place.city, place.country && countryName(place.country)].filter((part) => part);
   if (named.length > 0) return named.join(", ");
   const degrees = (value: number, plus: string, minus: string): string =>
     `${Math.abs(value).toFixed(1)}° ${value < 0 ? minus : plus}`;
@@ -198,5 +239,7 @@ export function date(ms: number): string {
 
 /** A day with its weekday: Sun, May 17, 2015. */
 export function dayName(day: string): string {
+  const hour = day.slice(11, 16);
+  if (hour) return `${SHORT_DAY.format(Date.parse(day))}, ${hour}`;
   return LONG_DAY.format(Date.parse(day));
 }

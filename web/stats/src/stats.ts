@@ -1,29 +1,36 @@
 import { ConvexClient } from "convex/browser";
 import { makeFunctionReference } from "convex/server";
 import { DayChart } from "./chart.js";
+import { ActiveCurve, type Curve } from "./curve.js";
 import { byID, Keyed, make, setText } from "./dom.js";
+import { Card, CARDS, valueName, type Breakdown } from "./lists.js";
+import { Live, watchConnection } from "./live.js";
+import { WorldMap } from "./map.js";
 import {
   counted,
+  countryName,
   date,
-  link,
   number,
-  places,
-  serverSaid,
-  typeName,
+  rows,
   unvisited,
   type DayViews,
   type PageStat,
   type PathCount,
+  type Series,
   type Stats,
 } from "./model.js";
+import { change, dayIn, filtered, filterOf, formatView, hourIn, parseView, period, type Range, type View } from "./view.js";
+import { startWall } from "./wall.js";
 
-const getStats = makeFunctionReference<"query", Record<string, never>, Stats>("stats:getStats");
-const getViewsByDay = makeFunctionReference<"query", Record<string, never>, DayViews[]>("stats:getViewsByDay");
+const query = <Args extends Record<string, unknown>, Result>(name: string) =>
+  makeFunctionReference<"query", Args, Result>("stats:" + name);
 
-/** How many rows are shown before the reader asks for all. */
-const WHERE_MAX = 7;
-const TOP_MAX = 15;
-const PLACES_MAX = 15;
+/** How many rows are shown. */
+const WHERE_MAX = 8;
+const ROWS_MAX = 10;
+
+/** A screen reader is told who is here at most this often. */
+const ANNOUNCE_MS = 15_000;
 
 /** What the server calls these two paths; others have titles only among the top pages. */
 const FIXED_TITLES = new Map([
@@ -31,73 +38,74 @@ const FIXED_TITLES = new Map([
   ["/stats", "Stats"],
 ]);
 
-/** A connection lost for less than this is not worth a word. */
-const RECONNECTING_AFTER_MS = 1_000;
+interface Sites {
+  sites: { site: string }[];
+  timeZone: string;
+}
 
-const titles = new Map<string, PageStat>();
+let view: View = parseView(location.hash);
 let newest: Stats | undefined;
-let allPages = false;
+let zone = "UTC";
+let byDay: DayViews[] = [];
+let series: { result: Series; unit: "hour" | "day" } | undefined;
+const found = new Map<string, Breakdown>();
+const titles = new Map<string, PageStat>();
 
-function cells(...classes: string[]): HTMLTableRowElement {
-  const row = make("tr");
-  const head = make("th");
-  head.scope = "row";
-  row.append(head, ...classes.map((name) => make("td", name)));
-  return row;
-}
-
-/** Fills the cell that names a page: its title, and its path below when that says more. */
-function namePage(cell: Element, page: PageStat): void {
-  const href = link(page, location.origin);
-  let name = cell.querySelector(".title");
-  if (!name || (name instanceof HTMLAnchorElement) !== (href !== undefined)) {
-    name = make(href === undefined ? "span" : "a", "title");
-    cell.replaceChildren(name, make("span", "path"));
-  }
-  if (name instanceof HTMLAnchorElement && href !== undefined && name.href !== href) name.href = href;
-  setText(name, page.title);
-  setText(cell.lastElementChild!, page.title === page.path ? "" : page.path);
-}
+const chart = new DayChart();
+const map = new WorldMap();
+const curve = new ActiveCurve();
 
 const where = new Keyed<PathCount & { share: number }, HTMLTableRowElement>(
   byID("where").querySelector("tbody")!,
-  (row) => row.path,
+  (row) => `${row.site ?? ""} ${row.path}`,
   () => {
-    const row = cells("num");
-    row.cells[0]!.append(make("span", "share"), make("span", "title"));
+    const row = make("tr");
+    const head = make("th");
+    head.scope = "row";
+    head.append(make("span", "share"), make("span", "title"));
+    row.append(head, make("td", "num"));
     return row;
   },
   (row, { path, count, share }) => {
     const [bar, name] = row.cells[0]!.children as unknown as [HTMLElement, HTMLElement];
     bar.style.width = `${share * 100}%`;
-    setText(name, titles.get(path)?.title ?? FIXED_TITLES.get(path) ?? path);
+    setText(name, titleOf(path));
     name.title = path;
     setText(row.cells[1]!, number(count));
   },
 );
 
-const top = new Keyed<PageStat, HTMLTableRowElement>(
-  byID("top").querySelector("tbody")!,
-  (page) => page.path,
-  () => cells("type", "num"),
-  (row, page) => {
-    namePage(row.cells[0]!, page);
-    setText(row.cells[1]!, typeName(page.pageType));
-    setText(row.cells[2]!, number(page.views));
-  },
+function titleOf(path: string): string {
+  return titles.get(path)?.title ?? FIXED_TITLES.get(path) ?? path;
+}
+
+const cards = CARDS.map(
+  (options) =>
+    new Card(
+      options,
+      (value, dimension) => (dimension === "path" ? titleOf(value) : valueName(value, dimension)),
+      (value) => go({ ...view, [options.narrows!]: value }),
+      () => ask(),
+    ),
 );
 
-const placeRows = new Keyed<{ name: string; count: number }, HTMLTableRowElement>(
-  byID("places").querySelector("tbody")!,
-  (place) => place.name,
-  () => cells("num"),
-  (row, place) => {
-    setText(row.cells[0]!, place.name);
-    setText(row.cells[1]!, number(place.count));
-  },
-);
+let announced = -ANNOUNCE_MS;
+let announcing: ReturnType<typeof setTimeout> | undefined;
 
-function show(stats: Stats): void {
+/** Tells a screen reader who is here, not more often than one can listen to. */
+function announce(): void {
+  clearTimeout(announcing);
+  announcing = setTimeout(
+    () => {
+      announced = performance.now();
+      setText(byID("announce"), `${counted(newest?.activeVisitors ?? 0, "visitor")} active now`);
+    },
+    Math.max(0, announced + ANNOUNCE_MS - performance.now()),
+  );
+}
+
+function showStats(stats: Stats): void {
+  if (newest?.activeVisitors !== stats.activeVisitors) announce();
   newest = stats;
   titles.clear();
   for (const page of stats.pageStats) titles.set(page.path, page);
@@ -106,12 +114,15 @@ function show(stats: Stats): void {
   setText(byID("active-unit"), stats.activeVisitors === 1 ? "visitor" : "visitors");
   document.title = `${number(stats.activeVisitors)} active · Live statistics`;
   byID("active").classList.toggle("someone", stats.activeVisitors > 0);
+  curve.now(stats.activeVisitors);
+  map.show(stats.visitorLocations, stats.activeVisitors);
 
-  const most = Math.max(1, ...stats.activeByPath.map((row) => row.count));
-  where.show(stats.activeByPath.slice(0, WHERE_MAX).map((row) => ({ ...row, share: row.count / most })));
-  byID("where").hidden = stats.activeByPath.length === 0;
-  byID("where-none").hidden = stats.activeByPath.length > 0;
-  const rest = stats.activeByPath.slice(WHERE_MAX);
+  const on = stats.activeByPath.filter((row) => !view.site || row.site === view.site);
+  const most = Math.max(1, ...on.map((row) => row.count));
+  where.show(on.slice(0, WHERE_MAX).map((row) => ({ ...row, share: row.count / most })));
+  byID("where").hidden = on.length === 0;
+  byID("where-none").hidden = on.length > 0;
+  const rest = on.slice(WHERE_MAX);
   byID("where-more").hidden = rest.length === 0;
   const others = rest.reduce((sum, row) => sum + row.count, 0);
   setText(byID("where-more"), `and ${counted(others, "visitor")} on ${counted(rest.length, "more page")}`);
@@ -121,68 +132,89 @@ function show(stats: Stats): void {
   setText(byID("posts"), number(stats.publishedPosts));
   setText(byID("pages"), number(stats.publishedPages));
   setText(byID("since"), stats.trackingSince === null ? "Not yet" : date(stats.trackingSince));
-
   byID("start").hidden = !unvisited(stats);
-
-  const shown = allPages ? stats.pageStats : stats.pageStats.slice(0, TOP_MAX);
-  byID("top-card").hidden = stats.pageStats.length === 0;
-  top.show(shown);
-  const paths = Math.max(stats.totalPaths, stats.pageStats.length);
-  setText(
-    byID("top-note"),
-    shown.length < paths ? `${number(shown.length)} of ${counted(paths, "page")}` : counted(paths, "page"),
-  );
-  const more = byID("top-more");
-  more.hidden = stats.pageStats.length <= TOP_MAX;
-  setText(more, allPages ? "Show fewer" : `Show ${number(stats.pageStats.length)} pages`);
-
-  const located = places(stats.visitorLocations);
-  byID("places-card").hidden = located.length === 0;
-  placeRows.show(located.slice(0, PLACES_MAX));
-
   byID("main").ariaBusy = "false";
+  showCards();
+  ask();
 }
 
-byID("top-more").addEventListener("click", () => {
-  allPages = !allPages;
-  if (newest) show(newest);
-});
+/** Whether the page is about everything ever counted, which getStats knows by itself. */
+function everything(): boolean {
+  return view.range === "all" && !filtered(view);
+}
 
-/** Says how the connection is, once that has lasted long enough to matter. */
-function watchConnection(client: ConvexClient): void {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const say = (state: string, text: string): void => {
-    const pill = byID("link");
-    if (pill.dataset["state"] === state) return;
-    pill.dataset["state"] = state;
-    setText(byID("link-text"), text);
-  };
-  client.subscribeToConnectionState(({ isWebSocketConnected, hasEverConnected }) => {
-    if (isWebSocketConnected) {
-      clearTimeout(timer);
-      timer = undefined;
-      say("live", "Live");
-    } else {
-      timer ??= setTimeout(
-        () => (hasEverConnected ? say("lost", "Reconnecting") : say("lost", "Trying to connect")),
-        RECONNECTING_AFTER_MS,
-      );
+function showCards(): void {
+  for (const card of cards) {
+    const result = found.get(card.options.id);
+    if (card.options.id === "top" && everything()) {
+      const visitors = new Map(result?.rows.map((row) => [row.value, row.visitors]));
+      const shown = (newest?.pageStats ?? []).slice(0, ROWS_MAX).map(({ path, views }) => {
+        const known = visitors.get(path);
+        return { value: path, views, ...(known === undefined ? {} : { visitors: known }) };
+      });
+      card.show(shown, undefined, Math.max(newest?.totalPaths ?? 0, shown.length));
+    } else if (result) {
+      card.show(result.rows, view.range === "all" ? undefined : result.previous.rows, result.values);
     }
-  });
-}
-
-/** A query that fails says so on the page; the next good result takes it back. */
-class Troubles {
-  readonly #texts = new Map<string, string>();
-
-  set(query: string, error: Error | undefined): void {
-    if (error) this.#texts.set(query, serverSaid(error.message));
-    else this.#texts.delete(query);
-    const box = byID("trouble");
-    box.hidden = this.#texts.size === 0;
-    setText(box, [...this.#texts].map(([name, text]) => `${name} can’t be read just now. The server said: ${text}`).join("\n"));
   }
 }
+
+/** The chart and the line above it. */
+function showChart(): void {
+  const hours = period(view, Date.now(), zone, null).unit === "hour";
+  const all = everything();
+  if (!all && !series) return;
+  const unit = all ? "day" : series!.unit;
+  const shown = all ? byDay : rows(series!.result, unit);
+  const now = Date.now();
+  const today = dayIn(all ? "UTC" : zone, now);
+  byID("chart").hidden = shown.length === 0;
+  chart.show(shown, unit, unit === "hour" ? `${today}T${String(hourIn(zone, now)).padStart(2, "0")}:00Z` : today);
+  setText(byID("days-title"), hours ? "Views by hour" : "Views by day");
+  setText(byID("days-unit"), hours ? `Hour (${zone})` : `Day (${all ? "UTC" : zone})`);
+  const total = found.get("top");
+  const before = view.range === "all" ? undefined : total?.previous;
+  const parts: string[] = [];
+  if (!all && total) {
+    parts.push(counted(total.views, "view"), counted(total.visitors, "visitor"));
+    if (before) parts.push(`${change(total.views, before.views) || "±0 %"} views on the period before`);
+  }
+  parts.push(`in ${all ? "UTC" : zone}`);
+  const pending = total?.pending ?? 0;
+  if (pending > 0) parts.push(`${counted(pending, "view")} still being counted`);
+  setText(byID("days-note"), parts.join(" · "));
+}
+
+function go(next: View): void {
+  view = next;
+  history.replaceState(null, "", location.pathname + location.search + formatView(view));
+  showFilters();
+  if (newest) showStats(newest);
+  ask();
+  showChart();
+}
+
+function showFilters(): void {
+  for (const button of document.querySelectorAll<HTMLButtonElement>("#ranges button")) {
+    button.ariaPressed = String(button.dataset["range"] === view.range);
+  }
+  const hours = byID<HTMLButtonElement>("hours");
+  hours.hidden = view.range !== "7";
+  hours.ariaPressed = String(view.hours === true);
+  byID("dates").hidden = view.range !== "dates";
+  if (view.range === "dates") {
+    byID<HTMLInputElement>("from").value = view.from ?? "";
+    byID<HTMLInputElement>("to").value = view.to ?? "";
+  }
+  byID<HTMLSelectElement>("site").value = view.site ?? "";
+  for (const name of ["path", "country"] as const) {
+    const value = view[name];
+    byID(`${name}-chip`).hidden = !value;
+    setText(byID(`${name}-value`), value ? (name === "path" ? value : countryName(value)) : "");
+  }
+}
+
+let ask = (): void => {};
 
 function start(): void {
   const snippet = `<script defer src="${location.origin}/track.js"></script>`;
@@ -196,32 +228,90 @@ function start(): void {
     );
   });
 
+  byID("ranges").addEventListener("click", (event) => {
+    const range = (event.target as HTMLElement).dataset["range"] as Range | undefined;
+    if (!range) return;
+    const today = dayIn(zone, Date.now());
+    const { from, to, hours, ...rest } = view;
+    go({ ...rest, range, ...(range === "dates" ? { from: from ?? today, to: to ?? today } : {}), ...(hours ? { hours } : {}) });
+  });
+  byID("hours").addEventListener("click", () => {
+    const { hours, ...rest } = view;
+    go(hours ? rest : { ...rest, hours: true });
+  });
+  for (const name of ["from", "to"] as const) {
+    byID<HTMLInputElement>(name).addEventListener("change", (event) => {
+      const day = (event.target as HTMLInputElement).value;
+      if (!day) return;
+      const next = { ...view, [name]: day };
+      if (next.from! > next.to!) next.from = next.to = day;
+      go(next);
+    });
+  }
+  const without = (name: "site" | "path" | "country"): View => {
+    const { [name]: _, ...rest } = view;
+    return rest;
+  };
+  for (const name of ["path", "country"] as const) byID(`${name}-chip`).addEventListener("click", () => go(without(name)));
+  const sites = byID<HTMLSelectElement>("site");
+  sites.addEventListener("change", () => go(sites.value ? { ...view, site: sites.value } : without("site")));
+  window.addEventListener("hashchange", () => go(parseView(location.hash)));
+  startWall();
+
   const client = new ConvexClient(location.origin, {
     skipConvexDeploymentUrlCheck: true,
     unsavedChangesWarning: false,
   });
-  const troubles = new Troubles();
-  const chart = new DayChart();
   watchConnection(client);
-  client.onUpdate(
-    getStats,
-    {},
-    (stats) => {
-      troubles.set("The statistics", undefined);
-      show(stats);
-    },
-    (error) => troubles.set("The statistics", error),
-  );
-  client.onUpdate(
-    getViewsByDay,
-    {},
-    (days) => {
-      troubles.set("The views by day", undefined);
-      byID("days-card").hidden = days.length === 0;
-      chart.show(days);
-    },
-    (error) => troubles.set("The views by day", error),
-  );
+  new Live(client, query<Record<string, never>, Stats>("getStats"), "The statistics", showStats).ask({});
+  new Live(client, query<Record<string, never>, DayViews[]>("getViewsByDay"), "The views by day", (days) => {
+    byDay = days;
+    showChart();
+  }).ask({});
+  new Live(client, query<Record<string, never>, Sites>("getSites"), "The sites", (result) => {
+    zone = result.timeZone;
+    byID("site-choice").hidden = result.sites.length < 2 && !view.site;
+    sites.replaceChildren(
+      new Option("All sites", ""),
+      ...result.sites.map(({ site }) => new Option(site || "without a name", site)).filter((option) => option.value),
+    );
+    showFilters();
+    ask();
+  }).ask({});
+
+  const curves = new Live(client, query<{ site?: string }, Curve>("getActiveCurve"), "The curve", (result) => curve.show(result));
+  let unit: "hour" | "day" = "day";
+  const inTime = new Live(client, query<Record<string, string | number>, Series>("getSeries"), "The chart", (result) => {
+    series = { result, unit };
+    showChart();
+  });
+  const lists = cards.map((card) => ({
+    card,
+    live: new Live(
+      client,
+      query<Record<string, string | number>, Breakdown>("getBreakdown"),
+      card.options.dimensions[0]![1],
+      (result: Breakdown) => {
+        found.set(card.options.id, result);
+        showCards();
+        if (card.options.id === "top") showChart();
+      },
+    ),
+  }));
+
+  ask = () => {
+    if (!newest) return;
+    const { from, to, unit: wanted } = period(view, Date.now(), zone, newest.trackingSince);
+    const filter = filterOf(view);
+    const args = { ...filter, from, ...(to === undefined ? {} : { to }) };
+    curves.ask(view.site ? { site: view.site } : {});
+    unit = wanted;
+    inTime.ask(everything() ? undefined : { ...args, unit });
+    for (const { card, live } of lists) live.ask({ ...args, dimension: card.dimension, limit: ROWS_MAX });
+  };
+  showFilters();
+  // Ranges that end today begin a day later each day.
+  setInterval(() => ask(), 60_000);
 }
 
 start();

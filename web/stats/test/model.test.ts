@@ -6,7 +6,6 @@ import {
   dayName,
   labels,
   link,
-  places,
   serverSaid,
   scaleTop,
   slots,
@@ -111,24 +110,6 @@ test("types have names, unknown ones too", () => {
     "Other",
     "Other",
   ]);
-});
-
-test("places of one name are added up, zero is a coordinate, signs become letters", () => {
-  assert.deepEqual(
-    places([
-      { latitude: 0, longitude: -70.5 },
-      { latitude: 52.5, longitude: 13.4, city: "Berlin", country: "Germany" },
-      { latitude: -33.9, longitude: 151.2, country: "Australia", count: 4 },
-      { latitude: 52.5, longitude: 13.4, city: "Berlin", country: "Germany" },
-      { latitude: 1, longitude: 1, country: "__proto__" },
-    ]),
-    [
-      { name: "Australia", count: 4 },
-      { name: "Berlin, Germany", count: 2 },
-      { name: "0.0° N, 70.5° W", count: 1 },
-      { name: "__proto__", count: 1 },
-    ],
-  );
 });
 
 test("a site is unvisited until something but its statistics has been seen", () => {

@@ -1,0 +1,81 @@
+/** The map: dots on the land where visitors are. */
+
+import { byID, Keyed, make, setText } from "./dom.js";
+import { counted, number, placeName, type Place } from "./model.js";
+
+/** The part of the world that the land's picture shows, in degrees; web/build/land.go has the same. */
+const NORTH = 84;
+const SOUTH = -58;
+
+interface Spot {
+  key: string;
+  name: string;
+  count: number;
+  x: number;
+  y: number;
+}
+
+/** The visitors of each place as one spot, in shares of the map. */
+export function spots(places: readonly Place[]): Spot[] {
+  const found = new Map<string, Spot>();
+  for (const place of places) {
+    const key = `${place.latitude},${place.longitude}`;
+    const spot = found.get(key);
+    if (spot) {
+      spot.count += place.count ?? 1;
+      continue;
+    }
+    const latitude = Math.min(Math.max(place.latitude, SOUTH), NORTH);
+    found.set(key, {
+      key,
+      name: placeName(place),
+      count: place.count ?? 1,
+      x: (place.longitude + 180) / 360,
+      y: (NORTH - latitude) / (NORTH - SOUTH),
+    });
+  }
+  return [...found.values()].sort((a, b) => b.count - a.count || (a.key < b.key ? -1 : 1));
+}
+
+/** A number in 0..1 that stays the same for a text, so that dots do not pulse in step. */
+function phase(text: string): number {
+  let sum = 0;
+  for (let i = 0; i < text.length; i++) sum = (sum * 31 + text.charCodeAt(i)) % 997;
+  return sum / 997;
+}
+
+export class WorldMap {
+  readonly #dots = new Keyed<Spot, HTMLLIElement>(
+    byID("dots"),
+    (spot) => spot.key,
+    (spot) => {
+      const dot = make("li", "spot");
+      dot.style.left = `${spot.x * 100}%`;
+      dot.style.top = `${spot.y * 100}%`;
+      dot.style.setProperty("--phase", `${-phase(spot.key) * 3}s`);
+      dot.append(make("span", "unseen"));
+      return dot;
+    },
+    (dot, spot) => {
+      const text = `${spot.name}: ${counted(spot.count, "visitor")}`;
+      setText(dot.firstElementChild!, text);
+      if (dot.title !== text) dot.title = text;
+      dot.style.setProperty("--size", String(Math.min(1 + Math.log2(spot.count) * 0.28, 3.2)));
+    },
+  );
+
+  show(places: readonly Place[], active: number): void {
+    const found = spots(places);
+    this.#dots.show(found);
+    const located = found.reduce((sum, spot) => sum + spot.count, 0);
+    setText(byID("map-note"), located === 0 ? "" : `${number(located)} of ${counted(active, "visitor")} placed`);
+    const none = byID("map-none");
+    none.hidden = located > 0;
+    setText(
+      none,
+      active === 0
+        ? "Nobody is here right now. Visitors light up where they are."
+        : "Where visitors are isn’t known. Addresses on this machine and in private networks have no place on earth; behind a proxy that tells the place, or with a place database, dots appear here.",
+    );
+  }
+}
