@@ -198,7 +198,9 @@ func (r *runtime) act(ctx context.Context, c *Ctx, args reflect.Value) (Outcome,
 }
 
 // actBegun is act for an action that has its place.
-func (r *runtime) actBegun(ctx context.Context, c *Ctx, args reflect.Value) (Outcome, error) {
+func (r *runtime) actBegun(ctx context.Context, c *Ctx, args reflect.Value) (out Outcome, err error) {
+	began := r.clock.Now()
+	defer func() { r.ended(c.fn, c.requestID, began, out, err) }()
 	inner, cancel := context.WithCancelCause(ctx)
 	stopTimer := r.clock.AfterFunc(r.options.ActionTimeMax, func() { cancel(errActionTimeout) })
 	stopClosing := context.AfterFunc(r.closing, func() { cancel(ErrNotOpen) })

@@ -75,6 +75,9 @@ type runtime struct {
 	numbers map[uint32]mountedTable // by the number in ids
 	owners  map[*tableDef][]mountedTable
 
+	insights *insights
+	calls    callLog
+
 	actions   running
 	sockets   running // handlers of WebSocket connections
 	scheduler *scheduler
@@ -200,6 +203,8 @@ func (a *App) Open(dir string, opts *Options) error {
 		settings.Clock = newSystemClock()
 	}
 	r.clock = settings.Clock
+	r.insights = newInsights(a, r.clock)
+	settings.Events = r.insights.events().With(settings.Events)
 	setDefault(&r.options.ActionTimeMax, actionTimeMax)
 	setDefault(&r.options.ActionGrace, actionGrace)
 	setDefault(&r.options.ActionsMax, actionsMax)

@@ -16,11 +16,13 @@ import (
 
 // Query runs a query on the newest durable snapshot. What goes wrong inside of the function, or with its name and arguments, is a Failure
 // of the Outcome; the error is a *RequestError or that of ctx.
-func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
+func (a *App) Query(ctx context.Context, req Request) (out Outcome, err error) {
 	r, f, args, refused, err := a.prepare(req, KindQuery)
 	if err != nil || refused != nil {
 		return a.refusal(refused), err
 	}
+	began, id := r.clock.Now(), RequestID(ctx)
+	defer func() { r.ended(f, id, began, out, err) }()
 	var done atomic.Pointer[Outcome] // an execution that overran its time may end after this has returned
 	query := func(inner *engine.Tx) error {
 		v, logs, err := r.execute(inner, f, args(), req.Identity, nil)
@@ -36,9 +38,9 @@ func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
 		at, err = r.db.Query(ctx, f.path, query)
 	}
 	if err != nil {
-		return r.failed(f, RequestID(ctx), err, at)
+		return r.failed(f, id, err, at)
 	}
-	out := *done.Load()
+	out = *done.Load()
 	out.At = at
 	r.logLines(f, out.Logs)
 	return out, nil
@@ -46,11 +48,13 @@ func (a *App) Query(ctx context.Context, req Request) (Outcome, error) {
 
 // Mutation runs a mutation and returns when it is durable. With Once set, repeating the request returns the first outcome and changes
 // nothing. Failures and errors are as for Query; when ctx ends first, the mutation may still take effect.
-func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
+func (a *App) Mutation(ctx context.Context, req Request) (out Outcome, err error) {
 	r, f, args, refused, err := a.prepare(req, KindMutation)
 	if err != nil || refused != nil {
 		return a.refusal(refused), err
 	}
+	began, id := r.clock.Now(), RequestID(ctx)
+	defer func() { r.ended(f, id, began, out, err) }()
 	call := engine.Call{Name: f.path, Client: req.Client, Request: req.RequestID, Once: req.Once, Relaxed: f.relaxed, Early: f.relaxed && req.Early}
 	if req.OnCommit != nil {
 		call.OnCommit = func(receipt engine.Receipt) {
@@ -67,9 +71,9 @@ func (a *App) Mutation(ctx context.Context, req Request) (Outcome, error) {
 		return encodeOutcome(v, logs), nil
 	})
 	if err != nil {
-		return r.failed(f, RequestID(ctx), refusedOp(err), receipt.At)
+		return r.failed(f, id, refusedOp(err), receipt.At)
 	}
-	out, err := decodeOutcome(receipt)
+	out, err = decodeOutcome(receipt)
 	if err != nil {
 		return Outcome{}, requestError(CodeInternal, "", fmt.Errorf("stored outcome of %s: %w", f.path, err))
 	}

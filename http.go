@@ -277,6 +277,7 @@ func tooLarge(max int64) string {
 // is answered without it.
 func (r *runtime) serveHTTP(route *HTTPRoute, w http.ResponseWriter, request *http.Request) {
 	c := &Ctx{run: r, fn: route.fn, requestID: RequestID(request.Context()), identity: identityOf(request.Context())}
+	began := r.clock.Now()
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(request.Context()))
 	timeMax := route.timeMax
 	setDefault(&timeMax, r.options.ActionTimeMax)
@@ -324,7 +325,9 @@ func (r *runtime) serveHTTP(route *HTTPRoute, w http.ResponseWriter, request *ht
 		panic(http.ErrAbortHandler)
 	}
 	if d.err == nil {
-		r.logLines(c.fn, c.takeLogs())
+		lines := c.takeLogs()
+		r.logLines(c.fn, lines)
+		r.ended(c.fn, c.requestID, began, Outcome{Logs: lines}, nil)
 		if !begun {
 			answer.header(w, http.StatusOK)
 		}
@@ -341,6 +344,7 @@ func (r *runtime) serveHTTP(route *HTTPRoute, w http.ResponseWriter, request *ht
 		return
 	}
 	out, err := c.outcome(value.Value{}, d.stack, d.err)
+	r.ended(c.fn, c.requestID, began, out, err)
 	refused, isRefused := errors.AsType[*RequestError](err)
 	switch {
 	case err != nil && !isRefused:

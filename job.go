@@ -209,6 +209,7 @@ func (r *runtime) runJobMutation(ctx context.Context, j job, path string, given 
 		return r.refuseJob(ctx, j, refused)
 	}
 	success := jobState{ScheduledState: ScheduledState{Kind: ScheduledSuccess}}
+	began := r.clock.Now()
 	call := engine.Call{Name: f.path, Relaxed: f.relaxed}
 	receipt, err := r.mutate(ctx, call, value.ID{}, func(inner *engine.Tx, s *sink) ([]byte, error) {
 		if pending, err := r.isJob(inner, j.id, ScheduledPending); err != nil || !pending {
@@ -226,12 +227,15 @@ func (r *runtime) runJobMutation(ctx context.Context, j job, path string, given 
 	case err == nil:
 		if out, err := decodeOutcome(receipt); err == nil {
 			r.logLines(f, out.Logs)
+			r.ended(f, "", began, out, nil)
 		}
 		return jobOver, success
 	case ctx.Err() != nil || errors.Is(err, engine.ErrClosed):
 		return jobLeft, jobState{}
 	}
-	out, refusal := r.failed(f, randomRequestID(), refusedOp(err), receipt.At)
+	id := randomRequestID()
+	out, refusal := r.failed(f, id, refusedOp(err), receipt.At)
+	r.ended(f, id, began, out, refusal)
 	switch {
 	case refusal != nil:
 		return r.putOff(ctx, j, refusal), jobState{}

@@ -289,7 +289,9 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 	failures := lastFailure{}
 	return engine.LiveQuery{Key: key, Name: canonical, Run: func(inner *engine.Tx) []byte {
 		tx := &Tx{inner: inner, run: run, fn: f, pages: pages{pinned: pinned.get()}, identity: identity}
+		began := run.clock.Now()
 		v, logs, err := run.executeTx(tx, makeArgs())
+		run.insights.ran(canonical, run.clock.Now().Sub(began))
 		lookers.told(hint, tx.toldIdentity, keyOf(identity))
 		if err != nil {
 			return markBody(encode(failures.outcome(run, f, shared, err)), tx.toldIdentity, identity)
@@ -319,7 +321,9 @@ func (l *lastFailure) outcome(r *runtime, f *function, key string, err error) Ou
 	failure, known := l.failure, l.failure != nil && l.requestID == id
 	l.mu.Unlock()
 	if !known {
+		began := r.clock.Now()
 		out, refusal := r.failed(f, id, err, 0)
+		r.calls.add(LogEntry{Time: began, Function: f.path, Kind: f.kind, RequestID: id, Lines: out.Logs, Failure: failureText(out.Failure)})
 		if failure = out.Failure; refusal != nil {
 			// The store is closing or broken.
 			failure = systemFailure(CodeUnavailable, "")

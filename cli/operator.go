@@ -38,7 +38,9 @@ type target struct {
 	*server.OperatorClient
 	// remote says that the server may be on another machine, so that its files are not this one's.
 	remote bool
-	close  func() error
+	// here says that nobody serves the data: this process has opened it.
+	here  bool
+	close func() error
 }
 
 // open finds the data. The caller closes what it gets.
@@ -66,7 +68,7 @@ func (f *targetFlags) open(e *env, app *halcyon.App) (*target, error) {
 		return nil, err
 	}
 	client, stop := serveOperatorHere(app)
-	return &target{OperatorClient: client, close: func() error { stop(); return closeApp(app) }}, nil
+	return &target{OperatorClient: client, here: true, close: func() error { stop(); return closeApp(app) }}, nil
 }
 
 // on opens the data, runs f, and explains an error.

@@ -36,6 +36,8 @@ func Operator(app *halcyon.App) http.Handler {
 	mux.HandleFunc("GET "+OperatorPrefix+"keys", o.keys)
 	mux.HandleFunc("POST "+OperatorPrefix+"keys", o.createKey)
 	mux.HandleFunc("DELETE "+OperatorPrefix+"keys", o.revokeKey)
+	mux.HandleFunc("GET "+OperatorPrefix+"insights", o.insights)
+	mux.HandleFunc("GET "+OperatorPrefix+"logs", o.logs)
 	mux.HandleFunc(OperatorPrefix, func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusNotFound, "NotFound", "The operator's API has nothing here.")
 	})
