@@ -197,7 +197,7 @@ func dialOperator(ctx context.Context, dir string) (*server.OperatorClient, erro
 		return nil, err
 	}
 	_ = first.Close()
-	return &server.OperatorClient{Base: "http://local", HTTP: &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+	return &server.OperatorClient{Base: "http://local", HTTP: &http.Client{Transport: &http.Transport{DialContext: dial, ExpectContinueTimeout: time.Second}}}, nil
 }
 
 // serveOperatorHere serves the API in this process, to this process.
@@ -209,7 +209,10 @@ func serveOperatorHere(app *halcyon.App) (client *server.OperatorClient, stop fu
 		defer close(done)
 		_ = srv.Serve(l) // ends with Close
 	}()
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) }}
+	transport := &http.Transport{
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) },
+		ExpectContinueTimeout: time.Second,
+	}
 	client = &server.OperatorClient{Base: "http://here", HTTP: &http.Client{Transport: transport}}
 	return client, func() {
 		transport.CloseIdleConnections()

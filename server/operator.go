@@ -275,6 +275,8 @@ func (o operator) importDocuments(w http.ResponseWriter, r *http.Request) {
 		Mode: halcyon.ImportMode(q.Get("mode")), NewIDs: q.Get("newIds") == "true",
 		Progress: func(im halcyon.Imported) { t.progress(importedOf(im)) },
 	})
+	// An answer before the end of the body would be lost with the connection.
+	_, _ = io.Copy(io.Discard, r.Body)
 	t.end(importedOf(done), err)
 }
 
