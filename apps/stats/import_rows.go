@@ -31,7 +31,8 @@ type ImportState struct {
 	Position int64          `json:"position"` // where the next line begins, in bytes of the unpacked log
 	From     int64          `json:"from"`     // where the first line begins that is not counted yet
 	Low      time.Time      `json:"low,omitzero"`
-	Open     bool           `json:"open,omitzero"` // the last line has no end yet
+	Open     bool           `json:"open,omitzero"`   // the last line has no end yet
+	Common   bool           `json:"common,omitzero"` // the last line is one of the common format
 	Lines    int            `json:"lines"`
 	Counted  int            `json:"counted"`
 	LeftOut  map[string]int `json:"leftOut,omitempty"`
@@ -39,11 +40,11 @@ type ImportState struct {
 }
 
 func (s *ImportState) mark() accesslog.Mark {
-	return accesslog.Mark{Position: s.Position, From: s.From, Low: s.Low, Open: s.Open}
+	return accesslog.Mark{Position: s.Position, From: s.From, Low: s.Low, Open: s.Open, Common: s.Common}
 }
 
 func (s *ImportState) setMark(m accesslog.Mark) {
-	s.Position, s.From, s.Low, s.Open = m.Position, m.From, m.Low, m.Open
+	s.Position, s.From, s.Low, s.Open, s.Common = m.Position, m.From, m.Low, m.Open, m.Common
 }
 
 // add counts lines that are left out.

@@ -53,6 +53,8 @@ type Mark struct {
 	Low time.Time
 	// Open says that what stands before Position has no line end yet.
 	Open bool
+	// Common says that the line before Position is one of the common format.
+	Common bool
 }
 
 // A Reader yields the page views of one log. Use NewReader.
@@ -85,7 +87,7 @@ func NewReader(r io.Reader, rules Rules, resume Mark) (*Reader, error) {
 		}
 		return nil, fmt.Errorf("find the place where an earlier run has stopped: %w", err)
 	}
-	reader := &Reader{rules: rules, lines: lines, resume: resume, low: resume.Low, open: resume.Open}
+	reader := &Reader{rules: rules, lines: lines, resume: resume, low: resume.Low, open: resume.Open, common: resume.Common}
 	if !resume.Low.IsZero() {
 		reader.seen = resume.Low.Add(Window)
 	}
@@ -111,7 +113,7 @@ func (r *Reader) Lines() int64 { return r.read }
 
 // Mark returns the place that Next has come to.
 func (r *Reader) Mark() Mark {
-	m := Mark{Position: max(r.lines.at, r.resume.Position), From: r.lines.at, Low: r.low, Open: r.open}
+	m := Mark{Position: max(r.lines.at, r.resume.Position), From: r.lines.at, Low: r.low, Open: r.open, Common: r.common}
 	for i := range r.held {
 		m.From = min(m.From, r.held[i].offset)
 	}
