@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"reflect"
 	"strings"
@@ -29,6 +30,7 @@ type Module struct {
 	commands   []Command
 	env        []Variable
 	onStart    []func(context.Context, *App) error
+	onListen   []func(net.Addr)
 	background []func(context.Context, *App) error
 }
 

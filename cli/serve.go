@@ -52,6 +52,7 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	if err := app.Start(e.ctx); err != nil {
 		return errors.Join(explainEnvironment(fmt.Errorf("start: %w", err)), listener.Close())
 	}
+	app.Listening(address)
 	verifier, err := v.Auth.verifier(app.Logger())
 	if err != nil {
 		return errors.Join(err, listener.Close())

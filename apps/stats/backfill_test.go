@@ -2,6 +2,7 @@ package stats_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -106,26 +107,33 @@ func TestFaultB_BackfillFindsAndCorrectsDrift(t *testing.T) {
 // TestRollupsAreMadeAgainForAnotherTimeZone, a batch at a time, while the numbers
 // that are shown are whole or say what is missing.
 func TestRollupsAreMadeAgainForAnotherTimeZone(t *testing.T) {
+	const views, imported = 200, 1000
 	w := newWorld(t, stats.Options{}, probe())
-	for i := range 200 {
+	zone := time.FixedZone("UTC+5:45", 5*3600+45*60)
+	l := &ledger{zone: zone}
+	for i := range views {
 		w.view(visitorID(i%9), fmt.Sprintf("/%d", i))
+		l.add(told{visitor: visitorID(i % 9), path: fmt.Sprintf("/%d", i), at: w.clock.Now()})
 		w.clock.advance(37 * time.Minute)
 	}
-	w.do("stats:rollUp", nil)
-	zone := time.FixedZone("UTC+5:45", 5*3600+45*60)
-	w.reopen(stats.Options{TimeZone: zone}, probe())
-	l := &ledger{zone: zone}
-	for i := range 200 {
-		l.add(told{visitor: visitorID(i % 9), path: fmt.Sprintf("/%d", i), at: noon.Add(time.Duration(i) * 37 * time.Minute)})
-	}
-	ended := false
-	for !ended {
-		ended = w.rollUp() == 0
-		got := read[breakdown](w, "stats:getBreakdown", object{"dimension": "path", "from": millis(noon)})
-		if total := got.Views + got.Pending; total != 200 {
-			t.Fatalf("%d views and %d pending, want 200", got.Views, got.Pending)
-		}
-	}
+	// One commit that is more than what is left of a batch.
+	w.importRows(imported, func(i int) (string, string, time.Time) {
+		l.views = append(l.views, told{visitor: fmt.Sprint("log-", i), path: "/log", at: noon.Add(50 * time.Hour)})
+		return fmt.Sprint("log-", i), "/log", noon.Add(50 * time.Hour)
+	})
+	slices.SortStableFunc(l.views, func(x, y told) int { return x.at.Compare(y.at) })
 	from, to := noon.Add(30*time.Hour), noon.Add(60*time.Hour)
+	for _, settings := range []stats.Options{{TimeZone: zone}, {}, {TimeZone: zone}} {
+		for ended := false; !ended; {
+			ended = w.rollUp() == 0
+			got := read[breakdown](w, "stats:getBreakdown", object{"dimension": "path", "from": millis(noon)})
+			if total := got.Views + got.Pending; total != views+imported {
+				t.Fatalf("%d views and %d pending, want %d", got.Views, got.Pending, views+imported)
+			}
+		}
+		w.reopen(settings, probe())
+	}
+	for w.rollUp() > 0 {
+	}
 	checkBreakdown(t, w, l, object{"dimension": "pageType", "from": millis(from), "to": millis(to)}, stats.Filter{}, from, to)
 }

@@ -78,6 +78,7 @@ type breakdownArgs struct {
 	From  time.Time `json:"from,omitzero"`
 	To    time.Time `json:"to,omitzero"`
 	Limit int       `json:"limit,omitzero"`
+	Viewer
 }
 
 // Breakdown is the result of getBreakdown.
@@ -286,6 +287,9 @@ func addValues(values map[string]*count, dimension string, s *sheet, day int, of
 // dimension.
 func (a *app) getBreakdown(tx *halcyon.Tx, args breakdownArgs) (Breakdown, error) {
 	var result Breakdown
+	if err := a.allow(args.Key); err != nil {
+		return result, err
+	}
 	of, err := a.days(tx, args.From, args.To)
 	if err != nil {
 		return result, err
@@ -379,7 +383,10 @@ type SitesResult struct {
 }
 
 // getSites lists the sites that views came from.
-func (a *app) getSites(tx *halcyon.Tx) (SitesResult, error) {
+func (a *app) getSites(tx *halcyon.Tx, args Viewer) (SitesResult, error) {
+	if err := a.allow(args.Key); err != nil {
+		return SitesResult{}, err
+	}
 	result := SitesResult{Sites: []SiteStats{}, TimeZone: a.TimeZone.String()}
 	since := a.activeSince(tx)
 	if err := a.wakeWhenSomebodyLeaves(tx); err != nil {

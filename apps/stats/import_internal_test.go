@@ -34,7 +34,7 @@ func openStats(t *testing.T, files vfs.FS) (*app, *halcyon.App) {
 			t.Error(err)
 		}
 	})
-	return &app{Options{}.withDefaults()}, opened
+	return &app{Options: Options{}.withDefaults()}, opened
 }
 
 func testLine(minute int, path string) string {

@@ -156,7 +156,7 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 			result.Repeated++
 		}
 	}
-	// At the end, as in countViews.
+	// At the end: a read of the table has to look at every operation before it.
 	for _, id := range ids {
 		if err := PageViews.Apply(tx, id, halcyon.CommitTime("stored")); err != nil {
 			return result, err

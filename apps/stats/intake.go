@@ -7,8 +7,8 @@ import (
 	"hash/maphash"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,13 +47,14 @@ var reasonOf = map[string]string{
 
 // intake serves POST /api/event.
 type intake struct {
-	app   *halcyon.App
-	stats *app
-	limit *limiter
+	app     *halcyon.App
+	stats   *app
+	proxies trusted
+	limit   *limiter
 }
 
 func (a *app) serveEvents(app *halcyon.App) http.Handler {
-	return &intake{app: app, stats: a, limit: newLimiter(a.EventsPerSecond, a.EventsBurst)}
+	return &intake{app: app, stats: a, proxies: a.TrustedProxies, limit: newLimiter(a.EventsPerSecond, a.EventsBurst)}
 }
 
 // ServeHTTP counts what a page tells. A request that is understood is answered
@@ -70,7 +71,8 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return // nobody is there to be told
 	}
-	if !in.limit.allow(peer(r), time.Now()) {
+	address, _ := in.proxies.client(r)
+	if !in.limit.allow(address, time.Now()) {
 		// Not written down: a flood must not become a flood of writes.
 		h.Set("Retry-After", "1")
 		h.Set(droppedHeader, reasonLimit)
@@ -93,6 +95,11 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ua := agent.Parse(r.UserAgent())
 	e.Device, e.Browser, e.System = ua.Device, ua.Browser, ua.System
+	place := in.proxies.place(r)
+	e.City, e.Latitude, e.Longitude = place.City, place.Latitude, place.Longitude
+	if place.Country != nil {
+		e.Country = *place.Country
+	}
 	if asksNotToBeTracked(r) && !in.stats.IgnoreSignals && e.Name != eventBeat && e.Name != eventLeave {
 		e.SessionID = ""
 	}
@@ -193,15 +200,6 @@ func asksNotToBeTracked(r *http.Request) bool {
 	return r.Header.Get("DNT") == "1" || r.Header.Get("Sec-GPC") == "1"
 }
 
-// peer returns the address of a request. It is used at once and kept nowhere.
-func peer(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
-}
-
 // limiter allows each address so many events a second, after a burst. It knows
 // addresses by a hash under a random seed of the process, in memory alone.
 type limiter struct {
@@ -266,9 +264,10 @@ func (l *limiter) forgetLocked(now time.Time) {
 // network returns what of an address one party has: of version 6, the 64 bits
 // that a provider gives to one of its customers.
 func network(address string) string {
-	ip := net.ParseIP(address)
-	if ip == nil || ip.To4() != nil {
+	at, err := netip.ParseAddr(address)
+	if err != nil || at.Unmap().Is4() {
 		return address
 	}
-	return ip.Mask(net.CIDRMask(64, 128)).String()
+	prefix, _ := at.WithZone("").Prefix(64) // the address has more bits
+	return prefix.String()
 }

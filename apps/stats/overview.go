@@ -58,12 +58,16 @@ type getStatsArgs struct {
 	// Now is sent by newer clients to make the answer follow the clock. It
 	// follows the server's clock by itself, so this is accepted and ignored.
 	Now *float64 `json:"now"`
+	Viewer
 }
 
 // getStats returns everything the statistics page shows. It reads the rows of
 // active visitors and no row of the views but the first.
-func (a *app) getStats(tx *halcyon.Tx, _ getStatsArgs) (Stats, error) {
+func (a *app) getStats(tx *halcyon.Tx, args getStatsArgs) (Stats, error) {
 	var stats Stats
+	if err := a.allow(args.Key); err != nil {
+		return Stats{}, err
+	}
 	if err := a.addActive(tx, &stats); err != nil {
 		return Stats{}, err
 	}
@@ -205,7 +209,10 @@ type DayViews struct {
 // getViewsByDay returns the last 60 UTC days that have views, oldest first. Days
 // without views are stepped over by seeking the newest view before them, so
 // that the cost is that of the days listed however far apart they are.
-func getViewsByDay(tx *halcyon.Tx) ([]DayViews, error) {
+func (a *app) getViewsByDay(tx *halcyon.Tx, args Viewer) ([]DayViews, error) {
+	if err := a.allow(args.Key); err != nil {
+		return nil, err
+	}
 	days := make([]DayViews, 0, daysShown)
 	newest := PageViews.By("by_timestamp")
 	for len(days) < daysShown {

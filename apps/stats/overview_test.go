@@ -339,7 +339,7 @@ func TestRoutesAndInternalFunctions(t *testing.T) {
 	for _, route := range w.app.Routes() {
 		routes = append(routes, route.Pattern)
 	}
-	if diff := cmp.Diff([]string{"POST /api/event", "GET /track.js", "GET /stats", "GET /stats/"}, routes); diff != "" {
+	if diff := cmp.Diff([]string{"POST /api/event", "GET /api/geo", "GET /track.js", "GET /stats", "GET /stats/"}, routes); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
 	}
 	for _, path := range []string{"stats:cleanupStaleSessions", "stats:sweepStaleSessions", "stats:importViews"} {

@@ -5,9 +5,10 @@ import (
 	"github.com/halcyon-db/halcyon/web"
 )
 
-// servePages mounts the tracker and the statistics page.
-func servePages(m *halcyon.Module) {
+// servePages mounts the tracker and the statistics page. What the page is made of
+// is no secret: only the page itself is guarded.
+func (a *app) servePages(m *halcyon.Module) {
 	m.Handle("GET /track.js", web.TrackHandler())
-	m.Handle("GET /stats", web.StatsHandler())
+	m.Handle("GET /stats", a.guarded(web.StatsHandler()))
 	m.Handle("GET /stats/", web.StatsHandler())
 }

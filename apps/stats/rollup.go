@@ -401,14 +401,14 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 		return a.clearRollups(tx, done)
 	}
 	sums := newSheets(a.TimeZone)
-	views, err := takeRows(tx, PageViews, &done.Views, sums, func(v *PageView) (halcyon.ID[PageView], time.Time) {
+	views, err := takeRows(tx, PageViews, &done.Views, done.mark(), sums, func(v *PageView) (halcyon.ID[PageView], time.Time) {
 		sums.addView(v, 1)
 		return v.ID, v.Stored
 	})
 	if err != nil {
 		return 0, err
 	}
-	events, err := takeRows(tx, Events, &done.Events, sums, func(e *Event) (halcyon.ID[Event], time.Time) {
+	events, err := takeRows(tx, Events, &done.Events, done.mark(), sums, func(e *Event) (halcyon.ID[Event], time.Time) {
 		sums.addEvent(e, 1)
 		return e.ID, e.Stored
 	})
@@ -428,9 +428,10 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 	return views + events, err
 }
 
-// rolledUp is the time of storing of a row that is in the rollups although its
-// commit is not, as a whole.
-var rolledUp = time.UnixMicro(1).UTC()
+// mark is the time of storing of a row that is in the rollups although its commit
+// is not, as a whole. It is before all commits. When the rollups are made again it
+// is an earlier one, so that those that were marked before come after it.
+func (p Progress) mark() time.Time { return time.UnixMicro(1<<20 - int64(p.Generation)).UTC() }
 
 // full reports whether a transaction should not touch more rollups: it may look
 // at 4,096 places, and each of them is two.
@@ -440,14 +441,14 @@ func (s *sheets) full() bool { return len(s.of) >= scopesMax }
 // those that do not say when: they were loaded and not inserted. All rows of one
 // commit have the same time. So done moves over whole commits only, and rows of a
 // commit that does not fit as a whole are marked one by one.
-func takeRows[T any](tx *halcyon.Tx, table *halcyon.Table[T], done *time.Time, sums *sheets,
+func takeRows[T any](tx *halcyon.Tx, table *halcyon.Table[T], done *time.Time, mark time.Time, sums *sheets,
 	add func(*T) (halcyon.ID[T], time.Time)) (taken int, err error) {
 	if done.IsZero() {
-		*done = rolledUp
+		*done = mark
 	}
-	mark := func(ids []halcyon.ID[T]) error {
+	putMarks := func(ids []halcyon.ID[T]) error {
 		for _, id := range ids {
-			if err := table.Patch(tx, id, halcyon.Fields{"stored": rolledUp}); err != nil {
+			if err := table.Patch(tx, id, halcyon.Fields{"stored": mark}); err != nil {
 				return err
 			}
 		}
@@ -463,7 +464,7 @@ func takeRows[T any](tx *halcyon.Tx, table *halcyon.Table[T], done *time.Time, s
 		}
 		id, _ := add(&loaded[i])
 		taken++
-		if err := mark([]halcyon.ID[T]{id}); err != nil {
+		if err := putMarks([]halcyon.ID[T]{id}); err != nil {
 			return taken, err
 		}
 	}
@@ -477,7 +478,7 @@ func takeRows[T any](tx *halcyon.Tx, table *halcyon.Table[T], done *time.Time, s
 	var ids []halcyon.ID[T]
 	for i := range rows {
 		if sums.full() || i == rollUpBatch-len(loaded) {
-			return taken, mark(ids)
+			return taken, putMarks(ids)
 		}
 		id, stored := add(&rows[i])
 		taken++
@@ -523,7 +524,8 @@ func (a *app) clearRollups(tx *halcyon.Tx, done Progress) (int, error) {
 			zone = time.UTC
 		}
 		done.Clearing, done.TimeZone = true, a.TimeZone.String()
-		done.Views, done.Events, done.Rows = rolledUp, time.Time{}, 0
+		done.Generation++
+		done.Views, done.Events, done.Rows = done.mark(), done.mark(), 0
 		done.From = math.MaxInt32
 		if oldest, ok, err := PageViews.By("by_timestamp").First(tx); err != nil {
 			return 0, err

@@ -38,6 +38,7 @@ type seriesArgs struct {
 	Filter
 	From time.Time `json:"from,omitzero"`
 	To   time.Time `json:"to,omitzero"`
+	Viewer
 }
 
 // Series is the result of getSeries.
@@ -58,6 +59,9 @@ type Point struct {
 
 // getSeries counts views and visitors by hour or by day of a time zone.
 func (a *app) getSeries(tx *halcyon.Tx, args seriesArgs) (Series, error) {
+	if err := a.allow(args.Key); err != nil {
+		return Series{}, err
+	}
 	zone := a.TimeZone
 	if args.TimeZone != "" {
 		var err error
@@ -159,6 +163,7 @@ func (r *reader) points(starts []time.Time) ([]Point, error) {
 
 type curveArgs struct {
 	Site string `json:"site,omitzero"`
+	Viewer
 }
 
 // Curve is the result of getActiveCurve.
@@ -175,6 +180,9 @@ type CurvePoint struct {
 // getActiveCurve returns how many visitors were active at each minute of the
 // last two hours.
 func (a *app) getActiveCurve(tx *halcyon.Tx, args curveArgs) (Curve, error) {
+	if err := a.allow(args.Key); err != nil {
+		return Curve{}, err
+	}
 	now := tx.Now().Truncate(time.Minute)
 	tx.WakeAt(now.Add(time.Minute))
 	from := now.Add(-(curveMinutes - 1) * time.Minute)

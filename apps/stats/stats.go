@@ -1,6 +1,9 @@
 package stats
 
 import (
+	"context"
+	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
@@ -64,6 +67,19 @@ type Options struct {
 	// timeout. One who only reloads it is away for a moment then.
 	LeaveAtOnce bool
 
+	// Visibility says who may see the statistics. See there for the default.
+	Visibility Visibility
+
+	// Key is what callers show when Visibility is VisibleKey. Without one nobody
+	// has it.
+	Key string
+
+	// TrustedProxies are the networks of the proxies in front of the server. Their
+	// headers are believed: the address that a request was forwarded for, and the
+	// place of the visitor. The default is none: an address is that of the
+	// connection, and no place is known.
+	TrustedProxies []netip.Prefix
+
 	// Titles names what a site has under a slug: its title and its kind,
 	// "blog" or "page". It runs in the transaction of getStats, so that a
 	// renamed page changes open screens. nil knows no titles.
@@ -72,6 +88,8 @@ type Options struct {
 	// Published counts what a site has published. It runs in the transaction
 	// of getStats. nil counts nothing.
 	Published func(tx *halcyon.Tx) (posts, pages int, err error)
+
+	wrong error // of FromEnvironment
 }
 
 // withDefaults returns o with every unset field at its default.
@@ -109,17 +127,20 @@ func (o Options) withDefaults() Options {
 }
 
 // app is the module's functions with their settings.
-type app struct{ Options }
+type app struct {
+	Options
+	exposed exposed
+}
 
 // Module returns the module "stats".
 func Module(options Options) *halcyon.Module {
-	a := &app{options.withDefaults()}
+	a := &app{Options: options.withDefaults()}
 	m := halcyon.NewModule("stats",
 		PageViews, Events, ActiveSessions, Visitors, Sites, Rollups, Progresses, Samples, Drops, Imports)
 	m.Mutation("recordPageView", a.recordPageView)
 	m.Mutation("heartbeat", a.heartbeat, halcyon.Relaxed())
 	m.Query("getStats", a.getStats)
-	m.Query("getViewsByDay", getViewsByDay)
+	m.Query("getViewsByDay", a.getViewsByDay)
 	m.Query("getBreakdown", a.getBreakdown)
 	m.Query("getSeries", a.getSeries)
 	m.Query("getActiveCurve", a.getActiveCurve)
@@ -128,6 +149,8 @@ func Module(options Options) *halcyon.Module {
 	m.Internal.Mutation("sweepStaleSessions", a.sweepStaleSessions)
 	m.Internal.Mutation("backfillAggregates", a.backfillAggregates)
 	m.Internal.Mutation("backfillAggregatesChunk", a.backfillAggregatesChunk)
+	m.Internal.Query("exportRows", a.exportRows)
+	m.Internal.Mutation("forgetVisitor", a.forgetVisitor)
 	m.Internal.Mutation("tell", a.tell)
 	m.Internal.Mutation("tellBeat", a.tellBeat, halcyon.Relaxed())
 	m.Internal.Mutation("tellLeave", a.tellLeave, halcyon.Relaxed())
@@ -137,7 +160,12 @@ func Module(options Options) *halcyon.Module {
 	m.Cron("cleanup stale sessions", halcyon.Every(a.CleanupInterval), "sweepStaleSessions")
 	m.Cron("sample and roll up", halcyon.Every(time.Minute), "everyMinute")
 	a.declareImport(m)
+	m.Command("export", "Write views or events to standard output, as CSV or JSON lines: --format csv|jsonl, --events, --from DAY, --to DAY.", a.export)
+	m.Command("forget", "Delete everything there is of one visitor, named by the id that is in the browser.", a.forget)
 	m.HandleApp("POST /api/event", a.serveEvents)
-	servePages(m)
+	m.Handle("GET /api/geo", http.HandlerFunc(a.serveGeo))
+	m.OnStart(func(context.Context, *halcyon.App) error { return a.wrong })
+	m.OnListen(a.exposed.listening)
+	a.servePages(m)
 	return m
 }

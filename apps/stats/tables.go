@@ -124,14 +124,15 @@ type ValueSum struct {
 // Progress is how far the rollup has come: everything stored up to here is in
 // Rollups, everything after it is not. There is one row.
 type Progress struct {
-	ID       halcyon.ID[Progress] `halcyon:"id"`
-	Views    time.Time            `json:"views,omitzero"`
-	Events   time.Time            `json:"events,omitzero"`
-	TimeZone string               `json:"timeZone"` // whose days the rollups have
-	Rows     int                  `json:"rows"`     // views that are rows and in Rollups
-	Clearing bool                 `json:"clearing"` // Rollups are being taken away, from the day From on, to be made again
-	From     int                  `json:"from"`
-	Expired  time.Time            `json:"expired,omitzero"` // views before this are gone, and in Rollups
+	ID         halcyon.ID[Progress] `halcyon:"id"`
+	Views      time.Time            `json:"views,omitzero"`
+	Events     time.Time            `json:"events,omitzero"`
+	TimeZone   string               `json:"timeZone"`   // whose days the rollups have
+	Rows       int                  `json:"rows"`       // views that are rows and in Rollups
+	Generation int                  `json:"generation"` // how often Rollups have been made again
+	Clearing   bool                 `json:"clearing"`   // Rollups are being taken away, from the day From on, to be made again
+	From       int                  `json:"from"`
+	Expired    time.Time            `json:"expired,omitzero"` // views before this are gone, and in Rollups
 }
 
 // A Sample is how many visitors a site had at a minute.

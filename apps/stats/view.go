@@ -59,29 +59,6 @@ func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error)
 	return counted, err
 }
 
-// countViews counts many views in one transaction, and tells of each whether it
-// was counted.
-func (a *app) countViews(tx *halcyon.Tx, views []PageView) ([]bool, error) {
-	counted := make([]bool, len(views))
-	var ids []halcyon.ID[PageView]
-	for i, view := range views {
-		id, ok, err := a.count(tx, view)
-		if err != nil {
-			return nil, err
-		}
-		if counted[i] = ok; ok {
-			ids = append(ids, id)
-		}
-	}
-	// At the end: a read of the table has to look at every operation before it.
-	for _, id := range ids {
-		if err := PageViews.Apply(tx, id, halcyon.CommitTime("stored")); err != nil {
-			return nil, err
-		}
-	}
-	return counted, nil
-}
-
 // count is the one place where views are counted, live and imported: the view is
 // kept unless the same visitor has a kept view of the same path less
 // than the view window before it, or after it, as happens when a log is read

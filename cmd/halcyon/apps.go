@@ -17,7 +17,7 @@ func modules() []*halcyon.Module {
 		OpenSync: os.Getenv("HALCYON_SITE_SYNC") == "open",
 	})
 	return append(pages.Modules(),
-		stats.Module(stats.Options{Titles: pages.Titles, Published: pages.Published}),
+		stats.Module(stats.Options{Titles: pages.Titles, Published: pages.Published}.FromEnvironment(os.LookupEnv)),
 		authsessions.Module(authsessions.Options{}),
 	)
 }

@@ -1,0 +1,58 @@
+package stats_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/stats"
+)
+
+func TestFromEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		environment map[string]string
+		ok          func(stats.Options) bool
+		want        string // in the error of the start
+	}{
+		{nil, func(o stats.Options) bool { return o.Visibility == "" && o.Key == "" && o.TimeZone == nil }, ""},
+		{map[string]string{"VISIBLE": "off", "KEY": "k"}, func(o stats.Options) bool { return o.Visibility == stats.VisibleOff && o.Key == "k" }, ""},
+		{map[string]string{"KEY_FILE": file}, func(o stats.Options) bool { return o.Key == "secret" }, ""},
+		{map[string]string{"TIME_ZONE": "UTC"}, func(o stats.Options) bool { return o.TimeZone.String() == "UTC" }, ""},
+		{map[string]string{"TRUSTED_PROXIES": "10.1.2.3/8, ::1"}, func(o stats.Options) bool {
+			return len(o.TrustedProxies) == 2 && o.TrustedProxies[0].String() == "10.0.0.0/8" && o.TrustedProxies[1].String() == "::1/128"
+		}, ""},
+		{map[string]string{"VISIBLE": "yes"}, nil, `HALCYON_STATS_VISIBLE: "yes" is none of`},
+		{map[string]string{"KEY_FILE": file + "x"}, nil, "HALCYON_STATS_KEY_FILE: open"},
+		{map[string]string{"TIME_ZONE": "Mars"}, nil, "HALCYON_STATS_TIME_ZONE: unknown time zone Mars"},
+		{map[string]string{"TRUSTED_PROXIES": "10.0.0.0/8,x"}, nil, `HALCYON_STATS_TRUSTED_PROXIES: "x" is neither`},
+	}
+	for _, tt := range tests {
+		o := stats.Options{}.FromEnvironment(func(name string) (string, bool) {
+			v, ok := tt.environment[strings.TrimPrefix(name, "HALCYON_STATS_")]
+			return v, ok
+		})
+		if tt.ok != nil && !tt.ok(o) {
+			t.Errorf("%v: %+v", tt.environment, o)
+		}
+		app, err := halcyon.NewApp(stats.Module(o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Open("data", inMemory()); err != nil {
+			t.Fatal(err)
+		}
+		err = app.Start(t.Context())
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%v: start: %v, want %q", tt.environment, err, tt.want)
+		}
+		if err := app.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package stats_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/halcyon-db/halcyon/apps/stats"
+)
+
+func TestGeo(t *testing.T) {
+	const nowhere = `{"city":null,"country":null,"countryName":null,"latitude":null,"longitude":null}`
+	netlify := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+	tests := []struct {
+		name, peer string
+		header     map[string]string
+		want       string
+	}{
+		{"no header", "10.0.0.1:1", nil, nowhere},
+		{"a forged header", "192.0.2.1:1", map[string]string{"CF-IPCountry": "CH"}, nowhere},
+		{"a forged header through a proxy that is not trusted", "192.0.2.1:1", map[string]string{"CF-IPCountry": "CH", "X-Forwarded-For": "10.0.0.1"}, nowhere},
+		{"Cloudflare", "10.0.0.1:1", map[string]string{"CF-IPCountry": "ch", "CF-IPCity": "Bern", "CF-IPLatitude": "46.9", "CF-IPLongitude": "7.4"},
+			`{"city":"Bern","country":"CH","countryName":null,"latitude":46.9,"longitude":7.4}`},
+		{"Cloudflare through version 6", "[fd00::7]:1", map[string]string{"CF-IPCountry": "CH"},
+			`{"city":null,"country":"CH","countryName":null,"latitude":null,"longitude":null}`},
+		{"Cloudflare does not know", "10.0.0.1:1", map[string]string{"CF-IPCountry": "XX", "CF-IPCity": "Bern"}, nowhere},
+		{"Cloudflare for Tor", "10.0.0.1:1", map[string]string{"CF-IPCountry": "T1"}, nowhere},
+		{"Vercel writes cities as in addresses", "10.0.0.1:1", map[string]string{"X-Vercel-IP-Country": "BR", "X-Vercel-IP-City": "S%C3%A3o%20Paulo"},
+			`{"city":"São Paulo","country":"BR","countryName":null,"latitude":null,"longitude":null}`},
+		{"Netlify writes JSON in base64", "10.0.0.1:1",
+			map[string]string{"X-Nf-Geo": netlify(`{"city":"Bern","country":{"code":"CH","name":"Switzerland"},"latitude":46.9,"longitude":0}`)},
+			`{"city":"Bern","country":"CH","countryName":"Switzerland","latitude":46.9,"longitude":0}`},
+		{"no base64", "10.0.0.1:1", map[string]string{"X-Nf-Geo": "{}"}, nowhere},
+		{"no JSON", "10.0.0.1:1", map[string]string{"X-Nf-Geo": netlify("[1")}, nowhere},
+		{"half a coordinate", "10.0.0.1:1", map[string]string{"CF-IPCountry": "CH", "CF-IPLatitude": "46.9"},
+			`{"city":null,"country":"CH","countryName":null,"latitude":null,"longitude":null}`},
+		{"coordinates that are none", "10.0.0.1:1", map[string]string{"CF-IPCountry": "CH", "CF-IPLatitude": "NaN", "CF-IPLongitude": "1e9"},
+			`{"city":null,"country":"CH","countryName":null,"latitude":null,"longitude":null}`},
+		{"no letters", "10.0.0.1:1", map[string]string{"CF-IPCountry": "<>"}, nowhere},
+	}
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	w := newWorld(t, stats.Options{TrustedProxies: proxies})
+	for _, tt := range tests {
+		r := httptest.NewRequest("GET", "/api/geo", nil)
+		r.RemoteAddr = tt.peer
+		for name, v := range tt.header {
+			r.Header.Set(name, v)
+		}
+		answer := httptest.NewRecorder()
+		w.site().mux.ServeHTTP(answer, r)
+		if diff := cmp.Diff(tt.want+"\n", answer.Body.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+		if got := answer.Header().Get("Cache-Control"); got != "private, max-age=3600" {
+			t.Errorf("Cache-Control %q", got)
+		}
+	}
+}
+
+func TestAViewHasTheCountryThatATrustedProxyTells(t *testing.T) {
+	w := newWorld(t, stats.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	s := w.site()
+	s.header.Set("CF-IPCountry", "CH")
+	s.header.Set("CF-IPLatitude", "46.948")
+	s.header.Set("CF-IPLongitude", "7.447")
+	s.counted(object{"name": "pageview", "url": "https://a.org/", "visitor": "ada"})
+	s.counted(object{"name": "heartbeat", "url": "https://a.org/", "visitor": "ada"})
+	s.peer = "198.51.100.1:1" // not of the proxy: the header is forged
+	s.counted(object{"name": "pageview", "url": "https://a.org/", "visitor": "bob"})
+	if diff := cmp.Diff(map[string]row{"CH": {"CH", 1, 1}}, w.values("country", nil)); diff != "" {
+		t.Errorf("countries (-want +got):\n%s", diff)
+	}
+	if got := w.stats().VisitorLocations; len(got) != 1 || got[0].Latitude != 46.9 {
+		t.Errorf("locations %+v, want one, to a tenth of a degree", got)
+	}
+}
+
+// TestForwardedHops: the rate limit counts the address that the last trusted proxy
+// saw. What stands before it can be written by anybody.
+func TestForwardedHops(t *testing.T) {
+	w := newWorld(t, stats.Options{EventsPerSecond: 1e-9, EventsBurst: 1,
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	s := w.site()
+	for i, tt := range []struct {
+		peer, forwarded string
+		want            int
+	}{
+		{"10.0.0.1:1", "1.1.1.1", 202},
+		{"10.0.0.1:1", "1.1.1.1", 429},
+		{"10.0.0.1:1", "9.9.9.9, 1.1.1.1", 429}, // a forged hop
+		{"10.0.0.1:1", "1.1.1.1, 10.0.0.2", 429},
+		{"10.0.0.1:1", "::ffff:1.1.1.1", 429},
+		{"10.0.0.1:1", "1.1.1.2", 202},
+		{"192.0.2.1:1", "1.1.1.3", 202}, // its own address
+		{"192.0.2.1:1", "1.1.1.4", 429},
+		{"10.0.0.1:1", "garbage", 202}, // the proxy itself
+		{"10.0.0.1:1", "", 429},
+	} {
+		s.peer = tt.peer
+		s.header.Set("X-Forwarded-For", tt.forwarded)
+		status, _ := s.send(object{"name": "pageview", "url": "https://a.org/", "visitor": visitorID(i)})
+		if status != tt.want {
+			t.Errorf("event %d of %s for %q: %d, want %d", i, tt.peer, tt.forwarded, status, tt.want)
+		}
+	}
+}
+
+func TestWhoMaySee(t *testing.T) {
+	loopback, everywhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.TCPAddr{IP: net.IPv4zero}
+	const private, off = stats.CodeKey, stats.CodeOff
+	tests := []struct {
+		name    string
+		options stats.Options
+		listen  net.Addr
+		key     string
+		want    string // the code of the queries
+		page    int
+	}{
+		{"by default on loopback", stats.Options{}, loopback, "", "", 200},
+		{"by default elsewhere, without a key set", stats.Options{}, everywhere, "", private, 403},
+		{"by default elsewhere, no key shown", stats.Options{Key: "k"}, everywhere, "", private, 403},
+		{"by default elsewhere, another shown", stats.Options{Key: "k"}, everywhere, "x", private, 403},
+		{"by default elsewhere, the key shown", stats.Options{Key: "k"}, everywhere, "k", "", 200},
+		{"public", stats.Options{Visibility: stats.VisiblePublic}, everywhere, "", "", 200},
+		{"key on loopback", stats.Options{Visibility: stats.VisibleKey, Key: "k"}, loopback, "", private, 403},
+		{"off", stats.Options{Visibility: stats.VisibleOff, Key: "k"}, loopback, "k", off, 404},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, tt.options)
+			w.app.Listening(tt.listen)
+			for function, args := range map[string]object{
+				"stats:getStats": {}, "stats:getViewsByDay": {}, "stats:getSites": {}, "stats:getActiveCurve": {},
+				"stats:getBreakdown": {"dimension": "path"}, "stats:getSeries": {"unit": "day"},
+			} {
+				if tt.key != "" {
+					args["key"] = tt.key
+				}
+				outcome, err := w.query(function, args)
+				code := ""
+				if outcome.Failure != nil {
+					code, _ = outcome.Failure.Data.Get("code").AsString()
+				}
+				if err != nil || code != tt.want {
+					t.Errorf("%s: %q, %v; want %q", function, code, err, tt.want)
+				}
+			}
+			answer := httptest.NewRecorder()
+			w.site().mux.ServeHTTP(answer, httptest.NewRequest("GET", "/stats?key="+tt.key, nil))
+			if answer.Code != tt.page {
+				t.Errorf("the page: %d, want %d", answer.Code, tt.page)
+			}
+			s := w.site()
+			if status, reason := s.send(object{"name": "pageview", "url": "https://a.org/", "visitor": "ada"}); status != http.StatusAccepted || reason != "" {
+				t.Errorf("a view: %d %q, want it counted whoever may see it", status, reason)
+			}
+		})
+	}
+}
+
+func FuzzGeo(f *testing.F) {
+	f.Add("eyJjaXR5IjoiQmVybiJ9", "1.1.1.1, 10.0.0.1", "S%C3%A3o", "46.9")
+	w := newWorld(f, stats.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	mux := w.site().mux
+	f.Fuzz(func(t *testing.T, netlify, forwarded, city, latitude string) {
+		r := httptest.NewRequest("GET", "/api/geo", nil)
+		r.RemoteAddr = "10.0.0.1:1"
+		r.Header["X-Nf-Geo"] = []string{netlify}
+		r.Header["X-Forwarded-For"] = []string{forwarded}
+		if len(netlify)%2 == 0 {
+			r.Header.Del("X-Nf-Geo")
+			r.Header["X-Vercel-Ip-Country"], r.Header["X-Vercel-Ip-City"] = []string{"CH"}, []string{city}
+			r.Header["X-Vercel-Ip-Latitude"], r.Header["X-Vercel-Ip-Longitude"] = []string{latitude}, []string{latitude}
+		}
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, r)
+		var place struct{ Latitude, Longitude *float64 }
+		if err := json.Unmarshal(answer.Body.Bytes(), &place); err != nil {
+			t.Fatalf("%q: %v", answer.Body, err)
+		}
+		if place.Latitude != nil && (*place.Latitude < -90 || *place.Latitude > 90) || place.Longitude != nil && (*place.Longitude < -180 || *place.Longitude > 180) {
+			t.Errorf("a place off the earth: %s", answer.Body)
+		}
+	})
+}
