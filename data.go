@@ -163,6 +163,8 @@ const (
 	ImportAppend ImportMode = "append"
 	// ImportReplace: they are removed, in batches, and then it is ImportEmpty.
 	ImportReplace ImportMode = "replace"
+	// ImportCheck: nothing is changed, and nothing is said about what the table holds; each document is checked as for the others.
+	ImportCheck ImportMode = "check"
 )
 
 // ImportOptions are the settings of an import.
@@ -215,12 +217,18 @@ func (a *App) Import(ctx context.Context, table string, documents iter.Seq2[valu
 		err = im.load(ctx, documents)
 	case ImportAppend:
 		err = im.add(ctx, documents)
+	case ImportCheck:
+		for _, err = range im.checked(documents) {
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				break
+			}
+		}
 	case ImportReplace:
 		if err = im.empty(ctx); err == nil {
 			err = im.load(ctx, documents)
 		}
 	default:
-		err = fmt.Errorf("the mode %q is none of empty, append and replace", o.Mode)
+		err = fmt.Errorf("the mode %q is none of empty, append, replace and check", o.Mode)
 	}
 	if err != nil {
 		return im.done, fmt.Errorf("import into %s: %w", full, err)

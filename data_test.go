@@ -74,12 +74,14 @@ func TestImport(t *testing.T) {
 		{"what does not fit, into an empty table", "", []string{three[0], `{"name":"x"}`}, "document 2: it does not fit", halcyon.Imported{Taken: 1}, ""},
 		{"no object", "", []string{`7`}, "document 1: it is not an object", halcyon.Imported{}, ""},
 		{"a bad id", "", []string{`{"_id":"x","name":"x","price":1}`}, "document 1: _id: ", halcyon.Imported{}, ""},
-		{"an unknown mode", "sideways", three, "none of empty, append and replace", halcyon.Imported{}, ""},
+		{"an unknown mode", "sideways", three, "none of empty, append, replace and check", halcyon.Imported{}, ""},
 		{"two with one price", "", []string{three[0], three[0]}, "by_price", halcyon.Imported{Taken: 2}, ""},
 		{"three", "", three, "", halcyon.Imported{Taken: 3, Inserted: 3}, "a b c"},
 		{"again", "", three, "must hold nothing", halcyon.Imported{}, "a b c"},
 		{"one more, and one that cannot be read", halcyon.ImportAppend, []string{`{"name":"d","price":4}`, `{`}, "expected", halcyon.Imported{Taken: 1, Inserted: 1}, "a b c d"},
 		{"one with a price that is there", halcyon.ImportAppend, []string{`{"name":"e","price":5}`, `{"name":"x","price":2}`}, "document 2: ", halcyon.Imported{Taken: 2}, "a b c d"},
+		{"only looked at, though the table is not empty", halcyon.ImportCheck, three, "", halcyon.Imported{Taken: 3}, "a b c d"},
+		{"what does not fit, only looked at", halcyon.ImportCheck, []string{three[0], `{"name":"x"}`}, "document 2: it does not fit", halcyon.Imported{Taken: 1}, "a b c d"},
 		{"one in place of all", halcyon.ImportReplace, []string{`{"name":"z","price":9}`}, "", halcyon.Imported{Taken: 1, Inserted: 1, Removed: 4}, "z"},
 	}
 	for _, tt := range tests {

@@ -261,52 +261,64 @@ type importVerb struct {
 	File    string `arg:"" help:"Lines of JSON, as export writes them; - for standard input."`
 	Append  bool   `xor:"mode" help:"Keep the documents that are there, and pass over what is there already."`
 	Replace bool   `xor:"mode" help:"Remove the documents that are there first."`
+	DryRun  bool   `xor:"mode" name:"dry-run" help:"Check each line, and change nothing."`
 	NewIDs  bool   `name:"new-ids" help:"Give new ids and creation times in place of those in the file."`
 	JSON    bool   `name:"json" help:"Print what was done as one JSON object."`
 }
 
 // Help is the part of the help page below the flags.
 func (importVerb) Help() string {
-	return `The table must be empty, unless --append or --replace is given, and every document must fit the program's schema. Into an empty table all documents come at once, or none. With --append they come in batches: after a mistake or an interruption, import the same file again, and what is there is passed over. With --replace the old documents are gone when the new ones cannot be read. ` + targetHelp
+	return `The table must be empty, unless --append or --replace is given, and every document must fit the program's schema. Into an empty table all documents come at once, or none. With --append they come in batches: after a mistake or an interruption, import the same file again, and what is there is passed over. With --replace the whole file is checked before the first document is removed; standard input can't be, so there the old documents are gone when the new ones cannot be read. ` + targetHelp
+}
+
+// mode is what becomes of the documents that are there.
+func (v *importVerb) mode() halcyon.ImportMode {
+	switch {
+	case v.Append:
+		return halcyon.ImportAppend
+	case v.Replace:
+		return halcyon.ImportReplace
+	case v.DryRun:
+		return halcyon.ImportCheck
+	}
+	return halcyon.ImportEmpty
 }
 
 // Run imports.
 func (v *importVerb) Run(e *env, app *halcyon.App) (err error) {
 	in := e.stdin
+	var file *os.File
 	if v.File != "-" {
-		f, err := os.Open(v.File)
-		if err != nil {
+		if file, err = os.Open(v.File); err != nil {
 			return err
 		}
-		defer f.Close()
-		in = f
-	}
-	mode := halcyon.ImportEmpty
-	switch {
-	case v.Append:
-		mode = halcyon.ImportAppend
-	case v.Replace:
-		mode = halcyon.ImportReplace
+		defer file.Close()
+		in = file
 	}
 	return v.on(e, app, func(t *target) error {
-		query := url.Values{"table": {v.Table}, "mode": {string(mode)}, "newIds": {strconv.FormatBool(v.NewIDs)}}
-		var out server.ImportedDocuments
-		err := t.Told(e.ctx, "import", query, in, func(line json.RawMessage) {
-			var im server.ImportedDocuments
-			if json.Unmarshal(line, &im) == nil {
-				fmt.Fprintf(e.stderr, "read %d documents, removed %d\n", im.Taken, im.Removed)
+		if v.Replace && file != nil {
+			if _, err := v.send(e, t, in, halcyon.ImportCheck); err != nil {
+				return err
 			}
-		}, &out)
+			if _, err := file.Seek(0, io.SeekStart); err != nil {
+				return hinted{fmt.Errorf("read it again, after it was checked: %w", err), "give a file, or - for standard input"}
+			}
+		}
+		out, err := v.send(e, t, in, v.mode())
 		if v.JSON && out.Table != "" {
 			if err := json.NewEncoder(e.stdout).Encode(out); err != nil {
 				return err
 			}
 		}
 		if err != nil {
-			if mode == halcyon.ImportAppend && out.Inserted > 0 {
+			if v.Append && out.Inserted > 0 {
 				fmt.Fprintf(e.stderr, "imported %d documents before this:\n", out.Inserted)
 			}
 			return err
+		}
+		if v.DryRun {
+			fmt.Fprintf(e.stderr, "%s: %d documents can be imported; nothing was changed.\n", out.Table, out.Taken)
+			return nil
 		}
 		fmt.Fprintf(e.stderr, "%s: imported %d documents", out.Table, out.Inserted)
 		if out.Known > 0 {
@@ -318,4 +330,22 @@ func (v *importVerb) Run(e *env, app *halcyon.App) (err error) {
 		fmt.Fprintln(e.stderr, ".")
 		return nil
 	})
+}
+
+// send sends the documents.
+func (v *importVerb) send(e *env, t *target, in io.Reader, mode halcyon.ImportMode) (out server.ImportedDocuments, err error) {
+	query := url.Values{"table": {v.Table}, "mode": {string(mode)}, "newIds": {strconv.FormatBool(v.NewIDs)}}
+	// Not the file itself, which the transport would close.
+	err = t.Told(e.ctx, "import", query, io.MultiReader(in), func(line json.RawMessage) {
+		var im server.ImportedDocuments
+		if json.Unmarshal(line, &im) != nil {
+			return
+		}
+		if mode == halcyon.ImportCheck {
+			fmt.Fprintf(e.stderr, "checked %d documents\n", im.Taken)
+		} else {
+			fmt.Fprintf(e.stderr, "read %d documents, removed %d\n", im.Taken, im.Removed)
+		}
+	}, &out)
+	return out, err
 }

@@ -45,7 +45,7 @@ func TestVerbsWorkWhereTheDataIs(t *testing.T) {
 			verb := func(args ...string) outcome {
 				t.Helper()
 				got := call(t, "", append(args, flags...)...)
-				shown := got.stderr
+				shown := requestID.ReplaceAllString(got.stderr, "Request ID: ID")
 				if got.status == exitOK {
 					shown = "" // hints and progress differ
 				}
@@ -84,6 +84,13 @@ func TestVerbsWorkWhereTheDataIs(t *testing.T) {
 			}
 			verb("data", "import", "notes", exported, "--append", "--json")
 			verb("data", "import", "notes", exported, "--replace", "--json")
+			wrong := filepath.Join(dir, "wrong")
+			if err := os.WriteFile(wrong, []byte("{\"text\":\"new\"}\n{\"text\":1}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			verb("data", "import", "notes", wrong, "--replace") // and the old ones stay
+			verb("data", "import", "notes", wrong, "--dry-run", "--json")
+			verb("data", "import", "notes", exported, "--dry-run", "--json")
 			if again := call(t, "", append([]string{"data", "export", "notes"}, flags...)...); again.stdout != string(text) {
 				t.Errorf("exported %q, imported and exported again: %+v", text, again)
 			}
@@ -130,6 +137,8 @@ func TestVerbsWorkWhereTheDataIs(t *testing.T) {
 		})
 	}
 }
+
+var requestID = regexp.MustCompile("Request ID: [0-9a-f]+")
 
 // TestOperatorNeedsAKey: over the network nothing is told without one, and what a person reads says what to do.
 func TestOperatorNeedsAKey(t *testing.T) {
@@ -184,5 +193,36 @@ func TestOperatorSocketInADeepFolder(t *testing.T) {
 	s.stop()
 	if _, err := os.Stat(filepath.Join(dir, operatorSocket)); !os.IsNotExist(err) {
 		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// TestImportThatIsRefused sends far more than what fits into the buffers of a connection, of which the first line is wrong: the answer says
+// so, and not that the connection broke.
+func TestImportThatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	lines := filepath.Join(dir, "lines")
+	text := "{\"text\":5}\n" + strings.Repeat("{\"text\":\""+strings.Repeat("x", 1000)+"\"}\n", 20_000)
+	if err := os.WriteFile(lines, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, filepath.Join(dir, "data"))
+	defer s.stop()
+	key := strings.TrimSpace(call(t, "", "key", "create", "k", "--storage.dir", filepath.Join(dir, "data")).stdout)
+	for name, tt := range map[string]struct {
+		flags []string
+		want  string
+	}{
+		"a wrong line through the socket":   {[]string{"--storage.dir", filepath.Join(dir, "data")}, "document 1: "},
+		"a wrong line over the network":     {[]string{"--url", s.url, "--key", key}, "document 1: "},
+		"no such table over the network":    {[]string{"--url", s.url, "--key", key, "--append"}, "no such table"},
+		"a wrong key, known before a line ": {[]string{"--url", s.url, "--key", "k|" + strings.Repeat("0", 64)}, "key create NAME"},
+	} {
+		table := "notes"
+		if strings.Contains(name, "table") {
+			table = "none"
+		}
+		if got := call(t, "", append([]string{"data", "import", table, lines}, tt.flags...)...); got.status != exitFailed || !strings.Contains(got.stderr, tt.want) {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }

@@ -278,7 +278,16 @@ func (o operator) importDocuments(w http.ResponseWriter, r *http.Request) {
 	// An answer before the end of the body would be lost with the connection.
 	_, _ = io.Copy(io.Discard, r.Body)
 	t.end(importedOf(done), err)
+	if err != nil {
+		// What the client still sends is read until it has read the answer and hangs up: to close before that would break its connection, and
+		// it would not learn why.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(hangUpTimeMax))
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
 }
+
+// hangUpTimeMax is how long a client may go on to send what was refused.
+const hangUpTimeMax = 10 * time.Second
 
 // ImportedDocuments is what an import has done, see halcyon.Imported.
 type ImportedDocuments struct {

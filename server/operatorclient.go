@@ -45,6 +45,10 @@ func (c *OperatorClient) Do(ctx context.Context, method, path string, query url.
 	if c.Key != "" {
 		req.Header.Set("Authorization", "Convex "+c.Key)
 	}
+	if req.Body != nil && req.ContentLength <= 0 {
+		// A refusal comes before a long body is sent: net/http waits a second for the server to ask for it.
+		req.Header.Set("Expect", "100-continue")
+	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
 		return nil, err
