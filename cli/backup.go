@@ -20,7 +20,7 @@ import (
 type backupVerb struct {
 	targetFlags
 
-	To   string `arg:"" help:"Folder to make; it must not exist. With --url, a folder of the server's machine."`
+	To   string `arg:"" complete:"file" help:"Folder to make; it must not exist. With --url, a folder of the server's machine."`
 	JSON bool   `name:"json" help:"Print what was made as one JSON object."`
 }
 
@@ -88,7 +88,7 @@ type restoreVerb struct {
 	Storage storageFlags `embed:"" prefix:"storage."`
 	Log     logFlags     `embed:"" prefix:"log."`
 
-	From string `arg:"" help:"Folder of a backup. It stays as it is."`
+	From string `arg:"" complete:"file" help:"Folder of a backup. It stays as it is."`
 	JSON bool   `name:"json" help:"Print what was restored as one JSON object."`
 }
 

@@ -56,19 +56,20 @@ type grammar struct {
 	ConfigFile  string           `name:"config" default:"halcyon.toml" env:"HALCYON_CONFIG" placeholder:"FILE" help:"Configuration file; may be missing when it is the default. (default: ${default})"`
 	Environment environmentFlags `embed:"" prefix:"environment."`
 
-	Serve    serveVerb    `cmd:"" help:"Run the server."`
-	Run      runVerb      `cmd:"" help:"Call one function, also an internal one, and print its result as JSON."`
-	Migrate  migrateVerb  `cmd:"" help:"Bring stored documents up to the program's schema."`
-	Codegen  codegenVerb  `cmd:"" help:"Write TypeScript types of the program's functions and documents."`
-	Verify   verifyVerb   `cmd:"" help:"Check that all data agrees with itself."`
-	Data     dataVerb     `cmd:"" help:"Look at tables, and move documents out and in."`
-	Logs     logsVerb     `cmd:"" help:"Print what functions log on a running server."`
-	Insights insightsVerb `cmd:"" help:"Tell how functions do on a running server: times, failures, conflicts, limits."`
-	Backup   backupVerb   `cmd:"" help:"Copy the data to a folder."`
-	Restore  restoreVerb  `cmd:"" help:"Make data of a backup."`
-	Key      keyVerb      `cmd:"" help:"Create, list and revoke admin keys."`
-	Config   configVerb   `cmd:"" help:"Show how the program is configured."`
-	Version  versionVerb  `cmd:"" help:"Print the version."`
+	Serve      serveVerb      `cmd:"" help:"Run the server."`
+	Run        runVerb        `cmd:"" help:"Call one function, also an internal one, and print its result as JSON."`
+	Migrate    migrateVerb    `cmd:"" help:"Bring stored documents up to the program's schema."`
+	Codegen    codegenVerb    `cmd:"" help:"Write TypeScript types of the program's functions and documents."`
+	Verify     verifyVerb     `cmd:"" help:"Check that all data agrees with itself."`
+	Data       dataVerb       `cmd:"" help:"Look at tables, and move documents out and in."`
+	Logs       logsVerb       `cmd:"" help:"Print what functions log on a running server."`
+	Insights   insightsVerb   `cmd:"" help:"Tell how functions do on a running server: times, failures, conflicts, limits."`
+	Backup     backupVerb     `cmd:"" help:"Copy the data to a folder."`
+	Restore    restoreVerb    `cmd:"" help:"Make data of a backup."`
+	Key        keyVerb        `cmd:"" help:"Create, list and revoke admin keys."`
+	Config     configVerb     `cmd:"" help:"Show how the program is configured."`
+	Completion completionVerb `cmd:"" help:"Print a script that has a shell complete this program's command lines."`
+	Version    versionVerb    `cmd:"" help:"Print the version."`
 }
 
 // logFlags say what is logged, always to standard error.
@@ -127,6 +128,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	parser, err := kong.New(&flags, append(options, verbs...)...)
 	if err != nil {
 		return e.fail(fmt.Errorf("build the command line: %w", err))
+	}
+	addExamples(parser.Model.Node, e.program)
+	if len(args) > 0 && args[0] == completeWord {
+		return e.fail(e.complete(parser.Model.Node, app, args[1:]))
 	}
 	if len(args) == 0 {
 		parser.Stdout = stderr // a program called with nothing was called wrongly

@@ -13,7 +13,7 @@ import (
 
 // codegenVerb is `codegen`.
 type codegenVerb struct {
-	Out   string `default:"./halcyon" placeholder:"DIR" help:"Folder to write to; made when missing. (default: ${default})"`
+	Out   string `complete:"file" default:"./halcyon" placeholder:"DIR" help:"Folder to write to; made when missing. (default: ${default})"`
 	Check bool   `help:"Write nothing, and fail when a file is not what would be written."`
 }
 

@@ -71,7 +71,7 @@ func (v *tablesVerb) Run(e *env, app *halcyon.App) error {
 type listVerb struct {
 	targetFlags
 
-	Table string   `arg:"" help:"MODULE/TABLE, or TABLE alone where one module has it."`
+	Table string   `arg:"" complete:"table" help:"MODULE/TABLE, or TABLE alone where one module has it."`
 	Index string   `placeholder:"INDEX" help:"The index to go by. (default: by_creation_time)"`
 	Eq    []string `sep:"none" placeholder:"JSON" help:"What the index's first fields are equal to, one flag for each field."`
 	From  string   `placeholder:"JSON" help:"The least value of the next field."`
@@ -171,8 +171,8 @@ func (v *listVerb) print(e *env, t *target, query []value.Field) error {
 type exportVerb struct {
 	targetFlags
 
-	Table string `arg:"" help:"MODULE/TABLE, or TABLE alone where one module has it."`
-	File  string `arg:"" optional:"" help:"The file to make, which must not exist; standard output when left out."`
+	Table string `arg:"" complete:"table" help:"MODULE/TABLE, or TABLE alone where one module has it."`
+	File  string `arg:"" complete:"file" optional:"" help:"The file to make, which must not exist; standard output when left out."`
 }
 
 // Help is the part of the help page below the flags.
@@ -257,8 +257,8 @@ func (c countLines) Read(b []byte) (int, error) {
 type importVerb struct {
 	targetFlags
 
-	Table   string `arg:"" help:"MODULE/TABLE, or TABLE alone where one module has it."`
-	File    string `arg:"" help:"Lines of JSON, as export writes them; - for standard input."`
+	Table   string `arg:"" complete:"table" help:"MODULE/TABLE, or TABLE alone where one module has it."`
+	File    string `arg:"" complete:"file" help:"Lines of JSON, as export writes them; - for standard input."`
 	Append  bool   `xor:"mode" help:"Keep the documents that are there, and pass over what is there already."`
 	Replace bool   `xor:"mode" help:"Remove the documents that are there first."`
 	DryRun  bool   `xor:"mode" name:"dry-run" help:"Check each line, and change nothing."`

@@ -12,7 +12,7 @@ import (
 
 // environmentFlags say where settings of modules are, besides the environment of the process.
 type environmentFlags struct {
-	File string `env:"HALCYON_ENVIRONMENT_FILE" placeholder:"FILE" help:"File of settings for modules, NAME=VALUE in each line. Variables of the environment, also as HALCYON_ENV_NAME, win over it."`
+	File string `complete:"file" env:"HALCYON_ENVIRONMENT_FILE" placeholder:"FILE" help:"File of settings for modules, NAME=VALUE in each line. Variables of the environment, also as HALCYON_ENV_NAME, win over it."`
 }
 
 // environmentPrefix is what a variable of the process may have in front of the name that a module knows.

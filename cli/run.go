@@ -16,7 +16,7 @@ import (
 type runVerb struct {
 	targetFlags
 
-	Function string `arg:"" help:"MODULE:FUNCTION, for example stats:getStats."`
+	Function string `arg:"" complete:"function" help:"MODULE:FUNCTION, for example stats:getStats."`
 	Args     string `arg:"" optional:"" name:"args" default:"{}" help:"The arguments as one JSON object; {} when left out."`
 }
 

@@ -16,7 +16,7 @@ import (
 
 // storageFlags say where the data is and how it is kept.
 type storageFlags struct {
-	Dir     string   `default:"./halcyon-data" env:"HALCYON_STORAGE_DIR" placeholder:"DIR" help:"Folder that holds the data; made when missing. (default: ${default})"`
+	Dir     string   `complete:"file" default:"./halcyon-data" env:"HALCYON_STORAGE_DIR" placeholder:"DIR" help:"Folder that holds the data; made when missing. (default: ${default})"`
 	FreeMin byteSize `env:"HALCYON_STORAGE_FREE_MIN" placeholder:"SIZE" help:"Room to keep free on the disk, for example 200MiB; below it nothing is written. (default: 1GiB, or 3 % of the disk if that is more)"`
 }
 
