@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -314,5 +315,19 @@ func TestByteSizeIsWrittenAsItIsRead(t *testing.T) {
 		if err := size.UnmarshalText([]byte(text)); err != nil || size.String() != text {
 			t.Errorf("%s is written as %s, %v", text, size, err)
 		}
+	}
+}
+
+// TestConfigCheckTakesWhatServeTakes: a flag of serve that config check does not know could not be tried out with it.
+func TestConfigCheckTakesWhatServeTakes(t *testing.T) {
+	check := reflect.TypeFor[configCheckVerb]()
+	for field := range reflect.TypeFor[serveVerb]().Fields() {
+		same, ok := check.FieldByName(field.Name)
+		if field.Tag.Get("prefix") != "" && (!ok || same.Type != field.Type || same.Tag != field.Tag) {
+			t.Errorf("config check lacks the flags --%s...", field.Tag.Get("prefix"))
+		}
+	}
+	if got := call(t, "", "config", "check", "--tls.email", "a@example.com"); got.status != exitOK || !strings.Contains(got.stdout, "a@example.com") {
+		t.Errorf("config check with a flag of serve: %+v", got)
 	}
 }

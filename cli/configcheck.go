@@ -23,6 +23,8 @@ type configCheckVerb struct {
 	Server  serverFlags  `embed:"" prefix:"server."`
 	Storage storageFlags `embed:"" prefix:"storage."`
 	Log     logFlags     `embed:"" prefix:"log."`
+	Auth    authFlags    `embed:"" prefix:"auth."`
+	TLS     tlsFlags     `embed:"" prefix:"tls."`
 
 	JSON bool `name:"json" help:"Print one JSON object for each setting."`
 }

@@ -206,7 +206,7 @@ type tagArgs struct {
 }
 
 func hasTag(p *Post, tag string) bool {
-	return slices.ContainsFunc(p.Tags, func(t string) bool { return strings.ToLower(t) == strings.ToLower(tag) })
+	return slices.ContainsFunc(p.Tags, func(t string) bool { return strings.EqualFold(t, tag) })
 }
 
 func getPostsByTag(tx *halcyon.Tx, args tagArgs) ([]listedPost, error) {

@@ -190,8 +190,6 @@ func dayStart(day int, zone *time.Location) time.Time {
 
 func slotOf(t time.Time) int { return int(floorDiv(t.Unix(), int64(slotSize/time.Second))) }
 
-func slotStart(slot int) time.Time { return time.Unix(int64(slot)*int64(slotSize/time.Second), 0) }
-
 func floorDiv(a, b int64) int64 {
 	q := a / b
 	if a%b < 0 {
