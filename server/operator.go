@@ -275,8 +275,6 @@ func (o operator) importDocuments(w http.ResponseWriter, r *http.Request) {
 		Mode: halcyon.ImportMode(q.Get("mode")), NewIDs: q.Get("newIds") == "true",
 		Progress: func(im halcyon.Imported) { t.progress(importedOf(im)) },
 	})
-	// An answer before the end of the body would be lost with the connection.
-	_, _ = io.Copy(io.Discard, r.Body)
 	t.end(importedOf(done), err)
 	if err != nil {
 		// What the client still sends is read until it has read the answer and hangs up: to close before that would break its connection, and

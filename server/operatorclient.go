@@ -39,9 +39,6 @@ func (c *OperatorClient) Do(ctx context.Context, method, path string, query url.
 	if err != nil {
 		return nil, err
 	}
-	if body != nil {
-		req.Header.Set("Expect", "100-continue") // a wrong key is told before a large body is sent
-	}
 	if c.Key != "" {
 		req.Header.Set("Authorization", "Convex "+c.Key)
 	}
