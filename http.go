@@ -296,7 +296,7 @@ func (r *runtime) serveHTTP(route *HTTPRoute, w http.ResponseWriter, request *ht
 	mine := request.WithContext(c)
 	mine.URL = withoutPrefix(request.URL)
 	mine.Body = body
-	answer := newAnswer(w)
+	answer := newAnswer(inner, w)
 	type result struct {
 		stack []byte
 		err   error
@@ -459,7 +459,8 @@ func (r *HTTPRoute) invoke(c *Ctx, w http.ResponseWriter, request *http.Request)
 // answer is the [http.ResponseWriter] of a handler that may be left behind: after end it takes nothing more. It can be flushed and given
 // deadlines by a [http.ResponseController].
 type answer struct {
-	own http.Header // of the handler; what the outer has is replaced by it when the answer begins
+	ctx context.Context // of the handler: once it has ended, nothing more is written, even before the end of the request is noticed
+	own http.Header     // of the handler; what the outer has is replaced by it when the answer begins
 
 	mu struct {
 		sync.Mutex
@@ -471,8 +472,8 @@ type answer struct {
 
 var _ http.Flusher = (*answer)(nil)
 
-func newAnswer(w http.ResponseWriter) *answer {
-	a := &answer{own: w.Header().Clone()}
+func newAnswer(ctx context.Context, w http.ResponseWriter) *answer {
+	a := &answer{ctx: ctx, own: w.Header().Clone()}
 	if a.own == nil {
 		a.own = http.Header{}
 	}
@@ -491,7 +492,7 @@ func (a *answer) WriteHeader(status int) {
 }
 
 func (a *answer) beginLocked(status int) {
-	if a.mu.ended || a.mu.begun {
+	if a.overLocked() || a.mu.begun {
 		return
 	}
 	a.header(a.mu.w, status)
@@ -512,7 +513,7 @@ func (a *answer) header(w http.ResponseWriter, status int) {
 func (a *answer) Write(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.mu.ended {
+	if a.overLocked() {
 		return 0, http.ErrHandlerTimeout
 	}
 	if !a.mu.begun {
@@ -520,6 +521,9 @@ func (a *answer) Write(p []byte) (int, error) {
 	}
 	return a.mu.w.Write(p)
 }
+
+// overLocked reports whether the handler may not write any more.
+func (a *answer) overLocked() bool { return a.mu.ended || a.ctx.Err() != nil }
 
 // Flush sends what was written.
 func (a *answer) Flush() { _ = a.FlushError() }
@@ -547,7 +551,7 @@ func (a *answer) SetWriteDeadline(t time.Time) error {
 func (a *answer) control(f func(*http.ResponseController) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.mu.ended {
+	if a.overLocked() {
 		return http.ErrHandlerTimeout
 	}
 	return f(http.NewResponseController(a.mu.w))
