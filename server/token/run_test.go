@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -38,6 +39,26 @@ func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
+// lines is a log that one goroutine writes and another reads.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// take returns what was written since the last call.
+func (l *lines) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
 // Keys are fetched ahead of need. A provider that can't be reached does not stop anything: it is named in the log and tried again, ever more
 // rarely, and its keys are renewed each hour.
 func TestRunKeepsKeys(t *testing.T) {
@@ -49,7 +70,7 @@ func TestRunKeepsKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{keys: keys}
 		p.down.Store(true)
-		var log bytes.Buffer
+		var log lines
 		v, err := token.New([]token.Provider{{Issuer: "https://a.test", Audience: "x"}}, &token.Options{
 			Logger: slog.New(slog.NewTextHandler(&log, nil)), Client: &http.Client{Transport: p},
 		})
@@ -66,8 +87,7 @@ func TestRunKeepsKeys(t *testing.T) {
 			t.Helper()
 			time.Sleep(after) // of the bubble
 			synctest.Wait()
-			got := log.String()
-			log.Reset()
+			got := log.take()
 			if len(want) == 0 && got != "" {
 				t.Errorf("logged %q", got)
 			}
