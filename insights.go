@@ -2,6 +2,7 @@ package halcyon
 
 import (
 	"cmp"
+	"container/heap"
 	"errors"
 	"maps"
 	"math/bits"
@@ -16,8 +17,8 @@ import (
 type Insights struct {
 	Since, Now time.Time
 	Functions  []FunctionInsights // of what was called, by path
-	// Documents are those over which transactions met most often, the most frequent first. At most 50 are listed; where there are more than a
-	// few hundred, those with few conflicts may be missing or counted too high by as much as the least that is listed.
+	// Documents are those over which transactions met most often, the most frequent first. At most 50 are listed. Where transactions met over
+	// more than 512 in five minutes, those with few conflicts may be missing or counted too high.
 	Documents []DocumentInsights
 	// Contention counts the calls that failed because others wrote, by Convex's code for it, OptimisticConcurrencyControlFailure. Nothing here
 	// fails with it; the count is there to show it.
@@ -68,15 +69,12 @@ type insights struct {
 
 	hot struct {
 		sync.Mutex
-		documents map[hotKey]*DocumentInsights
+		steps [insightSteps]*hotStep // nil until something happens in it
 	}
 }
 
-type hotKey struct{ table, index, id string }
-
 func newInsights(a *App, clock engine.Clock) *insights {
 	in := &insights{clock: clock, since: clock.Now(), calls: map[string]*functionInsights{}}
-	in.hot.documents = map[hotKey]*DocumentInsights{}
 	for path, f := range a.functions {
 		in.calls[path] = &functionInsights{kind: f.kind}
 	}
@@ -188,29 +186,105 @@ func (in *insights) conflict(e engine.ConflictEvent) {
 		}
 		s.Conflicts++
 	})
+	step := in.clock.Now().UnixNano() / int64(insightStep)
 	in.hot.Lock()
 	defer in.hot.Unlock()
+	slot := &in.hot.steps[step%insightSteps]
+	if *slot == nil || (*slot).step != step {
+		*slot = &hotStep{step: step, byKey: map[hotKey]*hotDocument{}}
+	}
+	(*slot).count(e)
+}
+
+// hotStep counts conflicts by document in one step: those of the most frequent, by the space saving algorithm of Metwally, Agrawal and El
+// Abbadi, 2005. When a new document comes and there is no room, the one with the fewest gives it its place and its count. A conflict costs
+// O(log hotDocumentsMax): the committer waits for it.
+type hotStep struct {
+	step  int64 // since 1970
+	byKey map[hotKey]*hotDocument
+	heap  []*hotDocument // the one with the fewest first
+}
+
+type hotKey struct{ table, index, id string }
+
+type hotDocument struct {
+	DocumentInsights
+	place int // in the heap
+}
+
+func (d *DocumentInsights) key() hotKey { return hotKey{d.Table, d.Index, d.ID} }
+
+func (h *hotStep) count(e engine.ConflictEvent) {
 	key := hotKey{e.Table, e.Index, e.ID}
-	d := in.hot.documents[key]
-	if d == nil {
-		d = &DocumentInsights{Table: e.Table, Index: e.Index, ID: e.ID}
-		if len(in.hot.documents) >= hotDocumentsMax {
-			// The one with the fewest gives its place, and its count, to the new one: what is frequent stays (the space saving algorithm of
-			// Metwally, Agrawal and El Abbadi, 2005).
-			var least hotKey
-			fewest := int64(-1)
-			for k, other := range in.hot.documents {
-				if fewest < 0 || other.Conflicts < fewest {
-					least, fewest = k, other.Conflicts
-				}
-			}
-			delete(in.hot.documents, least)
-			d.Conflicts = fewest
-		}
-		in.hot.documents[key] = d
+	d := h.byKey[key]
+	switch {
+	case d != nil:
+	case len(h.heap) < hotDocumentsMax:
+		d = &hotDocument{DocumentInsights: DocumentInsights{Table: e.Table, Index: e.Index, ID: e.ID}}
+		h.byKey[key] = d
+		heap.Push(h, d)
+	default:
+		d = h.heap[0]
+		delete(h.byKey, d.key())
+		d.Table, d.Index, d.ID = e.Table, e.Index, e.ID
+		h.byKey[key] = d
 	}
 	d.Conflicts++
 	d.Function, d.Writer = e.Function, e.Writer
+	heap.Fix(h, d.place)
+}
+
+func (h *hotStep) Len() int           { return len(h.heap) }
+func (h *hotStep) Less(i, j int) bool { return h.heap[i].Conflicts < h.heap[j].Conflicts }
+func (h *hotStep) Swap(i, j int) {
+	h.heap[i], h.heap[j] = h.heap[j], h.heap[i]
+	h.heap[i].place, h.heap[j].place = i, j
+}
+
+func (h *hotStep) Push(x any) {
+	d := x.(*hotDocument)
+	d.place = len(h.heap)
+	h.heap = append(h.heap, d)
+}
+
+func (h *hotStep) Pop() any { // for heap.Interface; nothing is taken out
+	last := len(h.heap) - 1
+	d := h.heap[last]
+	h.heap = h.heap[:last]
+	return d
+}
+
+// documents adds up the steps since the oldest.
+func (in *insights) documents(oldest int64) []DocumentInsights {
+	sums := map[hotKey]*DocumentInsights{}
+	newest := map[hotKey]int64{}
+	in.hot.Lock()
+	for _, s := range in.hot.steps {
+		if s == nil || s.step < oldest {
+			continue
+		}
+		for _, d := range s.heap {
+			key := d.key()
+			sum := sums[key]
+			if sum == nil {
+				sum = &DocumentInsights{Table: d.Table, Index: d.Index, ID: d.ID}
+				sums[key] = sum
+			}
+			sum.Conflicts += d.Conflicts
+			if s.step >= newest[key] {
+				newest[key], sum.Function, sum.Writer = s.step, d.Function, d.Writer
+			}
+		}
+	}
+	in.hot.Unlock()
+	out := make([]DocumentInsights, 0, len(sums))
+	for _, d := range sums {
+		out = append(out, *d)
+	}
+	slices.SortFunc(out, func(a, b DocumentInsights) int {
+		return cmp.Or(-cmp.Compare(a.Conflicts, b.Conflicts), cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Index, b.Index))
+	})
+	return out[:min(len(out), hotDocumentsTold)]
 }
 
 // Insights returns what was noticed. An App that is not open has none.
@@ -238,15 +312,7 @@ func (in *insights) read() Insights {
 		out.Contention += f.Codes[codeContention]
 		out.Functions = append(out.Functions, f)
 	}
-	in.hot.Lock()
-	for _, d := range in.hot.documents {
-		out.Documents = append(out.Documents, *d)
-	}
-	in.hot.Unlock()
-	slices.SortFunc(out.Documents, func(a, b DocumentInsights) int {
-		return cmp.Or(-cmp.Compare(a.Conflicts, b.Conflicts), cmp.Compare(a.Table, b.Table), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Index, b.Index))
-	})
-	out.Documents = out.Documents[:min(len(out.Documents), hotDocumentsTold)]
+	out.Documents = in.documents(oldest)
 	return out
 }
 

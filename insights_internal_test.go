@@ -46,7 +46,8 @@ func TestDurations(t *testing.T) {
 
 // TestHotDocuments: of many documents those that are met over most often are kept, in bounded memory.
 func TestHotDocuments(t *testing.T) {
-	in := newInsights(&App{}, enginetest.NewClock(time.UnixMilli(1_700_000_000_000)))
+	clock := enginetest.NewClock(time.UnixMilli(1_700_000_000_000))
+	in := newInsights(&App{}, clock)
 	meet := func(id string) {
 		in.conflict(engine.ConflictEvent{Function: "m:lost", Writer: "m:won", Table: "m/t", ID: id, Path: engine.PathTurn})
 	}
@@ -58,13 +59,33 @@ func TestHotDocuments(t *testing.T) {
 		if i%100 == 0 {
 			meet("warm")
 		}
+		if i == 10_000 {
+			clock.Advance(insightStep) // half of them in another step
+		}
 	}
-	if n := len(in.hot.documents); n > hotDocumentsMax {
-		t.Fatalf("%d documents are kept", n)
+	for _, s := range in.hot.steps {
+		if s == nil {
+			continue
+		}
+		total := int64(0)
+		for i, d := range s.heap {
+			total += d.Conflicts
+			if d.place != i || s.byKey[d.key()] != d || i > 0 && s.heap[(i-1)/2].Conflicts > d.Conflicts {
+				t.Fatalf("the heap is broken at %d: %+v", i, d)
+			}
+		}
+		// Space saving loses no count: all conflicts are somewhere.
+		if len(s.heap) != hotDocumentsMax || len(s.byKey) != hotDocumentsMax || total < 11_000 || total > 11_200 {
+			t.Fatalf("%d documents with %d conflicts are kept", len(s.heap), total)
+		}
 	}
 	got := in.read().Documents
-	if len(got) != hotDocumentsTold || got[0].ID != "hot" || got[0].Conflicts < 2000 || got[0].Conflicts > 2000+20_000/hotDocumentsMax || got[1].ID != "warm" || got[0].Function != "m:lost" || got[0].Writer != "m:won" {
+	if len(got) != hotDocumentsTold || got[0].ID != "hot" || got[0].Conflicts < 2000 || got[0].Conflicts > 2000+2*11_200/hotDocumentsMax || got[1].ID != "warm" || got[0].Function != "m:lost" || got[0].Writer != "m:won" {
 		t.Errorf("the hottest are %+v", got[:2])
+	}
+	clock.Advance(time.Hour)
+	if got := in.read().Documents; len(got) != 0 {
+		t.Errorf("an hour later there are %d", len(got))
 	}
 }
 
