@@ -130,21 +130,20 @@ func (v *restoreVerb) Run(e *env, app *halcyon.App) error {
 	if err := syncPath(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	out.Dir, out.At, out.Time, out.Documents = dir, uint64(report.At), report.At.Time().UTC(), report.Documents
+	out.Dir, out.At, out.Time, out.Documents = dir, report.At, engine.Timestamp(report.At).Time().UTC(), report.Documents
 	return e.printCopy(v.JSON, out)
 }
 
-func (v *restoreVerb) verifyCopy(e *env, app *halcyon.App, partial string) (report engine.Report, err error) {
-	storage := v.Storage
-	storage.Dir = partial
-	if err := openApp(e, app, storage, v.Log.logger(e.stderr)); err != nil {
-		return report, err
-	}
-	defer func() { err = errors.Join(err, closeApp(app)) }()
-	if report, err = verifyApp(e, app); err != nil {
-		return report, explainOpen(e.program, partial, err)
-	}
-	return report, foundFaults(partial, report.FaultsTotal)
+func (v *restoreVerb) verifyCopy(e *env, app *halcyon.App, partial string) (report server.Verified, err error) {
+	flags := targetFlags{Storage: v.Storage, Log: v.Log}
+	flags.Storage.Dir = partial
+	err = flags.on(e, app, func(t *target) error {
+		if report, err = e.verify(t); err != nil {
+			return err
+		}
+		return foundFaults(partial, report.FaultsTotal)
+	})
+	return report, err
 }
 
 // copyFolder copies the files of a folder and syncs them.

@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/engine"
@@ -25,15 +24,9 @@ func (verifyVerb) Help() string {
 // Run verifies.
 func (v *verifyVerb) Run(e *env, app *halcyon.App) (err error) {
 	return v.on(e, app, func(t *target) error {
-		var out server.Verified
-		err := t.Told(e.ctx, "verify", nil, nil, func(progress json.RawMessage) {
-			var r server.Verified
-			if json.Unmarshal(progress, &r) == nil {
-				fmt.Fprintf(e.stderr, "verified %d documents, %d entries, %d change records\n", r.Documents, r.Entries, r.Records)
-			}
-		}, &out)
+		out, err := e.verify(t)
 		if err != nil {
-			return fmt.Errorf("verify: %w", err)
+			return err
 		}
 		if v.JSON {
 			if err := json.NewEncoder(e.stdout).Encode(out); err != nil {
@@ -53,20 +46,18 @@ func (v *verifyVerb) Run(e *env, app *halcyon.App) (err error) {
 	})
 }
 
-// verifyApp verifies, and says on standard error how far it is.
-func verifyApp(e *env, app *halcyon.App) (engine.Report, error) {
-	said := time.Now()
-	report, err := app.Verify(e.ctx, func(r engine.Report) {
-		if time.Since(said) < time.Second {
-			return
+// verify verifies, and says on standard error how far it is.
+func (e *env) verify(t *target) (out server.Verified, err error) {
+	err = t.Told(e.ctx, "verify", nil, nil, func(progress json.RawMessage) {
+		var r server.Verified
+		if json.Unmarshal(progress, &r) == nil {
+			fmt.Fprintf(e.stderr, "verified %d documents, %d entries, %d change records\n", r.Documents, r.Entries, r.Records)
 		}
-		said = time.Now()
-		fmt.Fprintf(e.stderr, "verified %d documents, %d entries, %d change records\n", r.Documents, r.Entries, r.Records)
-	})
+	}, &out)
 	if err != nil {
-		return report, fmt.Errorf("verify: %w", err)
+		return out, fmt.Errorf("verify: %w", err)
 	}
-	return report, nil
+	return out, nil
 }
 
 // foundFaults is the error that a report with so many faults is.
