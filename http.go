@@ -320,7 +320,10 @@ func (r *runtime) serveHTTP(route *HTTPRoute, w http.ResponseWriter, request *ht
 			d.err = context.Cause(inner)
 		}
 	}
-	begun := answer.end()
+	begun, cut := answer.end()
+	if d.err == nil && cut { // it was told so, and need not have passed it on
+		d.err = context.Cause(inner)
+	}
 	if errors.Is(d.err, http.ErrAbortHandler) {
 		panic(http.ErrAbortHandler)
 	}
@@ -467,6 +470,7 @@ type answer struct {
 		w     http.ResponseWriter
 		begun bool
 		ended bool
+		cut   bool // something of it was refused, since its time was over
 	}
 }
 
@@ -522,8 +526,13 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.mu.w.Write(p)
 }
 
-// overLocked reports whether the handler may not write any more.
-func (a *answer) overLocked() bool { return a.mu.ended || a.ctx.Err() != nil }
+// overLocked reports whether the handler may not write any more, for one that wants to.
+func (a *answer) overLocked() bool {
+	if a.mu.ended || a.ctx.Err() != nil {
+		a.mu.cut = true
+	}
+	return a.mu.cut
+}
 
 // Flush sends what was written.
 func (a *answer) Flush() { _ = a.FlushError() }
@@ -557,12 +566,12 @@ func (a *answer) control(f func(*http.ResponseController) error) error {
 	return f(http.NewResponseController(a.mu.w))
 }
 
-// end takes the answer from the handler and reports whether it has begun it.
-func (a *answer) end() bool {
+// end takes the answer from the handler. It reports whether it has begun it, and whether it wanted to write more than it could.
+func (a *answer) end() (begun, cut bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.mu.ended = true
-	return a.mu.begun
+	return a.mu.begun, a.mu.cut
 }
 
 // writeHTTPRefusal answers a request that was not served for a reason of the system's.
