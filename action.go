@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/halcyon-db/halcyon/engine/value"
@@ -31,8 +32,10 @@ type Ctx struct {
 
 	requestID string
 	streaming bool          // its log lines go to the operator's log one by one, since it has no end to wait for
-	identity  *Identity     // of the caller; nil for nobody
 	timeMax   time.Duration // of an HTTP route that has its own; 0: Options.ActionTimeMax
+	outer     *Ctx          // the one of the connection that this is a user of; it has the log and the secrets
+
+	identity atomic.Pointer[Identity] // of the caller; nil for nobody
 
 	mu struct {
 		sync.Mutex
@@ -70,7 +73,8 @@ func (c *Ctx) RunAction(path string, args, result any) error {
 		if c.depth+1 >= actionDepthMax {
 			return Outcome{}, fmt.Errorf("actions run actions deeper than %d", actionDepthMax)
 		}
-		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1, job: c.job, requestID: c.requestID, identity: c.identity, timeMax: c.timeMax}
+		inner := &Ctx{Context: c.Context, run: r, fn: f, depth: c.depth + 1, job: c.job, requestID: c.requestID, timeMax: c.timeMax}
+		inner.identity.Store(c.identity.Load())
 		return inner.outcome(inner.invoke(given()))
 	}, path, args, result)
 }
@@ -79,7 +83,7 @@ func (c *Ctx) call(run func(context.Context, Request) (Outcome, error), path str
 	if err := c.Err(); err != nil {
 		return fmt.Errorf("run %s: %w", path, context.Cause(c))
 	}
-	req := Request{Path: c.fn.absolute(path), Admin: true, Early: true, Identity: c.identity, parent: c.job}
+	req := Request{Path: c.fn.absolute(path), Admin: true, Early: true, Identity: c.identity.Load(), parent: c.job}
 	var err error
 	if req.Args, err = encodeArgs(args); err != nil {
 		return fmt.Errorf("arguments of %s: %w", path, err)
@@ -108,6 +112,9 @@ func (c *Ctx) Env(name string) (string, bool) {
 // the line break at its end. From then on the action's log lines and the text of its error show [secret] in its place; for one that a module
 // has declared as secret, the whole log of the App does. The error says what to set.
 func (c *Ctx) Secret(name string) (string, error) {
+	if c.outer != nil {
+		return c.outer.Secret(name)
+	}
 	secret, ok, err := c.run.env.secret(name)
 	if err != nil {
 		return "", err
@@ -137,6 +144,10 @@ func (c *Ctx) Warn(args ...any) { c.log("WARN", args) }
 func (c *Ctx) Error(args ...any) { c.log("ERROR", args) }
 
 func (c *Ctx) log(level string, args []any) {
+	if c.outer != nil {
+		c.outer.log(level, args)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.mu.ended {
@@ -185,7 +196,9 @@ func (a *App) Action(ctx context.Context, req Request) (Outcome, error) {
 	if err != nil || refused != nil {
 		return a.refusal(refused), err
 	}
-	return r.act(ctx, &Ctx{run: r, fn: f, requestID: RequestID(ctx), identity: req.Identity}, args())
+	c := &Ctx{run: r, fn: f, requestID: RequestID(ctx)}
+	c.identity.Store(req.Identity)
+	return r.act(ctx, c, args())
 }
 
 // act runs an action on a goroutine of its own, since it can't be stopped: the caller goes on when the context ends, and the place of the

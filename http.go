@@ -276,7 +276,8 @@ func tooLarge(max int64) string {
 // serveHTTP runs a handler that has its place. It runs on a goroutine of its own, since it can't be stopped: when its time is over the client
 // is answered without it.
 func (r *runtime) serveHTTP(route *HTTPRoute, w http.ResponseWriter, request *http.Request) {
-	c := &Ctx{run: r, fn: route.fn, requestID: RequestID(request.Context()), identity: identityOf(request.Context())}
+	c := &Ctx{run: r, fn: route.fn, requestID: RequestID(request.Context())}
+	c.identity.Store(identityOf(request.Context()))
 	began := r.clock.Now()
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(request.Context()))
 	timeMax := route.timeMax

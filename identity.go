@@ -214,15 +214,15 @@ func (tx *Tx) Identity() (Identity, bool) {
 // Identity returns the user who makes the call, and false when nobody has signed in. The functions that the action runs are run for the same
 // user; what it schedules is not.
 func (c *Ctx) Identity() (Identity, bool) {
-	if c.identity == nil {
-		return Identity{}, false
+	if identity := c.identity.Load(); identity != nil {
+		return *identity, true
 	}
-	return *c.identity, true
+	return Identity{}, false
 }
 
 type identityContextKey struct{}
 
-// WithIdentity returns a context for an HTTP request of a user: the handlers of [Module.HTTP] run for them.
+// WithIdentity returns a context for an HTTP request of a user: the handlers of [Module.HTTP] and [Module.Socket] run for them.
 func WithIdentity(ctx context.Context, i *Identity) context.Context {
 	return context.WithValue(ctx, identityContextKey{}, i)
 }

@@ -158,6 +158,10 @@ type SocketConn interface {
 	Close(code int, reason string)
 	// Subprotocol returns the one that was agreed on, or "".
 	Subprotocol() string
+	// Verify finds out whose token this is. The error of one that is not good is an *Error; that of one which can't be checked at the moment
+	// is a *SocketClosed. When the token has ended, ended is called once with an *Error; nil has the connection closed then. forget lets go of
+	// it before. ended must not wait.
+	Verify(ctx context.Context, token string, ended func(error)) (identity *Identity, forget func(), err error)
 }
 
 // Socket is a WebSocket connection as its handler sees it. It is a [Ctx]: the handler runs queries, mutations and actions, and the context
@@ -280,11 +284,12 @@ func (r *runtime) serveSocket(ctx context.Context, route *SocketRoute, request *
 	defer cancel(context.Canceled)
 	defer context.AfterFunc(r.closing, func() { cancel(ErrNotOpen) })()
 	s := &Socket{
-		Ctx:     &Ctx{Context: ctx, run: r, fn: route.fn, requestID: RequestID(ctx), identity: identityOf(ctx), streaming: true},
+		Ctx:     &Ctx{Context: ctx, run: r, fn: route.fn, requestID: RequestID(ctx), streaming: true},
 		conn:    conn,
 		request: request.WithContext(ctx),
 		cancel:  cancel,
 	}
+	s.identity.Store(identityOf(ctx))
 	_, err := guard(func() error { return route.handler(s) })
 	cause := context.Cause(ctx) // why the context ended before the handler did; nil when it did not
 	cancel(context.Canceled)

@@ -41,7 +41,7 @@ func Watch[Result any](c *Ctx, path string, args any) iter.Seq2[Result, error] {
 			}
 		})}
 		defer set.Close()
-		set.SetCaller(c.identity, true)
+		set.SetCaller(c.identity.Load(), true)
 		set.Add(0, path, encoded, nil)
 		for {
 			for {

@@ -18,6 +18,9 @@ import (
 // authTimeMax is how long it may take to find out who a client is. It is long only when a provider of identities is slow.
 const authTimeMax = 10 * time.Second
 
+// tokenEnded is what a user is told whose token ends while a connection is theirs.
+const tokenEnded = "The token has ended."
+
 // caller is on whose behalf a connection or a request acts. The zero value is nobody.
 type caller struct {
 	identity *halcyon.Identity
@@ -162,6 +165,6 @@ func (c *conn) lapse() {
 	c.mu.Lock()
 	base := c.mu.identity
 	c.mu.Unlock()
-	c.send(&protocol.AuthError{Message: string(token.CodeExpired) + ": The token has ended.", Base: base})
+	c.send(&protocol.AuthError{Message: string(token.CodeExpired) + ": " + tokenEnded, Base: base})
 	c.close(closeNormal, reasonAuth)
 }

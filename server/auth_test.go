@@ -98,6 +98,7 @@ func newAuthWorld(t testing.TB, opts Options) *authWorld {
 		_, err = fmt.Fprint(rw, w.issuer.Token(r.FormValue("sub"), lasts, nil))
 		return err
 	})
+	signInSockets(m)
 	app, err := halcyon.NewApp(m)
 	if err != nil {
 		t.Fatal(err)

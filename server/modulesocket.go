@@ -59,6 +59,7 @@ type moduleConn struct {
 		sync.Mutex
 		drained chan struct{} // closed when the client has been handed everything; nil when nobody waits
 		pong    []byte        // for a client that does not take what it is sent; nil for none
+		signed  []*signedIn
 	}
 }
 
@@ -84,33 +85,42 @@ func (s *Server) serveModuleSocket(endpoint halcyon.SocketEndpoint) http.Handler
 			writeError(w, http.StatusForbidden, "OriginNotAllowed", "Pages of this origin may not connect here.")
 			return
 		}
-		upgrader := plain
+		upgrader, agreed := plain, ""
 		if offered := splitTokens(r.Header.Values("Sec-WebSocket-Protocol")); len(offered) > 0 && len(endpoint.Subprotocols) > 0 {
 			i := slices.IndexFunc(endpoint.Subprotocols, func(p string) bool { return slices.Contains(offered, p) })
 			if i < 0 {
 				writeError(w, http.StatusBadRequest, "NoSubprotocol", "Subprotocols of this address: "+strings.Join(endpoint.Subprotocols, ", ")+".")
 				return
 			}
-			r.Header.Set("Sec-WebSocket-Protocol", endpoint.Subprotocols[i])
+			agreed = endpoint.Subprotocols[i]
 			upgrader = agreeing
 		}
 		if !s.enter() {
 			refuseConnection(w)
 			return
 		}
-		s.openModuleSocket(w, r, endpoint, upgrader)
+		s.openModuleSocket(w, r, endpoint, upgrader, agreed)
 	}
 }
 
-// openModuleSocket makes a connection of a request. enter has counted it.
-func (s *Server) openModuleSocket(w http.ResponseWriter, r *http.Request, endpoint halcyon.SocketEndpoint, upgrader *gws.Upgrader) {
+// openModuleSocket makes a connection of a request. enter has counted it. agreed is the subprotocol, or "".
+func (s *Server) openModuleSocket(w http.ResponseWriter, r *http.Request, endpoint halcyon.SocketEndpoint, upgrader *gws.Upgrader, agreed string) {
 	c := &moduleConn{server: s, endpoint: endpoint, in: make(chan halcyon.SocketMessage), taken: make(chan struct{}, 1), ignored: make(chan struct{})}
-	c.ctx, c.end = context.WithCancelCause(halcyon.WithRequestID(s.acting, halcyon.RequestID(r.Context())))
+	ctx := halcyon.WithRequestID(s.acting, halcyon.RequestID(r.Context()))
+	// A protocol may bring credentials of its own, so those in the header that are not good are nobody's.
+	if who, err := s.authenticateRequest(r); err == nil && who.identity != nil {
+		ctx = halcyon.WithIdentity(ctx, who.identity)
+		c.signed(who, nil)
+	}
+	c.ctx, c.end = context.WithCancelCause(ctx)
 	c.parties.Store(2)
 	c.seenAt.Store(s.o.Clock.Now().UnixNano())
 	// The request itself holds on to the buffers of its connection.
 	request := r.Clone(c.ctx)
 	request.Body = http.NoBody
+	if agreed != "" { // the library looks for the first that is offered
+		r.Header.Set("Sec-WebSocket-Protocol", agreed)
+	}
 	ws, err := upgrader.Upgrade(&hijacker{ResponseWriter: w, attach: c.attach}, r)
 	if err != nil {
 		s.log.Debug("a WebSocket handshake failed", slog.Any("error", err))
@@ -374,6 +384,7 @@ func (c *moduleConn) sweep(now time.Time, next time.Duration) {
 	if c.stopped.Load() {
 		return // its socket has a deadline
 	}
+	c.lapse(now)
 	o := &c.server.o
 	since := func(nanos int64) time.Duration { return time.Duration(now.UnixNano() - nanos) }
 	if at := c.messageAt.Load(); at != 0 && since(at) > o.BodyTimeout {
