@@ -5,6 +5,7 @@ import (
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/authsessions"
+	"github.com/halcyon-db/halcyon/apps/replicate"
 	"github.com/halcyon-db/halcyon/apps/site"
 	"github.com/halcyon-db/halcyon/apps/stats"
 )
@@ -19,5 +20,15 @@ func modules() []*halcyon.Module {
 	return append(pages.Modules(),
 		stats.Module(stats.Options{Titles: pages.Titles, Published: pages.Published}.FromEnvironment(os.LookupEnv)),
 		authsessions.Module(authsessions.Options{}),
+		tasks().Module(),
 	)
+}
+
+// tasks is the collection of documents that ships: a task list with notes.
+func tasks() *replicate.Collection {
+	return replicate.New(replicate.Options{Name: "tasks", Fields: []replicate.Field{
+		{Name: "title", Kind: replicate.String},
+		{Name: "done", Kind: replicate.Boolean},
+		{Name: "note", Kind: replicate.RichText, Optional: true},
+	}})
 }

@@ -1,0 +1,163 @@
+package replicate
+
+import (
+	"math"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/yjs"
+)
+
+// A StreamChange is what happened to one document in a page of the stream.
+type StreamChange struct {
+	Document string `json:"document"`
+	Bytes    []byte `json:"bytes"` // V2; merged, so that a document is in a page once
+	Seq      Seq    `json:"seq"`   // of the newest of it
+	Type     string `json:"type"`  // "delta", or "snapshot" where it is all of the document
+	Exists   bool   `json:"exists"`
+}
+
+// A StreamPage is a part of the stream.
+type StreamPage struct {
+	Mode    string         `json:"mode"` // "stream"
+	Changes []StreamChange `json:"changes"`
+	Seq     Seq            `json:"seq"` // where the next page begins
+	More    bool           `json:"more"`
+}
+
+// Stream returns what was appended to the documents of the collection after a Seq, as the caller may see it, and not much more than limit
+// documents of it: all of a timestamp is on one page, so that whoever goes on from the page's Seq misses nothing. See the documentation of
+// the function delta.
+func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, error) {
+	page := StreamPage{Mode: "stream", Changes: []StreamChange{}, Seq: after}
+	places := map[string]int{}
+	var updates [][][]byte
+	size, rows := 0, 0
+	for u, err := range whole(c.deltas.By("by_at").Gt(after.time()).Each(tx)) {
+		if err != nil {
+			return StreamPage{}, err
+		}
+		if u.seq > page.Seq && (len(places) >= limit || size > pageBytesMax || rows > pageRowsMax) {
+			page.More = true
+			break
+		}
+		page.Seq = u.seq
+		place, ok := places[u.document]
+		if !ok {
+			place = len(places)
+			places[u.document] = place
+			page.Changes = append(page.Changes, StreamChange{Document: u.document, Type: "delta"})
+			updates = append(updates, nil)
+		}
+		page.Changes[place].Seq = u.seq
+		updates[place] = append(updates[place], u.bytes)
+		size += len(u.bytes)
+		rows += u.rows
+	}
+	shown := page.Changes[:0]
+	for place, change := range page.Changes {
+		ok, err := c.show(tx, &change, updates[place], after)
+		if err != nil {
+			return StreamPage{}, err
+		}
+		if ok {
+			shown = append(shown, change)
+		}
+	}
+	page.Changes = shown
+	return page, nil
+}
+
+// show fills in what the caller may see of a change, and reports whether that is anything.
+func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, updates [][]byte, after Seq) (bool, error) {
+	h, ok, err := c.find(tx, change.Document)
+	if err != nil || !ok {
+		return false, err
+	}
+	level, err := c.level(tx, h.document())
+	if err != nil {
+		return false, err
+	}
+	opened := h.Opened != nil && seqOf(h.Opened) > after
+	switch {
+	case level < Read && !opened:
+		return false, nil
+	case level < Read:
+		// The caller may have seen it before: it is gone for them.
+		change.Bytes = emptyUpdate
+		return true, nil
+	case opened:
+		// The caller may not have seen what came before.
+		change.Type = "snapshot"
+		change.Bytes, _, err = c.content(tx, change.Document)
+	default:
+		change.Bytes, err = c.merge(change.Document, updates)
+	}
+	change.Exists = !h.Deleted
+	return true, err
+}
+
+// Reopen has the rule asked anew who may see a document, because something else than the document's own fields has changed that it looks
+// at: who may see it now is sent all of it, and who may not is told that it is gone.
+func (c *Collection) Reopen(tx *halcyon.Tx, document string) error {
+	h, ok, err := c.find(tx, document)
+	if err != nil || !ok {
+		return err
+	}
+	if err := c.append(tx, document, emptyUpdate, nil); err != nil {
+		return err
+	}
+	return c.heads.Apply(tx, h.ID, halcyon.CommitTime("opened"))
+}
+
+type deltaArgs struct {
+	Seq       *float64 `json:"seq"`
+	Limit     *float64 `json:"limit"`
+	Threshold *float64 `json:"threshold"` // of compaction, which the server decides
+	Document  *string  `json:"document"`
+	Vector    *[]byte  `json:"vector"`
+}
+
+type recovery struct {
+	Mode   string `json:"mode"` // "recovery"
+	Diff   []byte `json:"diff"`
+	Vector []byte `json:"vector"`
+}
+
+// delta answers with a page of the stream, or with what a document has that the caller lacks.
+//
+// The npm client subscribes with limit 1000 and the Seq of its start, applies what it is sent, and never asks for a second page or a later
+// Seq. It gets all there is all the same: a document is in a page once, however often it was written, and a limit of 1,000 or more stands for
+// as much as a page may hold.
+func (c *Collection) delta(tx *halcyon.Tx, args deltaArgs) (any, error) {
+	if args.Vector == nil {
+		after, limit := Seq(0), 100
+		if args.Seq != nil && *args.Seq > 0 {
+			after = Seq(math.Min(*args.Seq, 1<<53-1))
+		}
+		if args.Limit != nil && *args.Limit >= 1 {
+			limit = int(math.Min(*args.Limit, 1_000))
+		}
+		if limit == 1_000 {
+			limit = pageDocumentsMax
+		}
+		page, err := c.Stream(tx, after, limit)
+		return page, err
+	}
+	if args.Document == nil {
+		return nil, &halcyon.Error{Code: "INVALID_ARGS", Message: "'document' is required when 'vector' is provided"}
+	}
+	vector, err := yjs.DecodeStateVector(*args.Vector)
+	if err != nil {
+		return nil, &halcyon.Error{Code: CodeMalformed, Message: "'vector' is not a state vector: " + err.Error()}
+	}
+	if f := checkDocument(*args.Document); f != nil {
+		return nil, f.told()
+	}
+	s, err := c.Diff(tx, *args.Document, vector)
+	if err != nil {
+		return nil, err
+	}
+	return recovery{Mode: "recovery", Diff: s.Update, Vector: s.Vector.Encode()}, nil
+}
+
+func (f *fault) told() *halcyon.Error { return &halcyon.Error{Code: f.code, Message: f.message} }
