@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/internal/gcfloor"
 	"github.com/halcyon-db/halcyon/server"
 )
 
@@ -95,6 +96,7 @@ func serve(args []string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	defer gcfloor.Keep(gcfloor.Default)() // as `serve` does
 	app, err := newApp()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/internal/gcfloor"
 	"github.com/halcyon-db/halcyon/server"
 )
 
@@ -32,6 +33,7 @@ func (serveVerb) Help() string {
 
 // Run serves until the context ends.
 func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
+	defer gcfloor.Keep(gcfloor.Default)()
 	logger := v.Log.logger(e.stderr)
 	if _, err := v.Auth.verifier(logger); err != nil { // before anything is opened or made
 		return err

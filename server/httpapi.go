@@ -133,12 +133,19 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 	} else {
 		text = protocol.AppendHTTPSuccess(nil, appendValue(nil, out.Value), out.Logs)
 	}
-	// A large answer is written before this returns; its reader has its time too.
+	if len(text) <= heldBytes {
+		writeJSON(w, http.StatusOK, text)
+		return
+	}
+	// A larger answer is written before this returns; its reader has its time too.
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(s.o.BodyTimeout))
 	writeJSON(w, http.StatusOK, text)
 	_ = control.SetWriteDeadline(time.Time{})
 }
+
+// heldBytes is how much of an answer net/http holds back until its handler has returned.
+const heldBytes = 2048
 
 // refuse answers a request that did not become a call.
 func (s *Server) refuse(w http.ResponseWriter, err error) {

@@ -1,7 +1,8 @@
 package server
 
 import (
-	"fmt"
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
 
@@ -20,7 +21,9 @@ func withRequestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(requestIDHeader)
 		if !isRequestID(id) {
-			id = fmt.Sprintf("%016x", rand.Uint64())
+			var b [8]byte
+			binary.BigEndian.PutUint64(b[:], rand.Uint64())
+			id = hex.EncodeToString(b[:])
 		}
 		w.Header().Set(requestIDHeader, id)
 		next.ServeHTTP(w, r.WithContext(halcyon.WithRequestID(r.Context(), id)))
