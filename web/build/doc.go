@@ -4,7 +4,7 @@
 //
 //	cd web && npm ci && cd build && go run .
 //
-// It writes web/tracker/dist and web/stats/dist, which are committed so that
+// It writes web/tracker/dist, web/stats/dist and web/replicate/dist, which are committed so that
 // `go build` needs neither node nor npm. With -check it writes nothing and
 // fails when a committed file differs from what the sources give. A bundle
 // that has outgrown its budget fails the build.

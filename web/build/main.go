@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/evanw/esbuild/pkg/api"
@@ -41,9 +42,19 @@ func bundles() []bundle {
 	tracker.Target = api.ES2020
 	tracker.TsconfigRaw = `{}` // without the compiler's strict, so without a "use strict" to carry
 	tracker.MangleProps = "^(view|beat|leave|known)$"
+	// What apps bundle into their pages: with the copies of yjs, convex and react that the page has anyway, since two of yjs do
+	// not know each other's documents.
+	library := api.BuildOptions{
+		Platform: api.PlatformNeutral,
+		Format:   api.FormatESModule,
+		Target:   api.ES2022,
+		External: []string{"yjs", "convex/*", "react"},
+	}
 	return []bundle{
 		{entry: "tracker/src/track.ts", out: "tracker/dist/track.js", gzipBytesMax: 1536, options: tracker},
 		{entry: "stats/src/stats.ts", out: "stats/dist/stats.js", gzipBytesMax: 60 << 10, options: page},
+		{entry: "replicate/src/index.ts", out: "replicate/dist/replicate.js", gzipBytesMax: 12 << 10, options: library},
+		{entry: "replicate/src/react.ts", out: "replicate/dist/react.js", gzipBytesMax: 3 << 10, options: library},
 		{entry: "stats/src/stats.css", out: "stats/dist/stats.css", gzipBytesMax: 8 << 10},
 	}
 }
@@ -123,7 +134,7 @@ func (b bundle) build(dir string) ([]byte, error) {
 	options.LegalComments = api.LegalCommentsNone
 	options.Charset = api.CharsetUTF8
 	options.LogLevel = api.LogLevelSilent
-	options.External = []string{"/stats/*"} // addresses of the server
+	options.External = append(slices.Clone(options.External), "/stats/*") // addresses of the server
 	result := api.Build(options)
 	if len(result.Errors) > 0 {
 		lines := api.FormatMessages(result.Errors, api.FormatMessagesOptions{Kind: api.ErrorMessage})
