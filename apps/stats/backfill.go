@@ -82,7 +82,7 @@ func (a *app) backfillAggregatesChunk(tx *halcyon.Tx, args backfillChunkArgs) (b
 	var previous *PageView
 	for i := range page.Page {
 		view := &page.Page[i]
-		first, corrected, err := correct(tx, view, previous, done.Expired)
+		first, corrected, err := correct(tx, view, previous, done.Folded)
 		if err != nil {
 			return result, err
 		}
@@ -150,8 +150,8 @@ func cutAt(text string, separator byte, n int) (before, after string, ok bool) {
 // correct compares what a view says about the one before it to that one, and
 // makes sure that its visitor is counted. previous is the view before it in the
 // order of by_session_time, if that is known. first says that no view of its
-// visitor is before it. Views before expired are gone.
-func correct(tx *halcyon.Tx, view, previous *PageView, expired time.Time) (first, corrected bool, err error) {
+// visitor is before it. Views before folded may be no rows any more.
+func correct(tx *halcyon.Tx, view, previous *PageView, folded time.Time) (first, corrected bool, err error) {
 	if view.SessionID == "" {
 		return false, false, nil
 	}
@@ -175,11 +175,11 @@ func correct(tx *halcyon.Tx, view, previous *PageView, expired time.Time) (first
 		}
 	}
 	fields := make(halcyon.Fields)
-	// A view whose predecessor has expired still knows when that was.
-	if !view.Before.Equal(before) && (!before.IsZero() || !view.Before.Before(expired)) {
+	// A view whose predecessor is folded still knows when that was.
+	if !view.Before.Equal(before) && (!before.IsZero() || !view.Before.Before(folded)) {
 		fields["before"] = before
 	}
-	if !view.BeforeHere.Equal(beforeHere) && (!beforeHere.IsZero() || !view.BeforeHere.Before(expired)) {
+	if !view.BeforeHere.Equal(beforeHere) && (!beforeHere.IsZero() || !view.BeforeHere.Before(folded)) {
 		fields["beforeHere"] = beforeHere
 	}
 	if len(fields) > 0 {
@@ -195,7 +195,8 @@ func correct(tx *halcyon.Tx, view, previous *PageView, expired time.Time) (first
 	if err != nil || known {
 		return first, corrected, err
 	}
-	return first, true, knowVisitor(tx, *view)
+	_, err = knowVisitor(tx, new(past), *view)
+	return first, true, err
 }
 
 // rowBefore returns the row right before a view in the order of an index.

@@ -212,13 +212,15 @@ func siteNames(tx *halcyon.Tx, only string) ([]string, error) {
 func (r *reader) each(kind int, of days, visit func(at scope, s *sheet)) error {
 	for _, site := range r.sites {
 		at := scope{site: site, path: r.filter.Path, country: r.filter.Country, kind: kind}
-		rows := Rollups.By("by_scope").Eq(at.site, at.path, at.country, at.kind).Gte(of.from).Lt(of.to)
-		for row, err := range rows.Each(r.tx) {
-			if err != nil {
-				return err
+		for _, stored := range []int{kind, kind + kindsFolded} {
+			rows := Rollups.By("by_scope").Eq(at.site, at.path, at.country, stored).Gte(of.from).Lt(of.to)
+			for row, err := range rows.Each(r.tx) {
+				if err != nil {
+					return err
+				}
+				at.day = row.Day
+				visit(at, sheetOf(&row))
 			}
-			at.day = row.Day
-			visit(at, sheetOf(&row))
 		}
 		for at, s := range r.tail.of {
 			if at.site == site && at.path == r.filter.Path && at.country == r.filter.Country && at.kind == kind &&
@@ -405,11 +407,16 @@ func (a *app) getSites(tx *halcyon.Tx, args Viewer) (SitesResult, error) {
 		if err != nil {
 			return result, err
 		}
+		folded, err := foldedOf(tx, &site.Name)
+		if err != nil {
+			return result, err
+		}
 		active, err := ActiveSessions.Count("seenByTime").Eq(site.Name).Gt(since).Count(tx)
 		if err != nil {
 			return result, err
 		}
-		result.Sites = append(result.Sites, SiteStats{site.Name, site.FirstSeen, int(views), int(visitors), int(active)})
+		result.Sites = append(result.Sites, SiteStats{
+			site.Name, site.FirstSeen, int(views) + folded.views, int(visitors) + folded.visitors, int(active)})
 	}
 	slices.SortStableFunc(result.Sites, func(x, y SiteStats) int { return cmp.Compare(y.Views, x.Views) })
 	return result, nil

@@ -205,6 +205,9 @@ func (a *app) forgetVisitor(tx *halcyon.Tx, args forgetArgs) (forgetResult, erro
 		if err := PageViews.Delete(tx, views[i].ID); err != nil {
 			return result, err
 		}
+		if err := leavePath(tx, views[i].Site, views[i].Path); err != nil {
+			return result, err
+		}
 	}
 	events, err := Events.By("by_session_name").Eq(args.SessionID).Take(tx, forgetBatch)
 	if err != nil {
@@ -233,6 +236,15 @@ func (a *app) forgetVisitor(tx *halcyon.Tx, args forgetArgs) (forgetResult, erro
 	visitors, err := Visitors.By("by_sessionId").Eq(args.SessionID).Collect(tx)
 	if err != nil {
 		return result, err
+	}
+	if secret, used, err := secretInUse(tx); err != nil {
+		return result, err
+	} else if used {
+		hidden, err := Visitors.By("by_sessionId").Eq(secret.hash(args.SessionID)).Collect(tx)
+		if err != nil {
+			return result, err
+		}
+		visitors = append(visitors, hidden...)
 	}
 	for _, visitor := range visitors {
 		if err := Visitors.Delete(tx, visitor.ID); err != nil {
@@ -274,7 +286,7 @@ func (a *app) forget(ctx context.Context, env *halcyon.CommandEnv, args []string
 	}
 	_, err := fmt.Fprintf(env.Stdout, "%8d views deleted\n%8d events deleted\n", total.Views, total.Events)
 	if err == nil {
-		_, err = fmt.Fprintln(env.Stderr, "The files of the data keep what was deleted until they are compacted, and backups until they are removed.")
+		_, err = fmt.Fprintln(env.Stderr, "The files of the data have what was deleted for up to 7 days while the server runs, and backups until they are removed.")
 	}
 	return err
 }

@@ -15,8 +15,9 @@
 //	backfillAggregates   internal mutation {} -> {message}
 //	backfillAggregatesChunk internal mutation {cursor, totalProcessed, seenSessionIds} -> {status, processed, uniqueSessions, cursor}
 //	importViews          internal mutation {views} -> {counted, repeated, refused}
+//	fold                 internal mutation {} -> number
 //
-// the crons "cleanup stale sessions" and "sample and roll up", the intake POST /api/event, the pages /track.js
+// the crons "cleanup stale sessions" and "sample and roll up" and "fold old views", the intake POST /api/event, the pages /track.js
 // and /stats, and the command `import`, which counts the page views of access logs.
 //
 // # How numbers are counted
@@ -33,6 +34,7 @@
 //
 // # What is kept
 //
+// Views and events are rows for Options.ViewRetention, and in sums after that.
 // A path without query, fragment and e-mail-like parts, a time, the visitor's
 // id, and the families and sources of Hit. Places are kept only while a visitor is active. Addresses are
 // never kept: the import of a log uses them in memory to tell visitors apart,

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats"
@@ -27,6 +28,13 @@ func TestFromEnvironment(t *testing.T) {
 		{map[string]string{"TRUSTED_PROXIES": "10.1.2.3/8, ::1"}, func(o stats.Options) bool {
 			return len(o.TrustedProxies) == 2 && o.TrustedProxies[0].String() == "10.0.0.0/8" && o.TrustedProxies[1].String() == "::1/128"
 		}, ""},
+		{map[string]string{"VIEW_RETENTION": "90d", "VISITOR_RETENTION": "off"}, func(o stats.Options) bool {
+			return o.ViewRetention == 90*day && o.VisitorRetention == -1
+		}, ""},
+		{map[string]string{"VIEW_RETENTION": "36h"}, func(o stats.Options) bool { return o.ViewRetention == 36*time.Hour }, ""},
+		{map[string]string{"VIEW_RETENTION": "23h"}, nil, `HALCYON_STATS_VIEW_RETENTION: "23h" is no time of at least a day`},
+		{map[string]string{"VISITOR_RETENTION": "-3d"}, nil, `HALCYON_STATS_VISITOR_RETENTION: "-3d" is no time`},
+		{map[string]string{"VISITOR_RETENTION": "999999999d"}, nil, `"999999999d" is no time`},
 		{map[string]string{"VISIBLE": "yes"}, nil, `HALCYON_STATS_VISIBLE: "yes" is none of`},
 		{map[string]string{"KEY_FILE": file + "x"}, nil, "HALCYON_STATS_KEY_FILE: open"},
 		{map[string]string{"TIME_ZONE": "Mars"}, nil, "HALCYON_STATS_TIME_ZONE: unknown time zone Mars"},

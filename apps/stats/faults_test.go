@@ -12,7 +12,7 @@ import (
 	"github.com/halcyon-db/halcyon/engine"
 )
 
-// The faults of the original, and the tests that they are not here; l is:
+// The faults of the original, and the tests that they are not here:
 //
 //	a  statistics read every view                      TestFaultA_StatsReadNoViews
 //	b  the greater of two counts hides drift           TestFaultB_BackfillFindsAndCorrectsDrift
@@ -25,7 +25,7 @@ import (
 //	i  two tabs silence each other                     the tracker's, web/tracker; TestFaultI_AnyTabMayBeat
 //	j  a skipped beat writes                           TestFaultJ_ASkippedBeatWritesNothing
 //	k  the cleanup is unbounded, or falls behind       TestFaultK_...
-//	l  views are kept for ever                         still so: there is no retention yet
+//	l  views are kept for ever                         TestFaultL_FoldedViewsStayInEveryNumber
 //	m  robots count, ids and paths are unchecked       TestFaultM_RobotsAreNamedAndInputIsChecked
 //	n  a path may be __proto__                         TestFaultN_NamesOfObjectsAreNames
 //	o  0 is no coordinate                              TestFaultO_ZeroIsACoordinate

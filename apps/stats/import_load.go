@@ -192,10 +192,13 @@ func (d *logLoad) view(e *accesslog.Entry) (PageView, accesslog.Reason, error) {
 	return view, "", nil
 }
 
-// isEmpty reports whether there is neither a view nor a visitor.
+// isEmpty reports whether there is neither a view nor a visitor, nor was any.
 func isEmpty(tx *halcyon.Tx) (bool, error) {
 	_, views, err := PageViews.All().First(tx)
 	if err != nil || views {
+		return false, err
+	}
+	if _, folded, err := secretInUse(tx); err != nil || folded {
 		return false, err
 	}
 	_, visitors, err := Visitors.All().First(tx)
@@ -286,8 +289,9 @@ type knownVisitor struct {
 
 // knowVisitors makes sure that the visitors of a load are counted.
 func knowVisitors(tx *halcyon.Tx, args knowVisitorsArgs) error {
+	folded := new(past)
 	for _, v := range args.Visitors {
-		if err := knowVisitor(tx, PageView{SessionID: v.SessionID, Timestamp: v.FirstSeen, Hit: Hit{Site: v.Site}}); err != nil {
+		if _, err := knowVisitor(tx, folded, PageView{SessionID: v.SessionID, Timestamp: v.FirstSeen, Hit: Hit{Site: v.Site}}); err != nil {
 			return err
 		}
 	}

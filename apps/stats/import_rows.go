@@ -130,6 +130,7 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 	var result importViewsResult
 	var ids []halcyon.ID[PageView]
 	sites := make(map[string]bool)
+	folded := new(past)
 	for _, given := range args.Views {
 		view, err := given.view()
 		if tooLongPath(err) {
@@ -142,9 +143,9 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 		var id halcyon.ID[PageView]
 		counted := true
 		if given.Told {
-			id, err = a.insertTold(tx, given, view, sites)
+			id, err = a.insertTold(tx, folded, given, view, sites)
 		} else {
-			id, counted, err = a.count(tx, view)
+			id, counted, err = a.count(tx, folded, view)
 		}
 		switch {
 		case err != nil:
@@ -172,7 +173,7 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 }
 
 // insertTold counts a view of whose visitor all is known, without asking for it.
-func (a *app) insertTold(tx *halcyon.Tx, given importedView, view PageView, sites map[string]bool) (halcyon.ID[PageView], error) {
+func (a *app) insertTold(tx *halcyon.Tx, folded *past, given importedView, view PageView, sites map[string]bool) (halcyon.ID[PageView], error) {
 	if !sites[view.Site] {
 		if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
 			return "", err
@@ -182,6 +183,11 @@ func (a *app) insertTold(tx *halcyon.Tx, given importedView, view PageView, site
 	view.Before, view.BeforeHere = given.Before, given.BeforeHere
 	if view.Before.IsZero() {
 		if _, err := Visitors.Insert(tx, Visitor{Site: view.Site, SessionID: view.SessionID, FirstSeen: view.Timestamp}); err != nil {
+			return "", err
+		}
+	}
+	if view.BeforeHere.IsZero() {
+		if err := folded.returnTo(tx, view.Site, view.Path); err != nil {
 			return "", err
 		}
 	}

@@ -138,7 +138,8 @@ func (a *app) wakeWhenSomebodyLeaves(tx *halcyon.Tx) error {
 	return nil
 }
 
-// addViews fills in what has been read, from the aggregates.
+// addViews fills in what has been read, from the aggregates and from what is kept
+// of folded views.
 func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
 	total, err := PageViews.Count("viewsByTime").Count(tx)
 	if err != nil {
@@ -148,33 +149,34 @@ func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
 	if err != nil {
 		return err
 	}
-	stats.TotalPageViews, stats.UniqueVisitors = int(total), int(visitors)
+	folded, err := foldedOf(tx, nil)
+	if err != nil {
+		return err
+	}
+	stats.TotalPageViews, stats.UniqueVisitors = int(total)+folded.views, int(visitors)+folded.visitors
 	first, ok, err := PageViews.By("by_timestamp").First(tx)
 	if err != nil {
 		return err
 	}
-	if ok {
+	switch {
+	case ok && (folded.since.IsZero() || first.Timestamp.Before(folded.since)):
 		stats.TrackingSince = halcyon.NotNull(first.Timestamp)
+	case !folded.since.IsZero():
+		stats.TrackingSince = halcyon.NotNull(folded.since)
 	}
-	byPath := PageViews.Count("viewsByPath")
-	paths, err := byPath.CountGroups(tx)
+	paths, err := PageViews.Count("viewsByPath").CountGroups(tx)
 	if err != nil {
 		return err
 	}
-	stats.TotalPaths = int(paths)
-	top, err := byPath.Top(tx, a.PathsShown)
+	stats.TotalPaths = int(paths) + folded.paths
+	top, err := topPaths(tx, a.PathsShown)
 	if err != nil {
 		return err
 	}
 	stats.PageStats = make([]PageStat, len(top))
-	for i, group := range top {
-		stats.PageStats[i].Views = int(group.Count)
-		if err := group.Decode(&stats.PageStats[i].Site, &stats.PageStats[i].Path); err != nil {
-			return err
-		}
-	}
-	for i := range stats.PageStats {
+	for i, path := range top {
 		page := &stats.PageStats[i]
+		page.Site, page.Path, page.Views = path.site, path.path, path.views
 		if page.Title, page.PageType, err = a.title(tx, page.Path); err != nil {
 			return err
 		}

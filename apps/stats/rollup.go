@@ -3,7 +3,6 @@ package stats
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -56,6 +55,10 @@ const (
 const (
 	kindRest  = 0
 	kindPaths = 1
+
+	// kindsFolded is added for the sums of views that are folded. They are apart
+	// because they can't be made again.
+	kindsFolded = 2
 )
 
 // scope is what the sums of a sheet are about.
@@ -344,11 +347,20 @@ func (s *sheet) save(tx *halcyon.Tx, at scope) error {
 		v.Views, v.Firsts = now.views, now.flat()
 		changed[place[0]] = true
 	}
+	left := false
 	for i := range rows {
 		row := &rows[i]
 		row.Values = slices.DeleteFunc(row.Values, func(v ValueSum) bool { return v.Views == 0 && len(v.Firsts) == 0 })
+		left = left || row.Views != 0 || len(row.Firsts) > 0 || len(row.Slots) > 0 || len(row.Values) > 0
+	}
+	for i := range rows {
+		row := &rows[i]
 		switch {
-		case !changed[i]:
+		case !left && row.ID != "":
+			if err := Rollups.Delete(tx, row.ID); err != nil {
+				return err
+			}
+		case !left || !changed[i]:
 		case row.ID == "":
 			if _, err := Rollups.Insert(tx, *row); err != nil {
 				return err
@@ -513,30 +525,16 @@ func (p Progress) save(tx *halcyon.Tx) error {
 	return Progresses.Replace(tx, p.ID, p)
 }
 
-// clearRollups takes a batch of rollups away, for they are made again: from the
-// oldest day of which there still are rows. Older days stay as they are.
+// clearRollups takes a batch of rollups away, for they are made again of the rows.
+// Those of folded views stay as they are, also with the days of the time zone that
+// they were folded in.
 func (a *app) clearRollups(tx *halcyon.Tx, done Progress) (int, error) {
 	if !done.Clearing {
-		zone, err := time.LoadLocation(done.TimeZone)
-		if err != nil {
-			zone = time.UTC
-		}
 		done.Clearing, done.TimeZone = true, a.TimeZone.String()
 		done.Generation++
 		done.Views, done.Events, done.Rows = done.mark(), done.mark(), 0
-		done.From = math.MaxInt32
-		if oldest, ok, err := PageViews.By("by_timestamp").First(tx); err != nil {
-			return 0, err
-		} else if ok {
-			done.From = dayOf(oldest.Timestamp, zone)
-		}
-		if oldest, ok, err := Events.By("by_timestamp").First(tx); err != nil {
-			return 0, err
-		} else if ok {
-			done.From = min(done.From, dayOf(oldest.Timestamp, zone))
-		}
 	}
-	old, err := Rollups.By("by_day").Gte(done.From).Take(tx, rollUpBatch)
+	old, err := Rollups.By("by_kind").Lt(kindsFolded).Take(tx, rollUpBatch)
 	if err != nil {
 		return 0, err
 	}

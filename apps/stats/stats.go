@@ -40,6 +40,22 @@ type Options struct {
 	// claim any place, so turn it on where a forged dot on the map matters.
 	IgnoreClientPlace bool
 
+	// ViewRetention is how long views and events are rows. Those of older days are
+	// folded: what stays of them is every number, and no row. The default is 400
+	// days, the least one day and ViewWindow; less than 0 keeps all rows.
+	ViewRetention time.Duration
+
+	// VisitorRetention is how long a visitor of whom no row is left is recognised,
+	// by a keyed hash of the id, after the last view. After that one who comes back
+	// is a new one. The default is 800 days; less than 0 knows them for ever.
+	VisitorRetention time.Duration
+
+	// EraseInterval is how often the files of the data are rewritten, so that rows
+	// that were deleted, folded or forgotten are not in them either. It takes time in
+	// proportion to the data; everything goes on meanwhile. The default is 6 days;
+	// less than 0 leaves it to the store when it rewrites which file.
+	EraseInterval time.Duration
+
 	// TimeZone is whose days getBreakdown and getSeries count by, and what
 	// charts say. Changing it has the rollups made again, in the background.
 	// The default is UTC.
@@ -110,6 +126,17 @@ func (o Options) withDefaults() Options {
 	if o.PathsShown <= 0 {
 		o.PathsShown = 50
 	}
+	if o.ViewRetention == 0 {
+		o.ViewRetention = daysMax * dayLength
+	} else if o.ViewRetention > 0 {
+		o.ViewRetention = max(o.ViewRetention, dayLength, o.ViewWindow)
+	}
+	if o.VisitorRetention == 0 {
+		o.VisitorRetention = 2 * daysMax * dayLength
+	}
+	if o.EraseInterval == 0 {
+		o.EraseInterval = 6 * dayLength
+	}
 	if o.TimeZone == nil {
 		o.TimeZone = time.UTC
 	}
@@ -136,7 +163,8 @@ type app struct {
 func Module(options Options) *halcyon.Module {
 	a := &app{Options: options.withDefaults()}
 	m := halcyon.NewModule("stats",
-		PageViews, Events, ActiveSessions, Visitors, Sites, Rollups, Progresses, Samples, Drops, Imports)
+		PageViews, Events, ActiveSessions, Visitors, Sites, Rollups, Progresses, Samples, Drops, Imports,
+		FoldedPaths, FoldedSites, Secrets, Erasures)
 	m.Mutation("recordPageView", a.recordPageView)
 	m.Mutation("heartbeat", a.heartbeat, halcyon.Relaxed())
 	m.Query("getStats", a.getStats)
@@ -159,6 +187,8 @@ func Module(options Options) *halcyon.Module {
 	m.Internal.Mutation("everyMinute", a.everyMinute)
 	m.Cron("cleanup stale sessions", halcyon.Every(a.CleanupInterval), "sweepStaleSessions")
 	m.Cron("sample and roll up", halcyon.Every(time.Minute), "everyMinute")
+	a.declareFold(m)
+	a.declareErase(m)
 	a.declareImport(m)
 	m.Command("export", "Write views or events to standard output, as CSV or JSON lines: --format csv|jsonl, --events, --from DAY, --to DAY.", a.export)
 	m.Command("forget", "Delete everything there is of one visitor, named by the id that is in the browser.", a.forget)

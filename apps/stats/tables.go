@@ -79,8 +79,9 @@ type ActiveSession struct {
 type Visitor struct {
 	ID        halcyon.ID[Visitor] `halcyon:"id"`
 	Site      string              `json:"site"`
-	SessionID string              `json:"sessionId"`
+	SessionID string              `json:"sessionId"` // the id, or a hash of it when no row is left
 	FirstSeen time.Time           `json:"firstSeen"`
+	LastSeen  time.Time           `json:"lastSeen,omitzero"` // the last view; only with a hash
 }
 
 // A Site is a host name that views or visitors came from.
@@ -97,7 +98,7 @@ type Rollup struct {
 	Site    string             `json:"site"`
 	Path    string             `json:"path"`    // "": all
 	Country string             `json:"country"` // "": all
-	Kind    int                `json:"kind"`    // kindPaths, kindRest
+	Kind    int                `json:"kind"`    // kindRest, kindPaths; and kindsFolded more where the views are no rows any more
 	Day     int                `json:"day"`     // days since 1970
 	Part    int                `json:"part"`    // 0 has the totals; more values than fit go into further parts
 	Views   int                `json:"views"`
@@ -127,12 +128,11 @@ type Progress struct {
 	ID         halcyon.ID[Progress] `halcyon:"id"`
 	Views      time.Time            `json:"views,omitzero"`
 	Events     time.Time            `json:"events,omitzero"`
-	TimeZone   string               `json:"timeZone"`   // whose days the rollups have
-	Rows       int                  `json:"rows"`       // views that are rows and in Rollups
-	Generation int                  `json:"generation"` // how often Rollups have been made again
-	Clearing   bool                 `json:"clearing"`   // Rollups are being taken away, from the day From on, to be made again
-	From       int                  `json:"from"`
-	Expired    time.Time            `json:"expired,omitzero"` // views before this are gone, and in Rollups
+	TimeZone   string               `json:"timeZone"`        // whose days the rollups have
+	Rows       int                  `json:"rows"`            // views that are rows and in Rollups
+	Generation int                  `json:"generation"`      // how often Rollups have been made again
+	Clearing   bool                 `json:"clearing"`        // Rollups of rows are being taken away, to be made again
+	Folded     time.Time            `json:"folded,omitzero"` // views before this may be folded
 }
 
 // A Sample is how many visitors a site had at a minute.
@@ -175,13 +175,14 @@ var (
 
 	Visitors = halcyon.NewTable[Visitor]("visitors").
 			Index("by_sessionId", "sessionId", "site").
+			Index("by_lastSeen", "lastSeen").
 			Aggregate("visitors", halcyon.GroupBy("site"))
 
 	Sites = halcyon.NewTable[Site]("sites").Unique("by_name", "name")
 
 	Rollups = halcyon.NewTable[Rollup]("rollups").
 		Unique("by_scope", "site", "path", "country", "kind", "day", "part").
-		Index("by_day", "day")
+		Index("by_kind", "kind")
 
 	Progresses = halcyon.NewTable[Progress]("progress")
 

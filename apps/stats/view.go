@@ -52,7 +52,7 @@ func newView(args recordPageViewArgs, at time.Time) (PageView, error) {
 
 // countView counts one view. See count.
 func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error) {
-	id, counted, err := a.count(tx, view)
+	id, counted, err := a.count(tx, new(past), view)
 	if err == nil && counted {
 		err = PageViews.Apply(tx, id, halcyon.CommitTime("stored"))
 	}
@@ -63,11 +63,14 @@ func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error)
 // kept unless the same visitor has a kept view of the same path less
 // than the view window before it, or after it, as happens when a log is read
 // late. It reads only that visitor's rows, so that two views conflict only when
-// they are of one visitor.
-func (a *app) count(tx *halcyon.Tx, view PageView) (id halcyon.ID[PageView], counted bool, err error) {
+// they are of one visitor. known is shared by the views of a transaction.
+func (a *app) count(tx *halcyon.Tx, known *past, view PageView) (id halcyon.ID[PageView], counted bool, err error) {
 	if view.SessionID == "" {
 		// Nobody's: it neither repeats another view nor adds to the visitors.
 		if err := a.knowSite(tx, view.Site, view.Timestamp); err != nil {
+			return "", false, err
+		}
+		if err := known.returnTo(tx, view.Site, view.Path); err != nil {
 			return "", false, err
 		}
 		id, err = PageViews.Insert(tx, view)
@@ -96,8 +99,13 @@ func (a *app) count(tx *halcyon.Tx, view PageView) (id halcyon.ID[PageView], cou
 	}
 	if near.before != nil {
 		view.Before = near.before.Timestamp
-	} else if err := knowVisitor(tx, view); err != nil {
+	} else if view.Before, err = knowVisitor(tx, known, view); err != nil {
 		return "", false, err
+	}
+	if here == (around{}) {
+		if err := known.returnTo(tx, view.Site, view.Path); err != nil {
+			return "", false, err
+		}
 	}
 	if id, err = PageViews.Insert(tx, view); err != nil {
 		return "", false, err
@@ -166,19 +174,28 @@ func (a *app) precede(tx *halcyon.Tx, id halcyon.ID[PageView], change func(*Page
 	return sums.save(tx)
 }
 
-// knowVisitor makes sure that the visitor of a view is counted as one. A visitor
-// who has an earlier view is.
-func knowVisitor(tx *halcyon.Tx, view PageView) error {
+// knowVisitor makes sure that the visitor of a view, who has no row before it, is
+// counted as one. It returns when the view before it was if that one is folded.
+func knowVisitor(tx *halcyon.Tx, folded *past, view PageView) (before time.Time, err error) {
 	visitor, known, err := Visitors.By("by_sessionId").Eq(view.SessionID, view.Site).First(tx)
+	if err != nil {
+		return before, err
+	}
+	if !known {
+		if visitor, known, err = folded.remember(tx, view.Site, view.SessionID); err != nil {
+			return before, err
+		}
+		if visitor.LastSeen.Before(view.Timestamp) {
+			before = visitor.LastSeen
+		}
+	}
 	switch {
-	case err != nil:
-		return err
 	case !known:
 		_, err = Visitors.Insert(tx, Visitor{Site: view.Site, SessionID: view.SessionID, FirstSeen: view.Timestamp})
 	case view.Timestamp.Before(visitor.FirstSeen):
 		err = Visitors.Patch(tx, visitor.ID, halcyon.Fields{"firstSeen": view.Timestamp})
 	}
-	return err
+	return before, err
 }
 
 // knowSite makes sure that a site is listed. The error has CodeSite when there
