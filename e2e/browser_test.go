@@ -7,12 +7,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 )
@@ -146,10 +144,10 @@ func (b *browser) visit(url string) {
 	act(b, "open "+url, chromedp.Navigate(url))
 }
 
-// evaluate returns the value of an expression in the page.
+// evaluate returns the value of an expression in the page, or of its promise.
 func evaluate[T any](b *browser, expression string) T {
 	b.t.Helper()
-	return act(b, expression, chromedp.Evaluate[T](expression))
+	return act(b, expression, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
 // await waits until the statistics page shows what is wanted.
@@ -161,15 +159,19 @@ func (b *browser) await(want shown) {
 	})
 }
 
+// send has the browser do a command of the DevTools protocol for the page.
+func send[P, R any](b *browser, cmd cdp.Command[P, R], params P) R {
+	b.t.Helper()
+	return act(b, cmd.Method, func(ctx context.Context, _ *chromedp.Target) (R, error) {
+		return chromedp.Call(ctx, cmd, params)
+	})
+}
+
 // hideFromTracker makes the pages that are opened from now on no visits: the
 // tracker believes that it runs already.
 func (b *browser) hideFromTracker() {
 	b.t.Helper()
-	act(b, "turn the tracker off", func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
-		_, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument,
-			page.AddScriptToEvaluateOnNewDocumentParams{Source: `window.halcyonTracker = true`})
-		return chromedp.Void{}, err
-	})
+	b.before(`window.halcyonTracker = true`)
 }
 
 // screenshot keeps a picture of the page.
@@ -203,34 +205,6 @@ const readPage = `(() => {
 		Where: rows("where", ".title", 1), Top: rows("top", ".title", 2),
 	};
 })()`
-
-// recordActive makes the page remember when its number of active visitors
-// changed, in milliseconds since 1970.
-const recordActive = `(() => {
-	window.activeChanges = [];
-	const active = document.getElementById("active");
-	const note = () => window.activeChanges.push({At: Date.now(), Active: active.textContent});
-	new MutationObserver(note).observe(active, {childList: true, characterData: true, subtree: true});
-	return true;
-})()`
-
-// activeChange is one entry of what recordActive remembers.
-type activeChange struct {
-	At     int64
-	Active string
-}
-
-// beatTime gives when the heartbeat of the page's tracker was sent and when its
-// answer came; End is 0 until it has. A visit makes two calls, of which the
-// heartbeat is the second.
-const beatTime = `(() => {
-	const calls = performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/api/event"));
-	if (calls.length < 2 || calls.some((e) => e.responseEnd === 0)) return {Begin: 0, End: 0};
-	const beat = calls.sort((x, y) => x.startTime - y.startTime)[1];
-	return {Begin: performance.timeOrigin + beat.startTime, End: performance.timeOrigin + beat.responseEnd};
-})()`
-
-type span struct{ Begin, End float64 }
 
 func TestBrowsersSeeEachOther(t *testing.T) {
 	t.Parallel()
@@ -302,76 +276,4 @@ func TestBrowserComesBackAfterARestart(t *testing.T) {
 	if !evaluate[bool](watcher, `window.stays === true`) {
 		t.Error("the page was loaded again")
 	}
-}
-
-// A visitor who is gone without a word leaves every open page at the end of the
-// timeout, although nothing is written then.
-func TestBrowserLeavesAtTheTimeout(t *testing.T) {
-	t.Parallel()
-	t.Run("after 5 seconds", func(t *testing.T) {
-		t.Parallel()
-		leaveAtTheTimeout(t, fixture, 5*time.Second)
-	})
-	t.Run("after 2 minutes", func(t *testing.T) {
-		t.Parallel()
-		if !*long {
-			t.Skip("takes 2 minutes; -e2e.long has it run")
-		}
-		leaveAtTheTimeout(t, halcyon, 2*time.Minute)
-	})
-}
-
-func leaveAtTheTimeout(t *testing.T, p program, timeout time.Duration) {
-	chromium(t)
-	s := serve(t, p)
-	watcher := openBrowser(t, "watcher")
-	watcher.hideFromTracker()
-	watcher.visit(s.url() + "/stats")
-	watcher.await(shown{Link: "Live", Active: "0", Where: []string{}, Views: "0", Visitors: "0", Top: []string{}})
-	evaluate[bool](watcher, recordActive)
-
-	visitor := openBrowser(t, "visitor")
-	visitor.visit(s.url() + "/about")
-	var beat span
-	poll(t, "the visitor has beaten", func() (bool, string) {
-		beat = evaluate[span](visitor, beatTime)
-		return beat.End != 0, "not yet"
-	})
-	visitor.kill()
-	watcher.screenshot("still-here")
-
-	// Nothing else runs on this server: no other page is open, and the cleanup
-	// of old rows comes 5 minutes after the start. What changes now changes by
-	// time alone.
-	left := time.NewTimer(timeout + patience)
-	defer left.Stop()
-	var changes []activeChange
-	again := time.NewTicker(100 * time.Millisecond)
-	defer again.Stop()
-	for len(changes) == 0 || changes[len(changes)-1].Active != "0" {
-		select {
-		case <-again.C:
-			changes = evaluate[[]activeChange](watcher, `window.activeChanges`)
-		case <-left.C:
-			t.Fatalf("the visitor is still there; the number of active visitors was %+v", changes)
-		}
-	}
-	var numbers []string
-	for _, c := range changes {
-		numbers = append(numbers, c.Active)
-	}
-	if got := strings.Join(numbers, " "); got != "1 0" {
-		t.Errorf("the number of active visitors was %s, want 1 0", got)
-	}
-	gone := float64(changes[len(changes)-1].At)
-	mark := float64(timeout.Milliseconds())
-	earliest, latest := gone-beat.End-mark, gone-beat.Begin-mark // after the mark; the beat was between Begin and End
-	t.Logf("gone between %.0f and %.0f ms after %v", earliest, latest, timeout)
-	if latest < -20 || earliest > 1000 { // the clocks of two browsers are not quite one
-		t.Errorf("gone between %.0f and %.0f ms after the mark, want within a second of it", earliest, latest)
-	}
-	if calls := evaluate[int](watcher, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/api/event")).length`); calls != 0 {
-		t.Errorf("the watcher wrote %d times", calls)
-	}
-	watcher.screenshot("gone")
 }

@@ -31,8 +31,9 @@ const repository = ".."
 type server struct {
 	t       testing.TB
 	path    string
-	dir     string // its data
-	address string // host:port; empty until it has said it
+	dir     string   // its data
+	address string   // host:port; empty until it has said it
+	env     []string // settings, as NAME=VALUE
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
@@ -41,16 +42,17 @@ type server struct {
 }
 
 // serve starts a program on an empty folder and waits until it takes requests.
-func serve(t testing.TB, p program) *server {
+// The settings are NAME=VALUE.
+func serve(t testing.TB, p program, env ...string) *server {
 	t.Helper()
-	return serveOn(t, p, filepath.Join(t.TempDir(), "data"))
+	return serveOn(t, p, filepath.Join(t.TempDir(), "data"), env...)
 }
 
 // serveOn is serve with the folder of the data. The program is killed at the
 // end of the test if it runs still. The test fails when it logged an error.
-func serveOn(t testing.TB, p program, dir string) *server {
+func serveOn(t testing.TB, p program, dir string, env ...string) *server {
 	t.Helper()
-	s := &server{t: t, path: p.path(t), dir: dir, address: net.JoinHostPort("127.0.0.1", freePort(t))}
+	s := &server{t: t, path: p.path(t), dir: dir, address: net.JoinHostPort("127.0.0.1", freePort(t)), env: env}
 	t.Cleanup(func() {
 		s.kill()
 		s.output.check(t)
@@ -67,7 +69,7 @@ func (s *server) launch() {
 		s.output = &output{}
 	}
 	cmd := exec.Command(s.path, "serve", "--server.listen", s.address, "--storage.dir", s.dir)
-	cmd.Dir, cmd.Env = repository, plainEnv()
+	cmd.Dir, cmd.Env = repository, append(plainEnv(), s.env...)
 	cmd.Stderr = s.output
 	s.cmd, s.exited = cmd, make(chan struct{})
 	started := make(chan error, 1)

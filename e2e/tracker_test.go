@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -135,11 +134,7 @@ func (c *collector) await(without []string, want ...string) []told {
 // before has the pages that are opened from now on run a script first.
 func (b *browser) before(script string) {
 	b.t.Helper()
-	act(b, "add a script", func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
-		_, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument,
-			page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
-		return chromedp.Void{}, err
-	})
+	send(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
 }
 
 // tab opens another page in the same browser, in a window of its own so that both are in view.
