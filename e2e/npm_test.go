@@ -26,8 +26,7 @@ var installClients = sync.OnceValue(func() error {
 			return err
 		}
 	}
-	// npm leaves a copy of the lock file there when all is installed.
-	if _, err := os.Stat(filepath.Join(clientsDir, "node_modules", ".package-lock.json")); err == nil {
+	if clientsInstalled() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
@@ -39,6 +38,30 @@ var installClients = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// clientsInstalled tells whether all that the lock file names is there. npm leaves a
+// copy of the lock file with what it has installed.
+func clientsInstalled() bool {
+	type packages struct {
+		Packages map[string]struct {
+			Version  string
+			Optional bool
+		}
+	}
+	var wanted, there packages
+	for name, into := range map[string]*packages{"package-lock.json": &wanted, filepath.Join("node_modules", ".package-lock.json"): &there} {
+		text, err := os.ReadFile(filepath.Join(clientsDir, name))
+		if err != nil || json.Unmarshal(text, into) != nil {
+			return false
+		}
+	}
+	for name, want := range wanted.Packages {
+		if name != "" && !want.Optional && there.Packages[name].Version != want.Version {
+			return false
+		}
+	}
+	return true
+}
 
 // noteRun adds the test to the file that HALCYON_E2E_RAN names, if it does: so
 // .ci/run knows how many scenarios were run with the official clients.

@@ -36,7 +36,7 @@ func Icon() []byte { return icon }
 // colours for light and dark, type, header and footer. It is not to be modified.
 func Theme() []byte { return theme }
 
-// Stats returns the statistics page as files: index.html, stats.js, stats.css,
+// Stats returns the statistics page as files: index.html, off.html, stats.js, stats.css,
 // icon.svg and world.svg. The page expects index.html at /stats and the others below /stats/,
 // which is what [StatsHandler] does.
 func Stats() fs.FS { return statsFS() }
@@ -47,6 +47,10 @@ func TrackHandler() http.Handler { return trackFile() }
 // StatsHandler serves the statistics page at /stats and its files below /stats/.
 func StatsHandler() http.Handler { return statsMux() }
 
+// StatsOffHandler serves what stands in the place of the statistics page where nobody
+// may see it, with status 404.
+func StatsOffHandler() http.Handler { return statsOff() }
+
 var trackFile = sync.OnceValue(func() *File {
 	f := NewFile("text/javascript; charset=utf-8", trackJS)
 	// Pages of other sites load it, and load it on every page: an hour old is fine.
@@ -55,7 +59,8 @@ var trackFile = sync.OnceValue(func() *File {
 	return f
 })
 
-var statsMux = sync.OnceValue(func() http.Handler {
+// statsFiles are the files that the pages name, by their paths.
+var statsFiles = sync.OnceValue(func() map[string]*File {
 	files := make(map[string]*File)
 	for name, contentType := range map[string]string{
 		"stats.js":  "text/javascript; charset=utf-8",
@@ -67,15 +72,29 @@ var statsMux = sync.OnceValue(func() http.Handler {
 	}
 	// The style asks for the land by its plain name, and the land does not move.
 	files["/stats/world.svg"].Header.Set("Cache-Control", "public, max-age=86400")
-	// The page asks for its files by a name that changes with them, so that they
-	// need not be asked for again.
-	page := string(embedded("index.html"))
-	for path, file := range files {
+	return files
+})
+
+// statsPage returns a page of the statistics. It asks for its files by names that
+// change with them, so that they need not be asked for again.
+func statsPage(name string) *File {
+	page := string(embedded(name))
+	for path, file := range statsFiles() {
 		page = strings.ReplaceAll(page, `"`+path+`"`, `"`+file.Versioned(path)+`"`)
 	}
-	index := NewFile("text/html; charset=utf-8", []byte(page))
-	index.Header.Set("Content-Security-Policy", statsPolicy)
-	index.Header.Set("Referrer-Policy", "same-origin")
+	f := NewFile("text/html; charset=utf-8", []byte(page))
+	f.Header.Set("Content-Security-Policy", statsPolicy)
+	f.Header.Set("Referrer-Policy", "same-origin")
+	return f
+}
+
+var statsOff = sync.OnceValue(func() http.Handler {
+	page := statsPage("off.html")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { page.Serve(w, r, http.StatusNotFound) })
+})
+
+var statsMux = sync.OnceValue(func() http.Handler {
+	files, index := statsFiles(), statsPage("index.html")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/stats" {
 			index.ServeHTTP(w, r)

@@ -115,6 +115,16 @@ func TestStatsPageFitsItsOwnPolicy(t *testing.T) {
 	}
 }
 
+func TestStatsOffHandlerSaysSo(t *testing.T) {
+	r := get(t, web.StatsOffHandler(), "GET", "/stats")
+	if got := string(body(t, r)); r.StatusCode != http.StatusNotFound || !strings.Contains(got, "shown to nobody") || strings.Contains(got, "<script") {
+		t.Errorf("got status %d and %s", r.StatusCode, got)
+	}
+	if got := r.Header.Get("Cache-Control"); strings.Contains(got, "max-age") {
+		t.Errorf("got Cache-Control %q, and it may be switched on", got)
+	}
+}
+
 func TestStatsHandlerRoutes(t *testing.T) {
 	tests := []struct {
 		name, method, target string
@@ -196,7 +206,7 @@ func TestFileEncoding(t *testing.T) {
 }
 
 func TestStatsHoldsThePage(t *testing.T) {
-	for _, name := range []string{"index.html", "stats.js", "stats.css", "icon.svg", "world.svg"} {
+	for _, name := range []string{"index.html", "off.html", "stats.js", "stats.css", "icon.svg", "world.svg"} {
 		if b, err := fs.ReadFile(web.Stats(), name); err != nil || len(b) == 0 {
 			t.Errorf("%s: got %d bytes, error %v", name, len(b), err)
 		}

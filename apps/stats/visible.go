@@ -60,30 +60,21 @@ func (a *app) allow(key string) error {
 		if a.Key != "" && subtle.ConstantTimeCompare([]byte(key), []byte(a.Key)) == 1 {
 			return nil
 		}
-		return &halcyon.Error{Code: CodeKey, Message: "these statistics are for those who have the key: open /stats?key=..., or send the argument key"}
+		if a.Key == "" {
+			return &halcyon.Error{Code: CodeKey, Message: "No key is set yet. Whoever runs this server sets HALCYON_STATS_KEY, or lets everybody see the statistics with HALCYON_STATS_VISIBLE=public."}
+		}
+		return &halcyon.Error{Code: CodeKey, Message: "These statistics are for those who have the key."}
 	}
-	return &halcyon.Error{Code: CodeOff, Message: "these statistics are shown to nobody"}
+	return &halcyon.Error{Code: CodeOff, Message: "The statistics of this site are shown to nobody."}
 }
 
-// guarded keeps a page from those who may not see the statistics.
-func (a *app) guarded(page http.Handler) http.Handler {
+// guarded serves the page, which asks for the key by itself where its queries need
+// one, and says so where nobody may see the statistics.
+func (a *app) guarded(page, off http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.allow(r.URL.Query().Get("key")); err != nil {
-			w.Header().Set("Cache-Control", "no-store")
-			if a.visibility() == VisibleOff {
-				http.NotFound(w, r)
-				return
-			}
-			text := "These statistics are for those who have the key. Open /stats?key=THE-KEY."
-			if a.Key == "" {
-				text += " None is set: set HALCYON_STATS_KEY, or let everybody see them with HALCYON_STATS_VISIBLE=public."
-			}
-			http.Error(w, text, http.StatusForbidden)
+		if a.visibility() == VisibleOff {
+			off.ServeHTTP(w, r)
 			return
-		}
-		if a.visibility() == VisibleKey {
-			// The key is in the address: it must not travel to other sites.
-			w.Header().Set("Referrer-Policy", "no-referrer")
 		}
 		page.ServeHTTP(w, r)
 	})

@@ -62,6 +62,7 @@ func bundles() []bundle {
 // copies lists the files that are served as they are written.
 var copies = map[string]string{
 	"stats/src/index.html": "stats/dist/index.html",
+	"stats/src/off.html":   "stats/dist/off.html",
 	"theme/icon.svg":       "stats/dist/icon.svg",
 }
 

@@ -1,8 +1,6 @@
 import { byID, Keyed, make, setText } from "./dom.js";
-import { counted, dayName, labels, number, scaleTop, slots, type DayViews, type Label, type Slot } from "./model.js";
+import { counted, dayName, labels, number, scaleTop, type DayViews, type Label } from "./model.js";
 
-/** At most so many columns: 400 days, or a week of hours. */
-const SLOTS_MAX = 400;
 /** With fewer days than this the columns keep their width and the rest stays empty. */
 const SLOTS_MIN = 10;
 
@@ -13,11 +11,11 @@ const SLOTS_MIN = 10;
 export class DayChart {
   readonly #plot = byID("chart");
   readonly #readout = byID("readout");
-  readonly #bars: Keyed<Slot, HTMLElement>;
+  readonly #bars: Keyed<DayViews, HTMLElement>;
   readonly #labels: Keyed<Label, HTMLElement>;
   readonly #lines: Keyed<number, HTMLElement>;
   readonly #table: Keyed<DayViews, HTMLTableRowElement>;
-  #slots: Slot[] = [];
+  #days: readonly DayViews[] = [];
   #top = 1;
   #open = "";
   #chosen: string | undefined;
@@ -42,22 +40,21 @@ export class DayChart {
       },
       (line, share) => setText(line.firstElementChild!, number(share * this.#top)),
     );
-    this.#bars = new Keyed<Slot, HTMLElement>(
+    this.#bars = new Keyed<DayViews, HTMLElement>(
       bars,
-      slotKey,
-      (slot) => {
-        const column = make("div", slot.kind === "gap" ? "column gap" : "column");
+      ({ day }) => day,
+      () => {
+        const column = make("div", "column");
         column.append(make("div", "bar-before"), make("div", "bar-fill"));
         return column;
       },
-      (column, slot) => {
-        const { views = 0, before = 0 } = slot.kind === "day" ? slot : {};
+      (column, { day, views, before = 0 }) => {
         const [ghost, fill] = column.children as unknown as [HTMLElement, HTMLElement];
         fill.style.height = `${(views / this.#top) * 100}%`;
         ghost.style.height = `${(before / this.#top) * 100}%`;
         column.classList.toggle("some", views > 0);
-        column.classList.toggle("today", slotKey(slot) === this.#open);
-        column.classList.toggle("chosen", slotKey(slot) === this.#chosen);
+        column.classList.toggle("today", day === this.#open);
+        column.classList.toggle("chosen", day === this.#chosen);
       },
     );
     this.#labels = new Keyed<Label, HTMLElement>(
@@ -81,7 +78,7 @@ export class DayChart {
       },
       (row, day) => {
         setText(row.cells[0]!, dayName(day.day));
-        setText(row.cells[1]!, day.visitors === undefined ? "" : number(day.visitors));
+        setText(row.cells[1]!, number(day.visitors));
         setText(row.cells[2]!, number(day.views));
       },
     );
@@ -94,33 +91,28 @@ export class DayChart {
   }
 
   /** Shows days or hours, of which `open` is not over yet. */
-  show(days: readonly DayViews[], unit: "hour" | "day", open: string): void {
-    this.#slots = unit === "hour" ? days.map((row) => ({ kind: "day", ...row })) : slots(days, SLOTS_MAX);
+  show(days: readonly DayViews[], open: string): void {
+    this.#days = days;
     this.#open = open;
-    this.#plot.classList.toggle("dense", this.#slots.length > 100);
-    this.#top = scaleTop(Math.max(1, ...this.#days().map((day) => Math.max(day.views, day.before ?? 0))));
-    const first = this.#days()[0]?.day ?? "";
-    this.#table.show(days.filter((day) => day.day >= first).reverse());
+    this.#plot.classList.toggle("dense", days.length > 100);
+    this.#top = scaleTop(days.reduce((most, { views, before = 0 }) => Math.max(most, views, before), 1));
+    this.#table.show([...days].reverse());
     this.#draw();
   }
 
-  #days(): DayViews[] {
-    return this.#slots.filter((slot) => slot.kind === "day");
-  }
-
   #draw(): void {
-    const width = Math.max(this.#slots.length, SLOTS_MIN);
+    const days = this.#days;
+    const width = Math.max(days.length, SLOTS_MIN);
     this.#plot.style.setProperty("--slots", String(width));
     this.#lines.show([0, 0.5, 1]);
-    this.#bars.show(this.#slots);
-    this.#labels.show(labels(this.#slots, width));
-    const days = this.#days();
+    this.#bars.show(days);
+    this.#labels.show(labels(days, width));
     const index = days.findIndex((day) => day.day === this.#chosen);
     const chosen = days[index];
     const total = days.reduce((sum, day) => sum + day.views, 0);
     const text = chosen
       ? `${dayName(chosen.day)}: ${counted(chosen.views, "view")}${chosen.day === this.#open ? " so far" : ""}` +
-        (chosen.visitors === undefined ? "" : `, ${counted(chosen.visitors, "visitor")}`) +
+        `, ${counted(chosen.visitors, "visitor")}` +
         (chosen.before === undefined ? "" : `; ${number(chosen.before)} in the period before`)
       : `${counted(total, "view")} in what is shown`;
     setText(this.#readout, text);
@@ -137,7 +129,7 @@ export class DayChart {
   }
 
   #key(event: KeyboardEvent): void {
-    const days = this.#days();
+    const days = this.#days;
     const last = days.length - 1;
     const now = days.findIndex((day) => day.day === this.#chosen);
     const at = now < 0 ? days.length : now;
@@ -159,11 +151,6 @@ export class DayChart {
   #point(event: PointerEvent): void {
     const column = event.target instanceof Element ? event.target.closest(".column") : null;
     const index = column ? [...column.parentElement!.children].indexOf(column) : -1;
-    const slot = this.#slots[index];
-    this.#choose(slot?.kind === "day" ? slot.day : undefined);
+    this.#choose(this.#days[index]?.day);
   }
-}
-
-function slotKey(slot: Slot): string {
-  return slot.kind === "day" ? slot.day : `after ${slot.after}`;
 }

@@ -109,6 +109,7 @@ export class Card {
       rows.map((row) => ({ ...row, share: row.views / most, before: previous && (before.get(row.value) ?? 0) })),
     );
     const { id, optional } = this.options;
+    byID(id).classList.toggle("compared", previous !== undefined);
     byID(id).hidden = rows.length === 0;
     byID(`${id}-none`).hidden = rows.length > 0;
     byID(`${id}-card`).hidden = optional === true && rows.length === 0;

@@ -3,6 +3,7 @@
 import type { ConvexClient } from "convex/browser";
 import type { FunctionReference } from "convex/server";
 import { byID, setText } from "./dom.js";
+import { granted, keyArgument, refused } from "./key.js";
 import { serverSaid } from "./model.js";
 
 /** A connection lost for less than this is not worth a word. */
@@ -42,8 +43,10 @@ function trouble(what: string, error: Error | undefined): void {
   setText(box, [...troubles].map(([name, text]) => `${name} can’t be read just now. The server said: ${text}`).join("\n"));
 }
 
-/** One query of the page, asked anew when its arguments change. What it showed stays until then. */
+/** One query of the page, asked anew when its arguments or the key change. What it showed stays until then. */
 export class Live<Args extends Record<string, unknown>, Result> {
+  static readonly #all: Live<never, never>[] = [];
+  #args: Args | undefined;
   #asked: string | undefined;
   #stop: (() => void) | undefined;
 
@@ -52,26 +55,41 @@ export class Live<Args extends Record<string, unknown>, Result> {
     private readonly query: FunctionReference<"query", "public", Args, Result>,
     private readonly what: string,
     private readonly show: (result: Result) => void,
-  ) {}
+  ) {
+    Live.#all.push(this as unknown as Live<never, never>);
+  }
+
+  /** Asks all queries again, with another key. */
+  static again(): void {
+    for (const live of Live.#all) live.ask(live.#args);
+  }
 
   ask(args: Args | undefined): void {
-    const asked = args && JSON.stringify(args);
+    this.#args = args;
+    const keyed = args && { ...args, ...keyArgument() };
+    const asked = keyed && JSON.stringify(keyed);
     if (asked === this.#asked) return;
     this.#asked = asked;
     this.#stop?.();
     this.#stop = undefined;
     trouble(this.what, undefined);
-    if (!args) return;
+    if (!keyed) return;
     const current = (): boolean => asked === this.#asked;
     this.#stop = this.client.onUpdate(
       this.query,
-      args as never,
+      keyed as never,
       (result) => {
         if (!current()) return;
+        granted();
         trouble(this.what, undefined);
         this.show(result as Result);
       },
-      (error) => current() && trouble(this.what, error),
+      (error) => {
+        if (!current()) return;
+        // The same key is asked about again when it is typed again.
+        if (refused(error)) this.#asked = undefined;
+        else trouble(this.what, error);
+      },
     );
   }
 }

@@ -1,11 +1,14 @@
 /** The map: dots on the land where visitors are. */
 
 import { byID, Keyed, make, setText } from "./dom.js";
-import { counted, number, placeName, type Place } from "./model.js";
+import { counted, countries, number, placeName, type Place } from "./model.js";
 
 /** The part of the world that the land's picture shows, in degrees; web/build/land.go has the same. */
 const NORTH = 84;
 const SOUTH = -58;
+
+/** The countries that are named below the map. */
+const COUNTRIES_MAX = 10;
 
 interface Spot {
   key: string;
@@ -64,9 +67,23 @@ export class WorldMap {
     },
   );
 
+  readonly #countries = new Keyed<[string, number], HTMLLIElement>(
+    byID("countries-now"),
+    ([name]) => name,
+    ([name]) => {
+      const item = make("li");
+      item.append(name + " ", make("b"));
+      return item;
+    },
+    (item, [, visitors]) => setText(item.lastElementChild!, number(visitors)),
+  );
+
   show(places: readonly Place[], active: number): void {
     const found = spots(places);
     this.#dots.show(found);
+    const named = countries(places);
+    this.#countries.show(named.slice(0, COUNTRIES_MAX));
+    byID("countries-now").hidden = named.length === 0;
     const located = found.reduce((sum, spot) => sum + spot.count, 0);
     setText(byID("map-note"), located === 0 ? "" : `${number(located)} of ${counted(active, "visitor")} placed`);
     const none = byID("map-none");

@@ -39,12 +39,11 @@ export interface Stats {
   totalPaths: number;
 }
 
-/** One row of `stats:getViewsByDay`; day is YYYY-MM-DD in UTC. */
+/** One column of the chart: a day as YYYY-MM-DD, or an hour as YYYY-MM-DDTHH:00Z by the clocks of its time zone. */
 export interface DayViews {
-  /** An hour of a series is YYYY-MM-DDTHH:00Z, by the clocks of its time zone. */
   day: string;
   views: number;
-  visitors?: number;
+  visitors: number;
   /** The views of the same day or hour of the period before. */
   before?: number;
 }
@@ -64,39 +63,6 @@ export interface Series {
   pending: number;
 }
 
-/** One column of the chart: a day, or a stretch of days without views too long to draw. */
-export type Slot = ({ kind: "day" } & DayViews) | { kind: "gap"; after: string; days: number };
-
-const DAY_MS = 86_400_000;
-
-/** Days without views are drawn as such up to this many; more become one narrow gap. */
-const EMPTY_DAYS_MAX = 6;
-
-/**
- * The columns of the chart: the newest days, at most `slotsMax` columns in all. Days
- * with views may lie years apart (an imported log and today), hence the gaps.
- */
-export function slots(days: readonly DayViews[], slotsMax: number): Slot[] {
-  const all: Slot[] = [];
-  let last: string | undefined;
-  for (const row of days) {
-    const { day } = row;
-    if (last !== undefined) {
-      const missing = Math.round((Date.parse(day) - Date.parse(last)) / DAY_MS) - 1;
-      if (missing > EMPTY_DAYS_MAX) all.push({ kind: "gap", after: last, days: missing });
-      else for (let i = 1; i <= missing; i++) all.push({ kind: "day", day: addDays(last, i), views: 0 });
-    }
-    all.push({ kind: "day", ...row });
-    last = day;
-  }
-  const shown = all.slice(-slotsMax);
-  return shown[0]?.kind === "gap" ? shown.slice(1) : shown;
-}
-
-function addDays(day: string, count: number): string {
-  return new Date(Date.parse(day) + count * DAY_MS).toISOString().slice(0, 10);
-}
-
 /** A day named under the chart. */
 export interface Label {
   text: string;
@@ -106,25 +72,21 @@ export interface Label {
 }
 
 /**
- * The days named under a chart of so many columns: the first, the last, those on both
- * sides of a gap and one in the middle, as far as they do not get in each other's way.
+ * The days named under a chart of so many columns: the first, the last and one in the
+ * middle, as far as they do not get in each other's way.
  */
-export function labels(all: readonly Slot[], width: number): Label[] {
-  const day = (index: number): string => {
-    const slot = all[index];
-    return slot?.kind === "day" ? slot.day : "";
-  };
+export function labels(all: readonly DayViews[], width: number): Label[] {
   const last = all.length - 1;
-  const years = day(0).slice(0, 4) !== day(last).slice(0, 4);
-  const gaps = all.flatMap((slot, index) => (slot.kind === "gap" ? [index + 1, index - 1] : []));
+  const years = all[0]?.day.slice(0, 4) !== all[last]?.day.slice(0, 4);
   const shown: Label[] = [];
-  for (const index of [0, last, ...gaps, Math.floor(last / 2)]) {
-    if (!day(index)) continue;
+  for (const index of new Set([0, last, Math.floor(last / 2)])) {
+    const day = all[index]?.day;
+    if (!day) continue;
     const side = index === 0 ? "start" : index === width - 1 ? "end" : "middle";
     const at = (index + (side === "start" ? 0 : side === "end" ? 1 : 0.5)) / width;
     // A label of a short day takes a fifth of a narrow screen, with its year a third.
     if (shown.some((label) => Math.abs(label.at - at) < (years ? 0.33 : 0.2))) continue;
-    shown.push({ text: columnName(day(index), years), at, side });
+    shown.push({ text: columnName(day, years), at, side });
   }
   return shown;
 }
@@ -159,32 +121,6 @@ export function scaleTop(max: number): number {
   }
 }
 
-/**
- * Where a counted path leads on this site, or undefined when that is not known: a
- * path is whatever a browser sent, perhaps from another site, perhaps in malice.
- */
-export function link(page: Pick<PageStat, "path" | "pageType">, origin: string): string | undefined {
-  if (!["home", "stats", "blog", "page"].includes(page.pageType) || !page.path.startsWith("/")) return undefined;
-  try {
-    const url = new URL(page.path, origin);
-    return url.origin === origin ? url.href : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-const TYPES = new Map([
-  ["home", "Home"],
-  ["stats", "Statistics"],
-  ["blog", "Post"],
-  ["page", "Page"],
-]);
-
-/** The word shown for a page's type. */
-export function typeName(pageType: string): string {
-  return TYPES.get(pageType) ?? "Other";
-}
-
 /** Whether nothing but the statistics page itself has been seen yet. */
 export function unvisited(stats: Stats): boolean {
   return stats.pageStats.every((page) => page.pageType === "stats");
@@ -204,6 +140,15 @@ export function placeName(place: Place): string {
   const degrees = (value: number, plus: string, minus: string): string =>
     `${Math.abs(value).toFixed(1)}° ${value < 0 ? minus : plus}`;
   return `${degrees(place.latitude, "N", "S")}, ${degrees(place.longitude, "E", "W")}`;
+}
+
+/** How many visitors are in each country, most first. Those whose country is not known are not counted. */
+export function countries(places: readonly Place[]): [name: string, visitors: number][] {
+  const found = new Map<string, number>();
+  for (const { country, count = 1 } of places) {
+    if (country) found.set(countryName(country), (found.get(countryName(country)) ?? 0) + count);
+  }
+  return [...found].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
 }
 
 /** The server's part of an error's text, without what the client wraps around it. */

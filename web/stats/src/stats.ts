@@ -4,6 +4,7 @@ import { DayChart } from "./chart.js";
 import { ActiveCurve, type Curve } from "./curve.js";
 import { byID, Keyed, make, setText } from "./dom.js";
 import { Card, CARDS, valueName, type Breakdown } from "./lists.js";
+import { startKey, takeKey } from "./key.js";
 import { Live, watchConnection } from "./live.js";
 import { WorldMap } from "./map.js";
 import {
@@ -13,20 +14,20 @@ import {
   number,
   rows,
   unvisited,
-  type DayViews,
   type PageStat,
   type PathCount,
   type Series,
   type Stats,
 } from "./model.js";
-import { change, dayIn, filtered, filterOf, formatView, hourIn, parseView, period, type Range, type View } from "./view.js";
-import { startWall } from "./wall.js";
+import { change, dayIn, DAYS_MAX, filtered, filterOf, formatView, hourIn, parseView, period, type Range, type View } from "./view.js";
+import { isWall, startWall } from "./wall.js";
 
 const query = <Args extends Record<string, unknown>, Result>(name: string) =>
   makeFunctionReference<"query", Args, Result>("stats:" + name);
 
 /** How many rows are shown. */
-const WHERE_MAX = 8;
+const WHERE_MAX = 6;
+const WHERE_WALL_MAX = 4;
 const ROWS_MAX = 10;
 
 /** A screen reader is told who is here at most this often. */
@@ -43,11 +44,13 @@ interface Sites {
   timeZone: string;
 }
 
+takeKey();
 let view: View = parseView(location.hash);
 let newest: Stats | undefined;
 let zone = "UTC";
-let byDay: DayViews[] = [];
 let series: { result: Series; unit: "hour" | "day" } | undefined;
+/** Whether all there is lies further back than can be counted from today: an old log was imported. */
+let early = false;
 const found = new Map<string, Breakdown>();
 const titles = new Map<string, PageStat>();
 
@@ -106,6 +109,7 @@ function announce(): void {
 
 function showStats(stats: Stats): void {
   if (newest?.activeVisitors !== stats.activeVisitors) announce();
+  if (newest?.totalPageViews !== stats.totalPageViews) early = false;
   newest = stats;
   titles.clear();
   for (const page of stats.pageStats) titles.set(page.path, page);
@@ -118,11 +122,12 @@ function showStats(stats: Stats): void {
   map.show(stats.visitorLocations, stats.activeVisitors);
 
   const on = stats.activeByPath.filter((row) => !view.site || row.site === view.site);
-  const most = Math.max(1, ...on.map((row) => row.count));
-  where.show(on.slice(0, WHERE_MAX).map((row) => ({ ...row, share: row.count / most })));
+  const top = on[0]?.count ?? 1;
+  const most = isWall() ? WHERE_WALL_MAX : WHERE_MAX;
+  where.show(on.slice(0, most).map((row) => ({ ...row, share: row.count / top })));
   byID("where").hidden = on.length === 0;
   byID("where-none").hidden = on.length > 0;
-  const rest = on.slice(WHERE_MAX);
+  const rest = on.slice(most);
   byID("where-more").hidden = rest.length === 0;
   const others = rest.reduce((sum, row) => sum + row.count, 0);
   setText(byID("where-more"), `and ${counted(others, "visitor")} on ${counted(rest.length, "more page")}`);
@@ -144,11 +149,14 @@ function everything(): boolean {
 }
 
 function showCards(): void {
+  const pages = newest?.pageStats ?? [];
+  // A path of two sites is two pages there, and one in what is counted by path.
+  const severalSites = pages.some(({ site }) => site !== pages[0]!.site);
   for (const card of cards) {
     const result = found.get(card.options.id);
-    if (card.options.id === "top" && everything()) {
+    if (card.options.id === "top" && everything() && !severalSites) {
       const visitors = new Map(result?.rows.map((row) => [row.value, row.visitors]));
-      const shown = (newest?.pageStats ?? []).slice(0, ROWS_MAX).map(({ path, views }) => {
+      const shown = pages.slice(0, ROWS_MAX).map(({ path, views }) => {
         const known = visitors.get(path);
         return { value: path, views, ...(known === undefined ? {} : { visitors: known }) };
       });
@@ -161,25 +169,24 @@ function showCards(): void {
 
 /** The chart and the line above it. */
 function showChart(): void {
-  const hours = period(view, Date.now(), zone, null).unit === "hour";
-  const all = everything();
-  if (!all && !series) return;
-  const unit = all ? "day" : series!.unit;
-  const shown = all ? byDay : rows(series!.result, unit);
+  if (!series) return;
+  const { result, unit } = series;
+  const shown = result.points.some(({ views }) => views > 0) ? rows(result, unit) : [];
   const now = Date.now();
-  const today = dayIn(all ? "UTC" : zone, now);
-  byID("chart").hidden = shown.length === 0;
-  chart.show(shown, unit, unit === "hour" ? `${today}T${String(hourIn(zone, now)).padStart(2, "0")}:00Z` : today);
-  setText(byID("days-title"), hours ? "Views by hour" : "Views by day");
-  setText(byID("days-unit"), hours ? `Hour (${zone})` : `Day (${all ? "UTC" : zone})`);
+  const today = dayIn(zone, now);
+  for (const id of ["chart", "readout", "days-table"]) byID(id).hidden = shown.length === 0;
+  byID("days-none").hidden = shown.length > 0;
+  chart.show(shown, unit === "hour" ? `${today}T${String(hourIn(zone, now)).padStart(2, "0")}:00Z` : today);
+  setText(byID("days-title"), unit === "hour" ? "Views by hour" : "Views by day");
+  setText(byID("days-unit"), `${unit === "hour" ? "Hour" : "Day"} (${zone})`);
   const total = found.get("top");
-  const before = view.range === "all" ? undefined : total?.previous;
   const parts: string[] = [];
-  if (!all && total) {
+  if (!everything() && total) {
     parts.push(counted(total.views, "view"), counted(total.visitors, "visitor"));
-    if (before) parts.push(`${change(total.views, before.views) || "±0 %"} views on the period before`);
+    if (view.range !== "all") parts.push(`${change(total.views, total.previous.views) || "±0 %"} views on the period before`);
   }
-  parts.push(`in ${all ? "UTC" : zone}`);
+  if (view.range === "all" && result.points.length >= DAYS_MAX) parts.push(`the ${early ? "first" : "last"} ${DAYS_MAX} days`);
+  parts.push(`in ${zone}`);
   const pending = total?.pending ?? 0;
   if (pending > 0) parts.push(`${counted(pending, "view")} still being counted`);
   setText(byID("days-note"), parts.join(" · "));
@@ -255,8 +262,12 @@ function start(): void {
   for (const name of ["path", "country"] as const) byID(`${name}-chip`).addEventListener("click", () => go(without(name)));
   const sites = byID<HTMLSelectElement>("site");
   sites.addEventListener("change", () => go(sites.value ? { ...view, site: sites.value } : without("site")));
-  window.addEventListener("hashchange", () => go(parseView(location.hash)));
-  startWall();
+  window.addEventListener("hashchange", () => {
+    if (takeKey()) Live.again();
+    go(parseView(location.hash));
+  });
+  startKey(() => Live.again());
+  startWall(() => newest && showStats(newest));
 
   const client = new ConvexClient(location.origin, {
     skipConvexDeploymentUrlCheck: true,
@@ -264,10 +275,6 @@ function start(): void {
   });
   watchConnection(client);
   new Live(client, query<Record<string, never>, Stats>("getStats"), "The statistics", showStats).ask({});
-  new Live(client, query<Record<string, never>, DayViews[]>("getViewsByDay"), "The views by day", (days) => {
-    byDay = days;
-    showChart();
-  }).ask({});
   new Live(client, query<Record<string, never>, Sites>("getSites"), "The sites", (result) => {
     zone = result.timeZone;
     byID("site-choice").hidden = result.sites.length < 2 && !view.site;
@@ -283,7 +290,11 @@ function start(): void {
   let unit: "hour" | "day" = "day";
   const inTime = new Live(client, query<Record<string, string | number>, Series>("getSeries"), "The chart", (result) => {
     series = { result, unit };
-    showChart();
+    const none = result.points.every(({ views }) => views === 0);
+    if (none && !early && everything() && newest!.totalPageViews > 0) {
+      early = true;
+      ask();
+    } else showChart();
   });
   const lists = cards.map((card) => ({
     card,
@@ -301,12 +312,12 @@ function start(): void {
 
   ask = () => {
     if (!newest) return;
-    const { from, to, unit: wanted } = period(view, Date.now(), zone, newest.trackingSince);
+    const { from, to, unit: wanted } = period(view, Date.now(), zone, newest.trackingSince, early);
     const filter = filterOf(view);
     const args = { ...filter, from, ...(to === undefined ? {} : { to }) };
     curves.ask(view.site ? { site: view.site } : {});
     unit = wanted;
-    inTime.ask(everything() ? undefined : { ...args, unit });
+    inTime.ask({ ...args, unit });
     for (const { card, live } of lists) live.ask({ ...args, dimension: card.dimension, limit: ROWS_MAX });
   };
   showFilters();

@@ -86,9 +86,10 @@ export interface Period {
 /**
  * The period of a view. Its moments are noons, which are on the day meant in nearly every
  * time zone and the same for everybody who looks, so that a query is run once for all of
- * them; only hours begin at the very beginning of a day.
+ * them; only hours begin at the very beginning of a day. All time is the last days that can
+ * be counted, or, with `early`, the first.
  */
-export function period(view: View, now: number, zone: string, since: number | null): Period {
+export function period(view: View, now: number, zone: string, since: number | null, early = false): Period {
   const today = Date.parse(dayIn(zone, now)) + DAY_MS / 2;
   const midnight = Math.floor(now / HOUR_MS) * HOUR_MS - hourIn(zone, now) * HOUR_MS;
   switch (view.range) {
@@ -104,6 +105,7 @@ export function period(view: View, now: number, zone: string, since: number | nu
       return dates(view);
     case "all": {
       const first = since === null ? today : Date.parse(dayIn(zone, since)) + DAY_MS / 2;
+      if (early) return { from: first, to: Math.min(first + (DAYS_MAX - 1) * DAY_MS, today), unit: "day" };
       return { from: Math.max(first, today - (DAYS_MAX - 1) * DAY_MS), unit: "day" };
     }
   }

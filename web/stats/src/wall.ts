@@ -2,16 +2,23 @@
 
 import { byID, setText } from "./dom.js";
 
-export function startWall(): void {
+/** Whether the page is the wall. */
+export function isWall(): boolean {
+  return document.documentElement.classList.contains("wall");
+}
+
+/** Lets the page be turned into the wall and back; `changed` is told. */
+export function startWall(changed: () => void): void {
   const root = document.documentElement;
   const button = byID("wall");
   const set = (on: boolean): void => {
     root.classList.toggle("wall", on);
     button.ariaPressed = String(on);
     setText(button, on ? "Leave full screen" : "Full screen");
+    changed();
   };
   const toggle = async (): Promise<void> => {
-    const on = !root.classList.contains("wall");
+    const on = !isWall();
     set(on);
     // Where a browser refuses full screen the layout alone is better than nothing.
     if (on) await root.requestFullscreen?.().catch(() => {});
@@ -22,6 +29,6 @@ export function startWall(): void {
   document.addEventListener("keydown", (event) => {
     const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "f" || (event.key === "Escape" && root.classList.contains("wall"))) void toggle();
+    if (event.key === "f" || (event.key === "Escape" && isWall())) void toggle();
   });
 }

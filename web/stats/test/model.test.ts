@@ -1,69 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import {
-  counted,
-  date,
-  dayName,
-  labels,
-  link,
-  serverSaid,
-  scaleTop,
-  slots,
-  typeName,
-  unvisited,
-  type DayViews,
-  type Slot,
-} from "../src/model.js";
+import { counted, countries, date, dayName, labels, serverSaid, scaleTop, unvisited, type DayViews } from "../src/model.js";
 
-/** Columns as text: the day and its views, or the length of a gap. */
-function columns(all: readonly Slot[]): string[] {
-  return all.map((slot) => (slot.kind === "day" ? `${slot.day} ${slot.views}` : `gap of ${slot.days}`));
+function row(day: string): DayViews {
+  return { day, views: 1, visitors: 1 };
 }
-
-function row(day: string, views = 1): DayViews {
-  return { day, views };
-}
-
-test("days without views between two days are drawn as empty", () => {
-  assert.deepEqual(columns(slots([row("2026-02-27", 4), row("2026-03-02", 5)], 60)), [
-    "2026-02-27 4",
-    "2026-02-28 0",
-    "2026-03-01 0",
-    "2026-03-02 5",
-  ]);
-});
-
-test("a long stretch without views is one gap", () => {
-  assert.deepEqual(columns(slots([row("2015-05-20", 7), row("2026-11-22", 3)], 60)), [
-    "2015-05-20 7",
-    "gap of 4203",
-    "2026-11-22 3",
-  ]);
-});
-
-test("six empty days are drawn, seven are a gap", () => {
-  assert.equal(slots([row("2026-01-01"), row("2026-01-08")], 60).length, 8);
-  assert.equal(slots([row("2026-01-01"), row("2026-01-09")], 60).length, 3);
-});
-
-test("only the newest columns are shown and none of them is a leading gap", () => {
-  const days = Array.from({ length: 100 }, (_, i) => row(new Date(Date.UTC(2026, 0, 1 + i)).toISOString().slice(0, 10), i));
-  assert.deepEqual(columns(slots(days, 3)), ["2026-04-08 97", "2026-04-09 98", "2026-04-10 99"]);
-  assert.deepEqual(columns(slots([row("2015-01-01"), row("2026-01-01"), row("2026-01-02")], 3)), [
-    "2026-01-01 1",
-    "2026-01-02 1",
-  ]);
-  assert.deepEqual(slots([], 60), []);
-});
 
 test("labels name the first and the last day and keep apart", () => {
   const days = Array.from({ length: 30 }, (_, i) => row(new Date(Date.UTC(2026, 0, 1 + i)).toISOString().slice(0, 10)));
-  assert.deepEqual(labels(slots(days, 60), 30), [
+  assert.deepEqual(labels(days, 30), [
     { text: "Jan 1", at: 0, side: "start" },
     { text: "Jan 30", at: 1, side: "end" },
     { text: "Jan 15", at: 14.5 / 30, side: "middle" },
   ]);
-  const text = (all: DayViews[]): string[] => labels(slots(all, 60), 14).map((label) => label.text);
+  const text = (all: DayViews[]): string[] => labels(all, 14).map((label) => label.text);
   assert.deepEqual(text(days.slice(0, 1)), ["Jan 1"]);
   assert.deepEqual(text(days.slice(0, 2)), ["Jan 1"]);
   assert.deepEqual(text([row("2015-05-17"), row("2026-11-21"), row("2026-11-22")]), ["May 17, 2015"]);
@@ -80,36 +30,13 @@ test("the scale's top is round, holds the greatest value and has a whole half", 
   assert.deepEqual([1, 3, 9, 11, 2177, 2896].map(scaleTop), [2, 4, 10, 12, 2400, 3000]);
 });
 
-test("only a path of this site becomes a link", () => {
-  const origin = "https://site.example";
-  const cases: [string, string, string | undefined][] = [
-    ["/", "home", "https://site.example/"],
-    ["/hello", "blog", "https://site.example/hello"],
-    ["/a b", "page", "https://site.example/a%20b"],
-    ["/hello", "other", undefined],
-    ["/hello", "constructor", undefined],
-    ["//evil.example/", "blog", undefined],
-    ["/\\evil.example/", "blog", undefined],
-    ["https://evil.example/", "page", undefined],
-    ["javascript:alert(1)", "page", undefined],
-    ["hello", "page", undefined],
-    ["//[", "page", undefined],
-  ];
-  for (const [path, pageType, want] of cases) {
-    assert.equal(link({ path, pageType }, origin), want, `${pageType} ${path}`);
-  }
-});
-
-test("types have names, unknown ones too", () => {
-  assert.deepEqual(["home", "stats", "blog", "page", "other", "__proto__", ""].map(typeName), [
-    "Home",
-    "Statistics",
-    "Post",
-    "Page",
-    "Other",
-    "Other",
-    "Other",
+test("visitors are counted by country, the unknown ones not", () => {
+  const at = { latitude: 0, longitude: 0 };
+  assert.deepEqual(countries([{ ...at, country: "PT" }, at, { ...at, country: "KE", count: 3 }, { ...at, country: "PT", city: "Lisbon" }]), [
+    ["Kenya", 3],
+    ["Portugal", 2],
   ]);
+  assert.deepEqual(countries([{ ...at, country: "PT" }, { ...at, country: "KE" }]), [["Kenya", 1], ["Portugal", 1]]);
 });
 
 test("a site is unvisited until something but its statistics has been seen", () => {

@@ -31,6 +31,8 @@ test("a period begins on the right day of its time zone", () => {
 test("all time and dates reach back 400 days at most", () => {
   const all = (since: number | null): string => at(period({ range: "all" }, NOW, "UTC", since).from);
   assert.deepEqual([null, Date.UTC(2026, 10, 1, 23), 0].map(all), ["2026-11-27T12:00", "2026-11-01T12:00", "2025-10-24T12:00"]);
+  const early = period({ range: "all" }, NOW, "UTC", Date.UTC(2015, 4, 17), true);
+  assert.deepEqual([at(early.from), at(early.to!)], ["2015-05-17T12:00", "2016-06-19T12:00"]);
   const { from, to } = period({ range: "dates", from: "2015-05-17", to: "2015-05-20" }, NOW, "UTC", null);
   assert.deepEqual([at(from), at(to!)], ["2015-05-17T12:00", "2015-05-20T12:00"]);
 });
