@@ -67,6 +67,9 @@ type Options struct {
 
 	// CacheBytes bounds, by an estimate, the memory for documents that were written lately and are likely to be again. The default is 8 MiB.
 	CacheBytes int
+
+	// Sockets are the WebSockets for providers of Yjs.
+	Sockets Sockets
 }
 
 // The limits of a collection that are no settings.
@@ -104,6 +107,7 @@ type Collection struct {
 	stored  yjs.Codec // of what has been checked
 	editor  uint64    // the client id of edits by this process
 	loaded  docCache
+	rooms   rooms
 	tables
 }
 
@@ -149,6 +153,7 @@ func (c *Collection) Module() *halcyon.Module {
 	m.Internal.Mutation("compact", c.compact)
 	m.Internal.Mutation("sweep", c.sweep)
 	m.Cron("sweep", halcyon.Every(time.Minute), "sweep")
+	c.serveRooms(m)
 	return m
 }
 

@@ -245,8 +245,8 @@ func (c *Connection) Receive(frame []byte) (Event, error) {
 	}
 	at := Address{m.Document, m.Session}
 	ch := c.docs[at]
-	if ch == nil {
-		// Providers without sessions share what was opened without one.
+	if ch == nil && m.Kind != MessageAuth {
+		// Providers without sessions share what was opened without one. One that authenticates opens its own.
 		if plain := c.docs[Address{Document: m.Document}]; plain != nil && plain.replica != nil {
 			at, ch = Address{Document: m.Document}, plain
 		}
@@ -286,11 +286,7 @@ func (c *Connection) Grant(at Address, r Replica, readOnly bool, awareness []byt
 	}
 	ch.replica, ch.readOnly = r, readOnly
 	c.pending--
-	scope := ScopeReadWrite
-	if readOnly {
-		scope = ScopeReadOnly
-	}
-	send = [][]byte{at.message(Message{Kind: MessageAuth, Auth: AuthGranted, Text: scope})}
+	send = [][]byte{at.Granted(readOnly)}
 	if len(awareness) > 0 {
 		send = append(send, at.Awareness(awareness))
 	}
@@ -310,6 +306,13 @@ func (c *Connection) release(ch *channel) {
 	c.queued -= ch.bytes
 	c.messages -= len(ch.queue)
 	ch.queue, ch.bytes = nil, 0
+}
+
+// SetReadOnly changes whether a client may only read an open document. Granted tells it.
+func (c *Connection) SetReadOnly(at Address, readOnly bool) {
+	if ch := c.docs[at]; ch != nil {
+		ch.readOnly = readOnly
+	}
 }
 
 // Deny refuses access and returns what to send. The client may try again.
@@ -402,6 +405,15 @@ func (at Address) Update(update []byte) []byte { return at.sync(Sync{SyncUpdate,
 // Awareness returns the message that passes on an awareness update.
 func (at Address) Awareness(update []byte) []byte {
 	return at.message(Message{Kind: MessageAwareness, Awareness: update})
+}
+
+// Granted returns the message that says what a client may do with a document.
+func (at Address) Granted(readOnly bool) []byte {
+	scope := ScopeReadWrite
+	if readOnly {
+		scope = ScopeReadOnly
+	}
+	return at.message(Message{Kind: MessageAuth, Auth: AuthGranted, Text: scope})
 }
 
 // Stateless returns a message of the application.
