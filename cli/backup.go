@@ -60,6 +60,9 @@ func (v *backupVerb) Run(e *env, app *halcyon.App) (err error) {
 			if errors.As(err, &refused) && refused.Code == "Exists" {
 				return explainTarget(v.To, fmt.Errorf("%w: %w", err, engine.ErrExists))
 			}
+			if refused != nil && refused.Code == "NotPermitted" {
+				return hinted{err, "who opened the data makes the copy, here the running server: name a folder that it may make, as /var/lib/halcyon-backups/NAME with the systemd unit"}
+			}
 			return err
 		}
 		at := engine.Timestamp(made.At)

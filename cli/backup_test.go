@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -32,6 +33,13 @@ func TestBackupAndRestore(t *testing.T) {
 	add("after")
 	if got := call(t, "", "backup", "--storage.dir", data, backup); got.status != exitFailed || !strings.Contains(got.stderr, "hint: ") || !strings.Contains(got.stderr, "does not exist") {
 		t.Errorf("a backup over another: %+v", got)
+	}
+
+	if runtime.GOOS == "linux" { // where nobody makes folders
+		got := call(t, "", "backup", "--storage.dir", data, "/sys/halcyon-backup")
+		if got.status != exitFailed || !strings.Contains(got.stderr, "hint: ") || !strings.Contains(got.stderr, "name a folder that it may make") {
+			t.Errorf("a backup where it must not be: %+v", got)
+		}
 	}
 
 	var again copied

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
@@ -101,6 +103,8 @@ func operatorCode(err error) (status int, code string) {
 		return http.StatusConflict, "TableNotEmpty"
 	case errors.Is(err, engine.ErrExists):
 		return http.StatusConflict, "Exists"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return http.StatusForbidden, "NotPermitted"
 	case errors.As(err, &bad), errors.As(err, &syntax):
 		return http.StatusUnprocessableEntity, "BadDocument"
 	case errors.As(err, &schemaRange), errors.Is(err, engine.ErrInvalidCursor):
