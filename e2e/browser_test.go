@@ -9,8 +9,10 @@ import (
 	"regexp"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 )
@@ -51,7 +53,19 @@ func openBrowser(t testing.TB, name string) *browser {
 	}
 	ctx, free := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
 	t.Cleanup(free)
-	ctx, end := chromedp.NewContext(ctx)
+	return openPage(t, ctx, name)
+}
+
+// openTab opens another page in the browser, which shares all it stores with it.
+func (b *browser) openTab(name string) *browser {
+	b.t.Helper()
+	return openPage(b.t, b.ctx, name)
+}
+
+// openPage opens a page, in a browser of its own unless the context has one.
+func openPage(t testing.TB, parent context.Context, name string) *browser {
+	t.Helper()
+	ctx, end := chromedp.NewContext(parent)
 	t.Cleanup(end)
 	b := &browser{t: t, name: name, ctx: ctx}
 	console := chromedp.Console(ctx) // starts the browser
@@ -94,6 +108,21 @@ func chromium(t testing.TB) string {
 	}
 	lacking(t, "Chromium", err)
 	return ""
+}
+
+// crash ends the process of the page, as when the memory is short. The browser lives on.
+func (b *browser) crash() {
+	b.t.Helper()
+	b.mu.Lock()
+	b.mu.killed = true
+	b.mu.Unlock()
+	// Nobody answers: the process that would is gone.
+	ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+	defer cancel()
+	_, _ = chromedp.Run(ctx, chromedp.Action[chromedp.Void](func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
+		_, err := chromedp.Call(ctx, page.Crash, cdp.Empty{})
+		return chromedp.Void{}, err
+	}))
 }
 
 func (b *browser) isKilled() bool {

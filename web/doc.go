@@ -30,6 +30,11 @@
 // The same watching is a React hook, usePageTracking in tracker/src/react.ts, on the
 // official Convex client.
 //
+// # Offline documents
+//
+// replicate is a library for pages of other programs, and is not served: see
+// docs/guide/replicate-client.md. Its bundles leave out yjs, convex and react.
+//
 // # Caching
 //
 // The page names its files by these paths. Everything is in memory, packed once

@@ -11,6 +11,8 @@ import { alone, browserTabs, type JoinTabs, type Tabs } from "./tabs.js";
 
 /** How long at most the reading of rows keeps the page from doing something else. */
 const SLICE_MS = 6;
+/** How many commits of edits are under way at once; more edits are gathered until one has ended. */
+const STORING_MAX = 16;
 
 export interface CollectionOptions {
   /** The name of the collection, which is that of the module on the server. */
@@ -75,6 +77,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   readonly #documents: Documents;
   readonly #tabs: Tabs;
   readonly #store: Promise<Store>;
+  #opened: Store | undefined;
   readonly #listeners = new Set<() => void>();
   readonly #refusalListeners = new Set<(refusal: Refusal) => void>();
 
@@ -90,7 +93,10 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   #dirty = false;
   /** Edits that are on their way into the store. */
   #unstored = new Map<string, Uint8Array<ArrayBuffer>[]>();
-  #storing: Promise<void> | undefined;
+  #storeSoon = false;
+  readonly #storing = new Set<Promise<void>>();
+  /** How many of the commits under way have edits of a document. */
+  readonly #flying = new Map<string, number>();
   /** The numbers of edits this tab made and the outbox has not taken yet. */
   readonly #mine = new Set<number>();
   /** The number of the last edit this tab made of a document, until the server has answered it. */
@@ -108,6 +114,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     const join = tabs ?? (persistence.shared ? browserTabs : alone);
     this.#tabs = join(`halcyon/${name}`, (message) => this.#hear(message as Message));
     this.#store = persistence.open(name);
+    this.#store.then((store) => (this.#opened = store)).catch(() => {}); // `#load` reports it
     this.loaded = this.#load();
   }
 
@@ -207,34 +214,58 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     if (parts) parts.push(bytes);
     else this.#unstored.set(document, [bytes]);
     this.#own.set(document, Infinity);
-    this.#storing ??= this.#storeEdits();
+    if (!this.#storeSoon) {
+      this.#storeSoon = true;
+      queueMicrotask(() => {
+        this.#storeSoon = false;
+        this.#storeEdits();
+      });
+    }
     this.#touch();
   }
 
-  /** Stores edits until there are none: those of one turn, or made while others were stored, together. */
-  async #storeEdits(): Promise<void> {
-    await Promise.resolve();
-    while (this.#unstored.size > 0) {
-      const updates = [...this.#unstored].map(([document, parts]) => ({ document, bytes: merge(parts) }));
-      this.#unstored = new Map();
-      let numbers: number[] | undefined;
-      try {
-        numbers = await (await this.#store).commit({ edits: updates });
-      } catch (error) {
-        // The device is full, or the browser does not let us store. What was done is sent all the same.
-        this.#report("store an edit", error);
-      }
-      for (const [i, { document }] of updates.entries()) {
-        if (!this.#unstored.has(document)) this.#own.set(document, numbers?.[i] ?? 0);
-      }
-      this.#tabs.post({ kind: "edit", updates } satisfies Message);
-      if (numbers && this.#follower) for (const n of numbers) this.#mine.add(n);
-      if (numbers) this.#follower?.scan();
-      else this.#follower?.addUnstored(updates);
-      for (const { document } of updates) this.#forgetOwn(document);
-      this.#touch();
+  /**
+   * Stores the edits of this turn together. It does not wait for what is being stored: what the
+   * browser has been given survives the page, what waits in it does not.
+   */
+  #storeEdits(): void {
+    if (this.#unstored.size === 0 || this.#storing.size >= STORING_MAX) return;
+    const updates = [...this.#unstored].map(([document, parts]) => ({ document, bytes: merge(parts) }));
+    this.#unstored = new Map();
+    for (const { document } of updates) this.#flying.set(document, (this.#flying.get(document) ?? 0) + 1);
+    const storing = this.#commitEdits(updates).finally(() => {
+      this.#storing.delete(storing);
+      this.#storeEdits();
+    });
+    this.#storing.add(storing);
+  }
+
+  async #commitEdits(updates: readonly Update[]): Promise<void> {
+    let numbers: number[] | undefined;
+    try {
+      numbers = await (this.#opened ?? (await this.#store)).commit({ edits: updates });
+    } catch (error) {
+      // The device is full, or the browser does not let us store. What was done is sent all the same.
+      this.#report("store an edit", error);
     }
-    this.#storing = undefined;
+    for (const [i, { document }] of updates.entries()) {
+      const flying = (this.#flying.get(document) ?? 1) - 1;
+      if (flying > 0) {
+        this.#flying.set(document, flying);
+        continue;
+      }
+      this.#flying.delete(document);
+      if (!this.#unstored.has(document)) this.#own.set(document, numbers?.[i] ?? 0);
+    }
+    this.#tabs.post({ kind: "edit", updates } satisfies Message);
+    if (!numbers) {
+      this.#follower?.addUnstored(updates);
+    } else if (this.#follower) {
+      for (const n of numbers) this.#mine.add(n);
+      this.#follower.scan();
+    }
+    for (const { document } of updates) this.#forgetOwn(document);
+    this.#touch();
   }
 
   async #load(): Promise<void> {
@@ -430,7 +461,8 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
 
   /** Ends the collection in this tab, when what was done is stored. What is not sent is sent by the next that opens it. */
   async close(): Promise<void> {
-    while (this.#storing) await this.#storing;
+    this.#storeEdits();
+    while (this.#storing.size > 0) await Promise.all(this.#storing);
     if (this.#closed) return;
     this.#closed = true;
     await this.#follower?.close();

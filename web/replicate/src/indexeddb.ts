@@ -65,14 +65,17 @@ class IndexedDBStore implements Store {
       const numbers: number[] = [];
       tx.oncomplete = () => resolve(numbers);
       tx.onabort = () => reject(tx.error ?? new Error("the browser gave up storing"));
-      put(tx, change, numbers).catch((error: unknown) => {
-        reject(error);
-        try {
-          tx.abort();
-        } catch {
-          // It has ended by itself.
-        }
-      });
+      put(tx, change, numbers)
+        // From here on the browser can end it without this page, which may be about to be closed.
+        .then(() => tx.commit())
+        .catch((error: unknown) => {
+          reject(error);
+          try {
+            tx.abort();
+          } catch {
+            // It has ended by itself.
+          }
+        });
     });
   }
 
@@ -106,12 +109,14 @@ async function put(tx: IDBTransaction, change: Change, numbers: number[]): Promi
   for (const refusal of change.refusals ?? []) refusals.put(refusal);
   if (change.cursor !== undefined) tx.objectStore(FACTS).put(change.cursor, "cursor");
   for (const update of change.log ?? []) log.add({ document: update.document, bytes: update.bytes });
+  const fresh = new Set<string>();
   // All at once: a thousand documents are a thousand requests under way, not a thousand turns.
   await Promise.all([
     ...(change.documents ?? []).map(async (document) => {
       const known = await result(documents.getKey(document.document));
-      if (known === undefined) documents.add(document);
+      if (known === undefined && !fresh.has(document.document)) documents.add(document);
       else log.add({ document: document.document, bytes: document.bytes });
+      fresh.add(document.document);
     }),
     ...(change.fold ?? []).map((fold) => foldOne(documents, log, fold)),
   ]);

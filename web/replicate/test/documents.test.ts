@@ -94,10 +94,10 @@ test("rows have plain values, whatever the fields are called", () => {
       fields.set("note", note);
       const item = new Y.XmlElement("listItem");
       const paragraph = new Y.XmlElement("paragraph");
+      note.insert(0, [new Y.XmlElement("paragraph"), item, new Y.XmlText("loose")]);
+      item.insert(0, [paragraph]);
       paragraph.insert(0, [new Y.XmlText("Bold and plain")]);
       (paragraph.get(0) as Y.XmlText).format(0, 4, { bold: true });
-      item.insert(0, [paragraph]);
-      note.insert(0, [new Y.XmlElement("paragraph"), item, new Y.XmlText("loose")]);
     }),
   );
   const row = readRow("a", doc);

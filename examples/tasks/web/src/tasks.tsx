@@ -1,0 +1,209 @@
+// A task list that works without a network: React, the official Convex client, and the collections of halcyon-replicate.
+
+import Collaboration from "@tiptap/extension-collaboration";
+import { EditorContent, useEditor } from "@tiptap/react";
+import StarterKit from "@tiptap/starter-kit";
+import { ConvexClient } from "convex/browser";
+import { replicate, type SyncState } from "halcyon-replicate";
+import { useDocument, usePresence, useRefusals, useRow, useRows, useStatus, useSyncState } from "halcyon-replicate/react";
+import { type FormEvent, memo, StrictMode, useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { createRoot } from "react-dom/client";
+import * as Y from "yjs";
+
+interface Task {
+  id: string;
+  title: string;
+  done: boolean;
+  note?: string;
+}
+
+const client = new ConvexClient(location.origin, { unsavedChangesWarning: false });
+const tasks = replicate<Task>({ client, collection: "tasks", prose: ["note"] });
+
+// The task that is open is in the address.
+const inAddress = () => location.hash.slice(1);
+const onAddress = (changed: () => void) => {
+  addEventListener("hashchange", changed);
+  return () => removeEventListener("hashchange", changed);
+};
+
+const words = { loading: "Loading…", offline: "Offline", stalled: "The server does not take it", pending: "Saving…", refused: "Refused", synced: "Saved" };
+
+function App() {
+  const rows = useRows(tasks);
+  const status = useStatus(tasks);
+  const open = useSyncExternalStore(onAddress, inAddress);
+  const chosen = useRow(tasks, open);
+  const [name, setName] = useState(() => localStorage.getItem("tasks-name") ?? "");
+  const left = rows.filter((task) => !task.done).length;
+  const waiting = status.pending > 0 && status.word !== "pending" ? ` · ${status.pending} to send` : "";
+  return (
+    <div className="app" data-open={chosen !== undefined}>
+      <main>
+        <header>
+          <h1>Tasks</h1>
+          <p id="status" role="status" data-state={status.word} title={status.problem}>
+            <i className="dot" />
+            {words[status.word]}
+            {waiting}
+          </p>
+        </header>
+        <Add />
+        <Refused />
+        <ul id="list" aria-label="Tasks">
+          {rows.map((task) => (
+            <Item key={task.id} task={task} open={task.id === open} />
+          ))}
+        </ul>
+        {status.loaded && rows.length === 0 && <p className="nothing">{status.caughtUp ? "Nothing to do." : "Nothing here yet."}</p>}
+        <footer>
+          <span>{rows.length > 0 && `${left} of ${rows.length} to do`}</span>
+          <label>
+            Your name
+            <input
+              id="name"
+              value={name}
+              maxLength={40}
+              placeholder="Anonymous"
+              autoComplete="nickname"
+              onChange={(e) => {
+                setName(e.target.value);
+                localStorage.setItem("tasks-name", e.target.value);
+              }}
+            />
+          </label>
+        </footer>
+      </main>
+      {chosen && <Detail key={chosen.id} task={chosen} name={name.trim() || "Anonymous"} />}
+    </div>
+  );
+}
+
+function Add() {
+  const [title, setTitle] = useState("");
+  function submit(e: FormEvent) {
+    e.preventDefault();
+    if (title.trim() === "") return;
+    tasks.insert({ title: title.trim(), done: false });
+    setTitle("");
+  }
+  return (
+    <form id="add" onSubmit={submit}>
+      <input aria-label="New task" placeholder="What is to do?" value={title} autoFocus onChange={(e) => setTitle(e.target.value)} />
+      <button disabled={title.trim() === ""}>Add</button>
+    </form>
+  );
+}
+
+// What the server refuses stays with who wrote it, who decides: change it, try again, or give it up.
+function Refused() {
+  return useRefusals(tasks).map(({ document, message }) => (
+    <p key={document} role="alert">
+      <span>
+        “{(tasks.get(document)?.title ?? "A task").slice(0, 40)}” is not on the server. {message}
+      </span>
+      <button onClick={() => tasks.retry(document)}>Try again</button>
+      <button onClick={() => tasks.discard(document)}>Undo my change</button>
+    </p>
+  ));
+}
+
+const states: Record<SyncState, string> = { synced: "on the server", pending: "to be sent", stalled: "the server does not take it", refused: "refused" };
+
+function Dot({ id }: { id: string }) {
+  const state = useSyncState(tasks, id);
+  return <i className="dot" data-state={state} role="img" aria-label={states[state]} title={states[state]} />;
+}
+
+const Item = memo(function Item({ task, open }: { task: Task; open: boolean }) {
+  return (
+    <li data-done={task.done} aria-current={open || undefined}>
+      <input type="checkbox" checked={task.done} aria-label={`${task.title} is done`} onChange={() => tasks.update(task.id, { done: !task.done })} />
+      <a href={`#${task.id}`}>
+        <span>{task.title}</span>
+        {task.note && <small>{task.note.split("\n").find((line) => line !== "")}</small>}
+      </a>
+      <Dot id={task.id} />
+    </li>
+  );
+});
+
+const colors = ["#0b7480", "#9a4d00", "#6b4fbb", "#3c6e1f", "#a6330a", "#1f5fa6"];
+
+function Detail({ task, name }: { task: Task; name: string }) {
+  const color = useMemo(() => colors[Math.floor(Math.random() * colors.length)]!, []);
+  const { others } = usePresence(tasks, task.id, { profile: { name, color } });
+  const doc = useDocument(tasks, task.id);
+  return (
+    <aside id="detail">
+      <header>
+        <a className="back" href="#" aria-label="All tasks">
+          ‹
+        </a>
+        <input
+          id="title"
+          aria-label="Title"
+          value={task.title}
+          onChange={(e) => tasks.update(task.id, { title: e.target.value })}
+        />
+        <button
+          id="remove"
+          onClick={() => {
+            tasks.remove(task.id);
+            location.hash = "";
+          }}
+        >
+          Delete
+        </button>
+      </header>
+      <ul id="others" aria-label="Also here">
+        {others.map(({ client, profile }) => (
+          <li key={client} style={{ background: profile?.color }} title={`${profile?.name} is here`}>
+            {profile?.name?.slice(0, 12)}
+          </li>
+        ))}
+      </ul>
+      {doc && <Note key={doc.clientID} doc={doc} />}
+    </aside>
+  );
+}
+
+function Note({ doc }: { doc: Y.Doc }) {
+  const note = doc.getMap("fields").get("note");
+  return note instanceof Y.XmlFragment ? <Editor fragment={note} /> : null;
+}
+
+function Editor({ fragment }: { fragment: Y.XmlFragment }) {
+  const editor = useEditor(
+    {
+      extensions: [StarterKit.configure({ undoRedo: false }), Collaboration.configure({ fragment })],
+      editorProps: { attributes: { id: "note", "aria-label": "Note", role: "textbox", "aria-multiline": "true" } },
+    },
+    [fragment],
+  );
+  useEffect(() => () => editor?.destroy(), [editor]);
+  const is = (mark: string) => editor?.isActive(mark) ?? false;
+  return (
+    <section className="editor">
+      <div className="tools" role="toolbar" aria-label="Format">
+        <button aria-pressed={is("bold")} onClick={() => editor?.chain().focus().toggleBold().run()}>
+          <b>B</b>
+        </button>
+        <button aria-pressed={is("italic")} onClick={() => editor?.chain().focus().toggleItalic().run()}>
+          <i>I</i>
+        </button>
+        <button aria-pressed={is("bulletList")} onClick={() => editor?.chain().focus().toggleBulletList().run()}>
+          • List
+        </button>
+      </div>
+      <EditorContent editor={editor} />
+    </section>
+  );
+}
+
+if ("serviceWorker" in navigator) navigator.serviceWorker.register("/worker.js").catch(() => {});
+createRoot(document.getElementById("tasks")!).render(
+  <StrictMode>
+    <App />
+  </StrictMode>,
+);
