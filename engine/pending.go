@@ -213,12 +213,16 @@ func (tx *Tx) settleTableLocked(table uint32) error {
 	if len(tx.mu.pending) == 0 {
 		return nil
 	}
-	rows := map[string]bool{}
+	var rows map[string]bool // made when needed: most of what is pending may be settled already, but for its stamps
 	for _, level := range tx.mu.pending {
 		for key, r := range level {
-			if r.id.Table == table {
-				rows[key] = true
+			if r.id.Table != table || len(r.ops) == 0 {
+				continue
 			}
+			if rows == nil {
+				rows = map[string]bool{}
+			}
+			rows[key] = true
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
