@@ -27,7 +27,7 @@ const recordCount = `(() => {
 func TestHundredClientsHammerTheCounter(t *testing.T) {
 	t.Parallel()
 	chromium(t)
-	if err := installClients(); err != nil {
+	if err := installed[clientsDir](); err != nil {
 		lacking(t, "npm convex", err)
 	}
 	const (

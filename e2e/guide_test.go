@@ -204,7 +204,7 @@ func TestFirstApp(t *testing.T) {
 		t.Skip("builds a Go module and a Vite page from nothing, which takes minutes; -e2e.long has it run")
 	}
 	chromium(t)
-	if err := installClients(); err != nil {
+	if err := installed[clientsDir](); err != nil {
 		lacking(t, "npm", err)
 	}
 	if err := openSources(); err != nil {

@@ -165,7 +165,7 @@ func (b *browser) inspect(name string) {
 // axe returns the source of axe-core.
 func axe(t testing.TB) string {
 	t.Helper()
-	if err := installClients(); err != nil {
+	if err := installed[clientsDir](); err != nil {
 		lacking(t, "npm axe-core", err)
 	}
 	source, err := os.ReadFile(filepath.Join(clientsDir, "node_modules", "axe-core", "axe.min.js"))

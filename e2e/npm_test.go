@@ -19,29 +19,37 @@ import (
 
 const clientsDir = "testdata/clients"
 
-// installClients installs the npm clients, once.
-var installClients = sync.OnceValue(func() error {
+// replicateDir has the published client of Replicate.
+const replicateDir = "testdata/replicate"
+
+var installed = map[string]func() error{
+	clientsDir:   sync.OnceValue(func() error { return installClients(clientsDir) }),
+	replicateDir: sync.OnceValue(func() error { return installClients(replicateDir) }),
+}
+
+// installClients installs the npm clients of a folder.
+func installClients(dir string) error {
 	for _, tool := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return err
 		}
 	}
-	if clientsInstalled() {
+	if clientsInstalled(dir) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts")
-	cmd.Dir = clientsDir
+	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm ci: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
-})
+}
 
-// clientsInstalled tells whether all that the lock file names is there. npm leaves a
+// clientsInstalled tells whether all that a folder's lock file names is there. npm leaves a
 // copy of the lock file with what it has installed.
-func clientsInstalled() bool {
+func clientsInstalled(dir string) bool {
 	type packages struct {
 		Packages map[string]struct {
 			Version  string
@@ -50,7 +58,7 @@ func clientsInstalled() bool {
 	}
 	var wanted, there packages
 	for name, into := range map[string]*packages{"package-lock.json": &wanted, filepath.Join("node_modules", ".package-lock.json"): &there} {
-		text, err := os.ReadFile(filepath.Join(clientsDir, name))
+		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || json.Unmarshal(text, into) != nil {
 			return false
 		}
@@ -83,8 +91,9 @@ func noteRun(t testing.TB) {
 
 // npm is a node process with official clients in it.
 type npm struct {
-	t  testing.TB
-	in io.Writer
+	t    testing.TB
+	in   io.WriteCloser
+	read chan struct{} // closed when the process has said all
 
 	mu struct {
 		sync.Mutex
@@ -131,12 +140,18 @@ type command struct {
 // startNPM starts a process for clients of a server.
 func startNPM(t testing.TB, s *server) *npm {
 	t.Helper()
-	if err := installClients(); err != nil {
-		lacking(t, "npm convex", err)
+	return startNode(t, clientsDir, s.url())
+}
+
+// startNode starts the steer.mjs of a folder with npm clients.
+func startNode(t testing.TB, dir, url string) *npm {
+	t.Helper()
+	if err := installed[dir](); err != nil {
+		lacking(t, "npm clients", err)
 	}
 	noteRun(t)
-	cmd := exec.Command("node", "steer.mjs", s.url())
-	cmd.Dir = clientsDir
+	cmd := exec.Command("node", "steer.mjs", url)
+	cmd.Dir = dir
 	var said output
 	cmd.Stderr = &said
 	in, err := cmd.StdinPipe()
@@ -150,17 +165,15 @@ func startNPM(t testing.TB, s *server) *npm {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	n := &npm{t: t, in: in}
+	n := &npm{t: t, in: in, read: make(chan struct{})}
 	n.mu.answers = make(map[int]chan reply)
 	n.mu.updates = make(map[int]*npmUpdates)
-	read := make(chan struct{})
 	go func() {
-		defer close(read)
-		n.read(out)
+		defer close(n.read)
+		n.readAll(out)
 	}()
 	t.Cleanup(func() {
-		_ = in.Close() // ends the process
-		<-read
+		n.end()
 		if err := cmd.Wait(); err != nil || t.Failed() {
 			t.Logf("node ended with %v and said:\n%s", err, &said)
 		}
@@ -168,8 +181,14 @@ func startNPM(t testing.TB, s *server) *npm {
 	return n
 }
 
-// read hands out what the process writes.
-func (n *npm) read(out io.Reader) {
+// end ends the process.
+func (n *npm) end() {
+	_ = n.in.Close()
+	<-n.read
+}
+
+// readAll hands out what the process writes.
+func (n *npm) readAll(out io.Reader) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {

@@ -52,7 +52,7 @@ func (c *Collection) Write(tx *halcyon.Tx, document string, update []byte, versi
 	}
 	w := &write{c: c, tx: tx, document: document, rule: true}
 	result, err := w.run(update, version)
-	if err != nil || result.Status != Applied {
+	if err != nil || result.Status != Applied || w.head.Aside == 0 {
 		return result, err
 	}
 	return result, c.retryAside(tx, document)
@@ -305,7 +305,7 @@ func (w *write) finish() (Result, error) {
 	h.Bytes += len(fresh)
 	opened := w.exists && c.opens(before, after)
 	err = w.tx.Nested(func() error {
-		if err := w.store(h, fresh, opened); err != nil {
+		if err := w.store(&h, fresh, opened); err != nil {
 			return err
 		}
 		if c.options.OnChange == nil {
@@ -317,7 +317,7 @@ func (w *write) finish() (Result, error) {
 		return Result{}, err
 	}
 	c.loaded.put(h.Version, w.doc, h.Bytes)
-	w.doc = nil
+	w.doc, w.head, w.exists = nil, h, true
 	return Result{Status: Applied, Update: fresh, After: after}, nil
 }
 
@@ -340,20 +340,20 @@ func (c *Collection) opens(before, after Document) bool {
 }
 
 // store writes the rows of a write.
-func (w *write) store(h head, fresh []byte, opened bool) (err error) {
+func (w *write) store(h *head, fresh []byte, opened bool) (err error) {
 	c := w.c
 	if err := c.append(w.tx, w.document, fresh, nil); err != nil {
 		return err
 	}
 	h.Updated = nil
-	if err := c.compactWhenDue(w.tx, &h); err != nil {
+	if err := c.compactWhenDue(w.tx, h); err != nil {
 		return err
 	}
 	if w.exists {
-		err = c.heads.Replace(w.tx, h.ID, h)
+		err = c.heads.Replace(w.tx, h.ID, *h)
 	} else {
 		if h.Aside, err = w.waiting(); err == nil {
-			h.ID, err = c.heads.Insert(w.tx, h)
+			h.ID, err = c.heads.Insert(w.tx, *h)
 		}
 	}
 	if err != nil {
