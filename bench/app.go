@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/replicate"
 	"github.com/halcyon-db/halcyon/internal/gcfloor"
 	"github.com/halcyon-db/halcyon/server"
 )
@@ -74,7 +78,16 @@ func newApp() (*halcyon.App, error) {
 	m.Mutation("insert", insert)
 	m.Mutation("increment", increment)
 	m.Query("latest", latest)
-	return halcyon.NewApp(m)
+	m.Handle("POST /collect", http.HandlerFunc(collect))
+	return halcyon.NewApp(m, replicate.New(replicate.Options{Name: "docs"}).Module())
+}
+
+// collect frees what is not used, so that a figure of memory is of what is.
+func collect(http.ResponseWriter, *http.Request) {
+	for range 4 { // stacks shrink by half at each
+		runtime.GC()
+	}
+	debug.FreeOSMemory()
 }
 
 // serve is the server process: it prints its address and serves until told to stop.

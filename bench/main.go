@@ -61,7 +61,7 @@ func run(args []string) error {
 	workloads := map[string]func(settings) error{
 		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
-		"build": build, "import": importLogs, "reopen": reopen, "subscriptions": subscriptions,
+		"build": build, "import": importLogs, "rooms": rooms, "reopen": reopen, "subscriptions": subscriptions,
 	}
 	names := flags.Args()
 	if len(names) == 0 {

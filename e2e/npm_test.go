@@ -25,6 +25,7 @@ const replicateDir = "testdata/replicate"
 var installed = map[string]func() error{
 	clientsDir:   sync.OnceValue(func() error { return installClients(clientsDir) }),
 	replicateDir: sync.OnceValue(func() error { return installClients(replicateDir) }),
+	yjsDir:       sync.OnceValue(func() error { return installClients(yjsDir) }),
 }
 
 // installClients installs the npm clients of a folder.

@@ -80,17 +80,19 @@ func (c *Collection) serveRooms(m *halcyon.Module) {
 	for _, path := range []string{"/yjs/" + c.options.Name, "/yjs/" + c.options.Name + "/{document...}"} {
 		m.Socket(path, c.serveSocket).Origins(o.Origins...).MessageMax(c.options.UpdateBytesMax + socketFrameBytes).RefuseSlow()
 	}
-	m.Background(func(ctx context.Context, app *halcyon.App) error {
-		hub := room.New(&roomStore{c, app}, &room.Options{
+	// Before the server takes connections, and until the App closes.
+	m.OnStart(func(_ context.Context, app *halcyon.App) error {
+		c.rooms.hub.Store(room.New(&roomStore{c, app}, &room.Options{
 			UpdateBytesMax: c.options.UpdateBytesMax,
 			StateBytesMax:  o.AwarenessBytesMax,
 			DocumentsMax:   o.DocumentsMax,
 			NameBytesMax:   DocumentIDBytesMax,
-		}, app.Logger())
-		c.rooms.hub.Store(hub)
+		}, app.Logger()))
+		return nil
+	})
+	m.Background(func(ctx context.Context, _ *halcyon.App) error {
 		<-ctx.Done()
-		c.rooms.hub.Store(nil)
-		hub.Close()
+		c.rooms.hub.Swap(nil).Close()
 		return nil
 	})
 }
