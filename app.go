@@ -88,7 +88,8 @@ type runtime struct {
 	lookers   lookers
 	closing   context.Context // ends when the App closes: the lifetime of what it runs
 	env       *environment
-	envErr    error // of Start
+	envErr    error              // of Start
+	published map[*function]bool // internal functions that a setting made public
 	close     context.CancelFunc
 }
 
@@ -194,6 +195,10 @@ func (a *App) Open(dir string, opts *Options) error {
 	}
 	if r.env, r.envErr = newEnvironment(a.modules, r.options.LookupEnv); len(r.env.hide) > 0 {
 		r.logger = slog.New(hidingHandler{r.logger.Handler(), r.env.hide})
+	}
+	r.published = map[*function]bool{}
+	if err := r.configure(); err != nil {
+		r.envErr = errors.Join(r.envErr, err)
 	}
 	settings := r.options.Engine
 	if settings.Logger == nil {

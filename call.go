@@ -64,7 +64,7 @@ func (a *App) Mutation(ctx context.Context, req Request) (out Outcome, err error
 		}
 	}
 	receipt, err := r.mutate(ctx, call, req.parent, func(inner *engine.Tx, s *sink) ([]byte, error) {
-		v, logs, err := r.execute(inner, f, args(), req.Identity, s)
+		v, logs, err := r.executeTx(&Tx{inner: inner, run: r, fn: f, sink: s, identity: req.Identity, userAgent: req.UserAgent}, args())
 		if err != nil {
 			return nil, err
 		}
@@ -133,7 +133,7 @@ func (a *App) refusal(refused *Failure) Outcome {
 func (r *runtime) resolve(path string, kind FunctionKind, given value.Value, admin bool) (*function, func() reflect.Value, *Failure) {
 	f, ok := r.app.functions[path]
 	switch {
-	case !ok || f.internal && !admin:
+	case !ok || r.hidden(f) && !admin:
 		return nil, nil, &Failure{Message: fmt.Sprintf("Could not find public function for '%s'.", path)}
 	case f.kind != kind:
 		return nil, nil, &Failure{Message: fmt.Sprintf("Trying to execute %s as %s, but it is defined as %s.", path, kind, f.kind)}

@@ -65,6 +65,8 @@ type Request struct {
 
 	Identity *Identity // of the user who calls; nil for nobody
 	Admin    bool      // the caller may run internal functions
+	// UserAgent is what the browser or the program of the caller says it is; "" where that is not told.
+	UserAgent string
 	// At is what App.Pin has returned, for a query on the state of then; 0 for the newest one.
 	At engine.Timestamp
 	// Early has a Relaxed mutation answered before it is durable.

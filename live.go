@@ -134,7 +134,7 @@ func (s *QuerySet) Moving() bool {
 func (r *runtime) internal(path string) bool {
 	canonical, err := canonicalPath(path)
 	f := r.app.functions[canonical]
-	return err == nil && f != nil && f.internal
+	return err == nil && f != nil && r.hidden(f)
 }
 
 // moveLocked has a slot watch another query than it did, whose result no round given out may lack.
@@ -266,7 +266,7 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 		body := markBody(encode(Outcome{Failure: systemFailure(CodeInvalidCursor, "")}), false, nil)
 		return engine.LiveQuery{Key: key + "\x00", Name: canonical, Run: func(*engine.Tx) []byte { return body }}
 	}
-	if f.internal {
+	if run.hidden(f) {
 		key += "\x00admin" // others are refused under the key without
 	}
 	switch {

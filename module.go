@@ -29,6 +29,7 @@ type Module struct {
 	sockets    []*SocketRoute
 	commands   []Command
 	env        []Variable
+	configure  []func(Settings) error
 	onStart    []func(context.Context, *App) error
 	onListen   []func(net.Addr)
 	background []func(context.Context, *App) error

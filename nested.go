@@ -49,7 +49,7 @@ func (tx *Tx) runHere(kind FunctionKind, path string, args, result any) error {
 	if refused != nil {
 		return fmt.Errorf("run %s: %w", path, refused)
 	}
-	inner := &Tx{inner: tx.inner, run: tx.run, fn: f, depth: tx.depth + 1, now: tx.now, pages: tx.pages, logs: tx.logs, sink: tx.sink, scheduled: tx.scheduled, identity: tx.identity}
+	inner := &Tx{inner: tx.inner, run: tx.run, fn: f, depth: tx.depth + 1, now: tx.now, pages: tx.pages, logs: tx.logs, sink: tx.sink, scheduled: tx.scheduled, identity: tx.identity, userAgent: tx.userAgent}
 	var got value.Value
 	run := func() error {
 		v, stack, err := f.invoke(reflect.ValueOf(inner), makeArgs(), tx.run)

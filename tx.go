@@ -29,6 +29,7 @@ type Tx struct {
 	toldTime bool // Now was called
 	toldWake bool // WakeAt was called
 
+	userAgent    string    // of the caller of a mutation
 	identity     *Identity // of the caller; nil for nobody
 	toldIdentity bool      // Identity was called
 }
@@ -46,6 +47,10 @@ func (tx *Tx) Now() time.Time {
 
 // Rand returns the randomness of this execution.
 func (tx *Tx) Rand() *rand.Rand { return tx.inner.Rand() }
+
+// UserAgent returns what the browser or the program of the caller of a mutation says it is, cut at 512 bytes. It is "" where nothing is told, as in
+// scheduled functions, and in queries, which are run once for all who watch them.
+func (tx *Tx) UserAgent() string { return tx.userAgent }
 
 // WakeAt names a moment at which the answer of a live query changes although no document does; the earliest one named counts. Elsewhere
 // it does nothing.

@@ -78,6 +78,7 @@ type conn struct {
 	handling  sync.WaitGroup
 	connected bool
 	session   engine.ClientID // set once, before the first mutation
+	userAgent string          // of the handshake; set before anything is read
 	caller    caller
 
 	// Guarded by the lock of the server: the session is registered for this

@@ -112,6 +112,7 @@ func testModule(f *fixture) *halcyon.Module {
 		p.ContinueCursor += "x"
 		return p, err
 	})
+	m.Mutation("agent", func(tx *halcyon.Tx) (string, error) { return tx.UserAgent(), nil })
 	m.Mutation("sendAll", func(tx *halcyon.Tx, args bodiesArgs) error {
 		for _, body := range args.Bodies {
 			if _, err := messages.Insert(tx, message{Channel: args.Channel, Body: body, Place: body}); err != nil {

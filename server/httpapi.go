@@ -111,7 +111,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 		writeError(w, http.StatusBadRequest, string(halcyon.CodeBadArgs), err.Error())
 		return
 	}
-	out, err := run(r.Context(), halcyon.Request{Path: call.Path, Args: args, Identity: who.identity, Admin: who.admin, Early: true})
+	out, err := run(r.Context(), halcyon.Request{Path: call.Path, Args: args, Identity: who.identity, Admin: who.admin, UserAgent: userAgent(r), Early: true})
 	if err != nil {
 		if r.Context().Err() != nil {
 			return // nobody is there to be told

@@ -157,6 +157,7 @@ func (c *conn) runMutation(m mutation) {
 	var answered atomic.Bool
 	out, err := c.server.app.Mutation(c.server.ctx, halcyon.Request{
 		Path: m.path, Args: m.args, Identity: m.caller.identity, Admin: m.caller.admin, Client: c.session, RequestID: m.request, Once: true,
+		UserAgent: c.userAgent,
 		OnCommit: func(out halcyon.Outcome) {
 			if answered.Swap(true) {
 				return

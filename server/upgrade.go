@@ -56,6 +56,7 @@ func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newConn(s)
+	c.userAgent = userAgent(r)
 	ws, err := s.upgrader.Upgrade(&hijacker{ResponseWriter: w, attach: c.attach}, r)
 	if err != nil {
 		s.log.Debug("a WebSocket handshake failed", slog.Any("error", err))
@@ -72,6 +73,16 @@ func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
 // wantsWebSocket reports whether a request asks for a WebSocket.
 func wantsWebSocket(r *http.Request) bool {
 	return r.Method == http.MethodGet && headerHas(r.Header, "Connection", "upgrade") && headerHas(r.Header, "Upgrade", "websocket")
+}
+
+// userAgentBytesMax is how much of a User-Agent is handed on.
+const userAgentBytesMax = 512
+
+// userAgent returns the User-Agent of a request, in memory of its own since that of
+// the request is larger.
+func userAgent(r *http.Request) string {
+	text := r.UserAgent()
+	return strings.Clone(text[:min(len(text), userAgentBytesMax)])
 }
 
 // refuseConnection answers a request for a WebSocket that there is no place for.

@@ -63,6 +63,25 @@ type Options struct {
 	Details Details
 }
 
+// envDetails is the variable of the environment for Options.Details.
+const envDetails = "HALCYON_AUTH_SESSIONS_DETAILS"
+
+// from returns the options with what the environment says in their place.
+func (o Options) from(settings halcyon.Settings) (Options, error) {
+	switch text := settings.Env(envDetails); text {
+	case "":
+	case "truncated":
+		o.Details = Truncated
+	case "full":
+		o.Details = Full
+	case "off":
+		o.Details = Off
+	default:
+		return o, fmt.Errorf("%s: %q is none of truncated, full and off", envDetails, text)
+	}
+	return o, nil
+}
+
 // app is the module's functions with their settings.
 type app struct{ Options }
 
@@ -73,6 +92,11 @@ func Module(options Options) *halcyon.Module {
 	}
 	a := &app{options}
 	m := halcyon.NewModule("authSessions", AuthSessions)
+	m.Env(halcyon.Variable{Name: envDetails, Optional: true, Help: "what is kept of addresses and agents: truncated, full or off"})
+	m.Configure(func(settings halcyon.Settings) (err error) {
+		a.Options, err = options.from(settings)
+		return err
+	})
 	m.Mutation("touchSession", a.touchSession)
 	m.Internal.Mutation("create", a.create)
 	return m

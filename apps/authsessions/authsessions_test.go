@@ -395,3 +395,49 @@ func TestRequestsOfADay(t *testing.T) {
 		t.Errorf("%.1f %% of the calls were skipped, want at least 90", 100*share)
 	}
 }
+
+func TestDetailsOfTheEnvironment(t *testing.T) {
+	for _, tt := range []struct{ text, kept, start string }{
+		{"", "203.0.113.0/24", ""},
+		{"truncated", "203.0.113.0/24", ""},
+		{"full", "203.0.113.9", ""},
+		{"off", "", ""},
+		{"x", "203.0.113.0/24", `HALCYON_AUTH_SESSIONS_DETAILS: "x" is none of`},
+	} {
+		var rows []authsessions.AuthSession
+		probe := halcyon.NewModule("probe")
+		probe.Mutation("look", func(tx *halcyon.Tx) (err error) {
+			rows, err = authsessions.AuthSessions.All().Collect(tx)
+			return err
+		})
+		app, err := halcyon.NewApp(authsessions.Module(authsessions.Options{}), probe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}, LookupEnv: func(name string) (string, bool) {
+			return tt.text, name == "HALCYON_AUTH_SESSIONS_DETAILS" && tt.text != ""
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Start(t.Context()); (err == nil) != (tt.start == "") || err != nil && !strings.Contains(err.Error(), tt.start) {
+			t.Errorf("%q: start: %v, want %q", tt.text, err, tt.start)
+		}
+		args := map[string]any{"sessionId": "s", "lastSeenAt": 1.0, "ipAddress": "203.0.113.9"}
+		if err := app.Run(t.Context(), "authSessions:create", args, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Run(t.Context(), "probe:look", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		kept := ""
+		if len(rows) == 1 && rows[0].IPAddress != nil {
+			kept = *rows[0].IPAddress
+		}
+		if kept != tt.kept {
+			t.Errorf("%q: %q is kept of the address, want %q", tt.text, kept, tt.kept)
+		}
+		if err := app.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -185,10 +185,7 @@ func (s *Site) pagesModule() *halcyon.Module {
 	m.Query("getPageBySlug", getPageBySlug)
 	m.Query("getDocsPages", getDocsPages)
 	m.Query("getDocsLandingPage", getDocsLandingPage)
-	if s.options.OpenSync {
-		m.Mutation("syncPagesPublic", syncPagesPublic)
-	} else {
-		m.Internal.Mutation("syncPagesPublic", syncPagesPublic)
-	}
+	m.Internal.Mutation("syncPagesPublic", syncPagesPublic)
+	m.Configure(s.publish("syncPagesPublic"))
 	return m
 }

@@ -406,10 +406,7 @@ func (s *Site) postsModule() *halcyon.Module {
 	m.Query("getPostsByAuthor", getPostsByAuthor)
 	m.Query("getDocsPosts", getDocsPosts)
 	m.Query("getDocsLandingPost", getDocsLandingPost)
-	if s.options.OpenSync {
-		m.Mutation("syncPostsPublic", syncPostsPublic)
-	} else {
-		m.Internal.Mutation("syncPostsPublic", syncPostsPublic)
-	}
+	m.Internal.Mutation("syncPostsPublic", syncPostsPublic)
+	m.Configure(s.publish("syncPostsPublic"))
 	return m
 }

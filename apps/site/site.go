@@ -12,7 +12,8 @@ import (
 	"github.com/halcyon-db/halcyon"
 )
 
-// Options are the settings of a site; the zero value means all defaults.
+// Options are the settings of a site; the zero value means all defaults. What the
+// environment of the program sets, see the guide, wins over them.
 type Options struct {
 	// Dir is the folder with blog/ and pages/. Default: "content", from where the
 	// program was started.
@@ -34,13 +35,19 @@ type Options struct {
 
 // Site is a site before and after it is mounted. Use [New].
 type Site struct {
-	options Options
+	given   Options // by the program
+	options Options // and by its environment; set when the App opens
 	cache   pageCache
 	synced  func(syncResult, error) // told to tests after each look at a changed folder
 }
 
 // New returns a site. Its Modules may be mounted in one App.
 func New(options Options) *Site {
+	return &Site{given: options, options: options.withDefaults(), synced: func(syncResult, error) {}}
+}
+
+// withDefaults returns the options with every unset field at its default.
+func (options Options) withDefaults() Options {
 	if options.Dir == "" {
 		options.Dir = "content"
 	}
@@ -51,7 +58,39 @@ func New(options Options) *Site {
 		options.WatchInterval = time.Second
 	}
 	options.URL = strings.TrimRight(options.URL, "/")
-	return &Site{options: options, synced: func(syncResult, error) {}}
+	return options
+}
+
+// The settings that come from the environment of the program.
+const (
+	envDir  = "HALCYON_SITE_DIR"
+	envURL  = "HALCYON_SITE_URL"
+	envSync = "HALCYON_SITE_SYNC"
+)
+
+// configure takes over what the environment says.
+func (s *Site) configure(settings halcyon.Settings) error {
+	o := s.given
+	for name, field := range map[string]*string{envDir: &o.Dir, envURL: &o.URL} {
+		if text := settings.Env(name); text != "" {
+			*field = text
+		}
+	}
+	s.options = o.withDefaults()
+	return nil
+}
+
+// publish returns what makes a sync function public where that is the setting.
+func (s *Site) publish(function string) func(halcyon.Settings) error {
+	return func(settings halcyon.Settings) error {
+		switch text := settings.Env(envSync); {
+		case text == "open", text == "" && s.given.OpenSync:
+			return settings.Publish(function)
+		case text != "" && text != "closed":
+			return fmt.Errorf("%s: %q is neither open nor closed", envSync, text)
+		}
+		return nil
+	}
 }
 
 // Modules returns the modules of a site: "site", which holds the tables, serves
@@ -59,6 +98,12 @@ func New(options Options) *Site {
 // `site check`; and "posts", "pages" and "search", what front ends call.
 func (s *Site) Modules() []*halcyon.Module {
 	m := halcyon.NewModule("site", Posts, Pages, Texts)
+	m.Env(
+		halcyon.Variable{Name: envDir, Optional: true, Help: "the folder with the posts and pages"},
+		halcyon.Variable{Name: envURL, Optional: true, Help: "the address of the site, for feeds"},
+		halcyon.Variable{Name: envSync, Optional: true, Help: "open lets everybody run the sync functions"},
+	)
+	m.Configure(s.configure)
 	m.Internal.Mutation("sync", syncFolder)
 	m.Internal.Query("front", front)
 	m.Internal.Query("document", document)

@@ -4,57 +4,71 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/halcyon-db/halcyon"
 )
 
-// FromEnvironment returns the options with what the environment says:
-//
-//	HALCYON_STATS_VISIBLE          public, key or off
-//	HALCYON_STATS_KEY              the key, or HALCYON_STATS_KEY_FILE, the file that has it
-//	HALCYON_STATS_TIME_ZONE        such as Europe/Zurich
-//	HALCYON_STATS_VIEW_RETENTION, HALCYON_STATS_VISITOR_RETENTION
-//	                               such as 400d or 36h, or off
-//	HALCYON_STATS_TRUSTED_PROXIES  addresses and networks, with commas between them
-//
-// What cannot be used keeps the App from starting.
-func (o Options) FromEnvironment(lookup func(string) (string, bool)) Options {
+// The settings that come from the environment of the program.
+const (
+	envVisible          = "HALCYON_STATS_VISIBLE"
+	envKey              = "HALCYON_STATS_KEY"
+	envTimeZone         = "HALCYON_STATS_TIME_ZONE"
+	envTrustedProxies   = "HALCYON_STATS_TRUSTED_PROXIES"
+	envViewRetention    = "HALCYON_STATS_VIEW_RETENTION"
+	envVisitorRetention = "HALCYON_STATS_VISITOR_RETENTION"
+)
+
+var variables = []halcyon.Variable{
+	{Name: envVisible, Optional: true, Help: "who may see the statistics: public, key or off"},
+	{Name: envKey, Optional: true, Secret: true, Help: "the key that shows the statistics where not everybody may see them"},
+	{Name: envTimeZone, Optional: true, Help: "whose days are counted by, such as Europe/Zurich"},
+	{Name: envTrustedProxies, Optional: true, Help: "addresses and networks of the proxies in front, with commas between them"},
+	{Name: envViewRetention, Optional: true, Help: "how long views and events are rows, such as 400d, or off"},
+	{Name: envVisitorRetention, Optional: true, Help: "how long a visitor without rows is recognised, such as 800d, or off"},
+}
+
+// from returns the options with what the environment says, in the place of what is
+// set in the program. The error names the settings that can't be used.
+func (o Options) from(settings halcyon.Settings) (Options, error) {
 	var wrong []error
 	set := func(name string, read func(string) error) {
-		if text, ok := lookup(name); ok && text != "" {
+		if text := settings.Env(name); text != "" {
 			if err := read(text); err != nil {
 				wrong = append(wrong, fmt.Errorf("%s: %w", name, err))
 			}
 		}
 	}
-	set("HALCYON_STATS_VISIBLE", func(text string) error {
-		switch o.Visibility = Visibility(text); o.Visibility {
+	set(envVisible, func(text string) error {
+		switch v := Visibility(text); v {
 		case VisiblePublic, VisibleKey, VisibleOff:
+			o.Visibility = v
 			return nil
 		}
 		return fmt.Errorf("%q is none of public, key and off", text)
 	})
-	set("HALCYON_STATS_KEY", func(text string) error { o.Key = text; return nil })
-	set("HALCYON_STATS_KEY_FILE", func(name string) error {
-		text, err := os.ReadFile(name)
-		o.Key = strings.TrimRight(string(text), "\r\n")
+	if key := settings.Secret(envKey); key != "" {
+		o.Key = key
+	}
+	set(envTimeZone, func(name string) error {
+		zone, err := time.LoadLocation(name)
+		if err == nil {
+			o.TimeZone = zone
+		}
 		return err
 	})
-	set("HALCYON_STATS_TIME_ZONE", func(name string) (err error) {
-		o.TimeZone, err = time.LoadLocation(name)
-		return err
-	})
-	set("HALCYON_STATS_VIEW_RETENTION", func(text string) (err error) {
+	set(envViewRetention, func(text string) (err error) {
 		o.ViewRetention, err = parseRetention(text)
 		return err
 	})
-	set("HALCYON_STATS_VISITOR_RETENTION", func(text string) (err error) {
+	set(envVisitorRetention, func(text string) (err error) {
 		o.VisitorRetention, err = parseRetention(text)
 		return err
 	})
-	set("HALCYON_STATS_TRUSTED_PROXIES", func(list string) error {
+	set(envTrustedProxies, func(list string) error {
+		o.TrustedProxies = nil
 		for text := range strings.SplitSeq(list, ",") {
 			network, err := parseNetwork(strings.TrimSpace(text))
 			if err != nil {
@@ -64,8 +78,7 @@ func (o Options) FromEnvironment(lookup func(string) (string, bool)) Options {
 		}
 		return nil
 	})
-	o.wrong = errors.Join(o.wrong, errors.Join(wrong...))
-	return o
+	return o.withDefaults(), errors.Join(wrong...)
 }
 
 // daysOfRetentionMax keeps a number of days within a Duration.

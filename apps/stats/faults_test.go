@@ -116,6 +116,40 @@ func TestFaultM_RobotsAreNamedAndInputIsChecked(t *testing.T) {
 	if got := w.stats(); got.TotalPageViews != 0 {
 		t.Errorf("%d views of robots", got.TotalPageViews)
 	}
+	// Those that run the scripts of a page call the functions themselves.
+	for _, tt := range []struct {
+		agent   string
+		reader  bool
+		dropped string
+	}{
+		{"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", false, "bot:Googlebot"},
+		{"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/131.0.0.0 Safari/537.36", false, "headless:HeadlessChrome"},
+		{"Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0", true, ""},
+		{"python-requests/2.32", true, ""}, // somebody's program that reports for its readers
+		{"", true, ""},
+	} {
+		before, counted := w.stats(), w.values("dropped", nil)
+		for path, args := range map[string]object{
+			"stats:recordPageView": {"path": "/", "pageType": "home", "sessionId": "v " + tt.agent},
+			"stats:heartbeat":      {"currentPath": "/", "sessionId": "v " + tt.agent},
+		} {
+			if out, err := w.app.Mutation(t.Context(), halcyon.Request{Path: path, Args: args.value(t), UserAgent: tt.agent}); err != nil || out.Failure != nil {
+				t.Errorf("%s by %q: %v, %v", path, tt.agent, out.Failure, err)
+			}
+		}
+		w.settle()
+		want := 0
+		if tt.reader {
+			want = 1
+		}
+		after := w.stats()
+		if after.TotalPageViews-before.TotalPageViews != want || after.ActiveVisitors-before.ActiveVisitors != want {
+			t.Errorf("%q: %d views and %d visitors more, want %d", tt.agent, after.TotalPageViews-before.TotalPageViews, after.ActiveVisitors-before.ActiveVisitors, want)
+		}
+		if got := w.values("dropped", nil)[tt.dropped].Views - counted[tt.dropped].Views; tt.dropped != "" && got != 1 {
+			t.Errorf("%q: %d more counted as %s, want 1", tt.agent, got, tt.dropped)
+		}
+	}
 }
 
 // TestFaultP: the original looked through all posts for each path.

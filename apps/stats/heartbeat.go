@@ -27,16 +27,16 @@ func (a *app) heartbeat(tx *halcyon.Tx, args heartbeatArgs) error {
 	if !a.IgnoreClientPlace {
 		beat.setPlace(args)
 	}
+	if a.robotCalls(tx) != "" {
+		return beat.check() // its views are counted by its name, it is not here
+	}
 	return a.applyBeat(tx, beat)
 }
 
 // applyBeat is the one place where beats are applied, of clients of the Convex
 // API and of the event intake.
 func (a *app) applyBeat(tx *halcyon.Tx, beat ActiveSession) error {
-	if err := checkVisitorID(beat.SessionID); err != nil {
-		return err
-	}
-	if err := checkPath(beat.CurrentPath); err != nil {
+	if err := beat.check(); err != nil {
 		return err
 	}
 	// One row is the rule. More than one, left by an import or by hand, is
@@ -70,6 +70,13 @@ func (a *app) applyBeat(tx *halcyon.Tx, beat ActiveSession) error {
 		changes["lastSeen"] = beat.LastSeen
 	}
 	return ActiveSessions.Patch(tx, kept.ID, changes)
+}
+
+func (s *ActiveSession) check() error {
+	if err := checkVisitorID(s.SessionID); err != nil {
+		return err
+	}
+	return checkPath(s.CurrentPath)
 }
 
 // setPlace takes over the parts of the place that are given and valid. The rest

@@ -1,7 +1,6 @@
 package stats
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 	"time"
@@ -9,7 +8,8 @@ import (
 	"github.com/halcyon-db/halcyon"
 )
 
-// Options are the settings of the module. The zero value holds the defaults.
+// Options are the settings of the module. The zero value holds the defaults. What the
+// environment of the program sets, see the guide, wins over them.
 type Options struct {
 	// ViewWindow is how long one visitor's views of one path count as one.
 	// The default is 30 minutes.
@@ -70,8 +70,8 @@ type Options struct {
 	// are 20 and 200, which a household never sends and an office seldom does.
 	EventsPerSecond, EventsBurst float64
 
-	// CountRobots counts what robots send to POST /api/event like anything else,
-	// for tests and for sites whose readers are robots.
+	// CountRobots counts what robots send like anything else, for tests and for sites
+	// whose readers are robots.
 	CountRobots bool
 
 	// IgnoreSignals recognises visitors again whose browser asks not to be tracked,
@@ -104,8 +104,6 @@ type Options struct {
 	// Published counts what a site has published. It runs in the transaction
 	// of getStats. nil counts nothing.
 	Published func(tx *halcyon.Tx) (posts, pages int, err error)
-
-	wrong error // of FromEnvironment
 }
 
 // withDefaults returns o with every unset field at its default.
@@ -194,7 +192,11 @@ func Module(options Options) *halcyon.Module {
 	m.Command("forget", "Delete everything there is of one visitor, named by the id that is in the browser.", a.forget)
 	m.HandleApp("POST /api/event", a.serveEvents)
 	m.Handle("GET /api/geo", http.HandlerFunc(a.serveGeo))
-	m.OnStart(func(context.Context, *halcyon.App) error { return a.wrong })
+	m.Env(variables...)
+	m.Configure(func(settings halcyon.Settings) (err error) {
+		a.Options, err = options.from(settings)
+		return err
+	})
 	m.OnListen(a.exposed.listening)
 	a.servePages(m)
 	return m

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/agent"
 )
 
 // The codes of the errors a caller can cause.
@@ -28,11 +29,26 @@ func (a *app) recordPageView(tx *halcyon.Tx, args recordPageViewArgs) error {
 	if err != nil {
 		return err
 	}
+	if reason := a.robotCalls(tx); reason != "" {
+		return a.drop(tx, dropped{Reason: reason})
+	}
 	counted, err := a.countView(tx, view)
 	if err != nil || !counted {
 		return err
 	}
 	return a.rollUpSometimes(tx)
+}
+
+// robotCalls returns why the caller of a mutation is no reader, or "". A program that
+// calls the API by a library is none that visits pages: its author had it call. What
+// runs the scripts of pages has the agent of a browser without a screen, or of a
+// robot.
+func (a *app) robotCalls(tx *halcyon.Tx) string {
+	kind, name, ok := agent.Robot(tx.UserAgent())
+	if !ok || kind == agent.Library || a.CountRobots {
+		return ""
+	}
+	return string(kind) + ":" + name
 }
 
 // newView checks what a caller sent and makes it what is kept.

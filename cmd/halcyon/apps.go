@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/authsessions"
 	"github.com/halcyon-db/halcyon/apps/replicate"
@@ -12,13 +10,9 @@ import (
 
 // modules returns what ships in the program, wired together.
 func modules() []*halcyon.Module {
-	pages := site.New(site.Options{
-		Dir:      os.Getenv("HALCYON_SITE_DIR"),
-		URL:      os.Getenv("HALCYON_SITE_URL"),
-		OpenSync: os.Getenv("HALCYON_SITE_SYNC") == "open",
-	})
+	pages := site.New(site.Options{})
 	return append(pages.Modules(),
-		stats.Module(stats.Options{Titles: pages.Titles, Published: pages.Published}.FromEnvironment(os.LookupEnv)),
+		stats.Module(stats.Options{Titles: pages.Titles, Published: pages.Published}),
 		authsessions.Module(authsessions.Options{}),
 		tasks().Module(),
 	)

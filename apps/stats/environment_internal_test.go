@@ -1,0 +1,80 @@
+package stats
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/engine"
+)
+
+func TestSettingsOfTheEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const day = dayLength
+	tests := []struct {
+		environment map[string]string
+		ok          func(Options) bool
+		want        string // in the error of the start
+	}{
+		{nil, func(o Options) bool {
+			return o.Visibility == "" && o.Key == "of the program" && o.TimeZone == time.UTC && o.ViewRetention == 400*day && o.VisitorRetention == 800*day
+		}, ""},
+		{map[string]string{"VISIBLE": "off", "KEY": "k"}, func(o Options) bool { return o.Visibility == VisibleOff && o.Key == "k" }, ""},
+		{map[string]string{"KEY_FILE": file}, func(o Options) bool { return o.Key == "secret" }, ""},
+		{map[string]string{"TIME_ZONE": "UTC"}, func(o Options) bool { return o.TimeZone.String() == "UTC" }, ""},
+		{map[string]string{"TRUSTED_PROXIES": "10.1.2.3/8, ::1"}, func(o Options) bool {
+			return len(o.TrustedProxies) == 2 && o.TrustedProxies[0].String() == "10.0.0.0/8" && o.TrustedProxies[1].String() == "::1/128"
+		}, ""},
+		{map[string]string{"VIEW_RETENTION": "90d", "VISITOR_RETENTION": "off"}, func(o Options) bool {
+			return o.ViewRetention == 90*day && o.VisitorRetention == -1
+		}, ""},
+		{map[string]string{"VIEW_RETENTION": "36h"}, func(o Options) bool { return o.ViewRetention == 36*time.Hour }, ""},
+		{map[string]string{"VIEW_RETENTION": "23h"}, nil, `HALCYON_STATS_VIEW_RETENTION: "23h" is no time of at least a day`},
+		{map[string]string{"VISITOR_RETENTION": "-3d"}, nil, `HALCYON_STATS_VISITOR_RETENTION: "-3d" is no time`},
+		{map[string]string{"VISITOR_RETENTION": "999999999d"}, nil, `"999999999d" is no time`},
+		{map[string]string{"VISIBLE": "yes"}, nil, `HALCYON_STATS_VISIBLE: "yes" is none of`},
+		{map[string]string{"KEY_FILE": file + "x"}, nil, "secret HALCYON_STATS_KEY: open"},
+		{map[string]string{"TIME_ZONE": "Mars"}, nil, "HALCYON_STATS_TIME_ZONE: unknown time zone Mars"},
+		{map[string]string{"TRUSTED_PROXIES": "10.0.0.0/8,x"}, nil, `HALCYON_STATS_TRUSTED_PROXIES: "x" is neither`},
+	}
+	for _, tt := range tests {
+		var got Options
+		listener := halcyon.NewModule("listener")
+		listener.Configure(func(s halcyon.Settings) (err error) {
+			got, err = Options{Key: "of the program"}.from(s)
+			_ = err // the module's own is what stops the start
+			return nil
+		})
+		app, err := halcyon.NewApp(Module(Options{}), listener)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Open("data", &halcyon.Options{
+			Engine: engine.Options{FS: vfs.NewMem()},
+			LookupEnv: func(name string) (string, bool) {
+				v, ok := tt.environment[strings.TrimPrefix(name, "HALCYON_STATS_")]
+				return v, ok
+			},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if tt.ok != nil && !tt.ok(got) {
+			t.Errorf("%v: %+v", tt.environment, got)
+		}
+		err = app.Start(t.Context())
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%v: start: %v, want %q", tt.environment, err, tt.want)
+		}
+		if err := app.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
