@@ -121,9 +121,20 @@ func (m *Module) HandleApp(pattern string, handler func(*App) http.Handler) {
 }
 
 // Command adds a command to the program: `halcyon <module> <name>`.
-func (m *Module) Command(name, help string, run func(ctx context.Context, env *CommandEnv, args []string) error) {
-	m.commands = append(m.commands, Command{Module: m.name, Name: name, Help: help, Run: run})
+func (m *Module) Command(name, help string, run func(ctx context.Context, env *CommandEnv, args []string) error, options ...CommandOption) {
+	c := Command{Module: m.name, Name: name, Help: help, Run: run}
+	for _, option := range options {
+		option(&c)
+	}
+	m.commands = append(m.commands, c)
 }
+
+// CommandOption says how a command is run.
+type CommandOption func(*Command)
+
+// Served lets a command work through [CommandEnv.Call] alone, so that it may also be called while a server has the data open, here or elsewhere. Its
+// App is nil then.
+func Served() CommandOption { return func(c *Command) { c.Served = true } }
 
 // OnStart adds something to do each time the App starts, before its crons run and before it serves. An error stops the start.
 func (m *Module) OnStart(hook func(context.Context, *App) error) { m.onStart = append(m.onStart, hook) }
@@ -131,12 +142,15 @@ func (m *Module) OnStart(hook func(context.Context, *App) error) { m.onStart = a
 // Command is a command of a module.
 type Command struct {
 	Module, Name, Help string
+	Served             bool // see there
 	Run                func(ctx context.Context, env *CommandEnv, args []string) error
 }
 
 // CommandEnv is what a command works with.
 type CommandEnv struct {
-	App            *App // open, not started
+	App *App // open, not started; nil when a server has the data open, see Served
+	// Call calls a function as App.Run does, also when a server has the data open.
+	Call           func(ctx context.Context, path string, args, result any) error
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // data goes to Stdout, talk to Stderr
 	Logger         *slog.Logger

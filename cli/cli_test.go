@@ -78,6 +78,17 @@ func testModule() *halcyon.Module {
 		fmt.Fprintln(env.Stdout, len(list))
 		return err
 	})
+	m.Command("add-all", "Add notes.", func(ctx context.Context, env *halcyon.CommandEnv, args []string) error {
+		for _, text := range args {
+			if err := env.Call(ctx, "notes:add", map[string]any{"text": text}, nil); err != nil {
+				return err
+			}
+		}
+		var list []string
+		err := env.Call(ctx, "notes:list", nil, &list)
+		fmt.Fprintln(env.Stdout, len(list), list[len(list)-1])
+		return err
+	}, halcyon.Served())
 	m.Command("fail", "Fail.", func(context.Context, *halcyon.CommandEnv, []string) error { return errors.New("it failed") })
 	m.Command("misuse", "Be called wrongly.", func(context.Context, *halcyon.CommandEnv, []string) error {
 		return usageError{errors.New("name a file")}

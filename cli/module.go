@@ -17,8 +17,7 @@ import (
 
 // moduleVerb is one command of a module.
 type moduleVerb struct {
-	Storage storageFlags `embed:"" prefix:"storage."`
-	Log     logFlags     `embed:"" prefix:"log."`
+	targetFlags
 
 	Args []string `arg:"" optional:"" passthrough:"" help:"What the command takes."`
 }
@@ -29,17 +28,29 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 		if !strings.HasPrefix(e.command+" ", command.Module+" "+command.Name+" ") {
 			continue
 		}
+		if len(v.Args) > 0 && v.Args[0] == "--" { // ends the flags above; it is no argument
+			v.Args = v.Args[1:]
+		}
 		logger := v.Log.logger(e.stderr)
+		env := &halcyon.CommandEnv{
+			App: app, Call: app.Run, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Logger: logger, Dir: v.Storage.Dir,
+		}
+		if command.Served {
+			return v.on(e, app, func(t *target) error {
+				if !t.here {
+					env.App, env.Call, env.Dir = nil, t.run, ""
+				}
+				return command.Run(e.ctx, env, v.Args)
+			})
+		}
+		if v.URL != "" {
+			return usageError{hinted{fmt.Errorf("%s %s works on a folder", command.Module, command.Name), "leave --url and HALCYON_URL out"}}
+		}
 		if err := openApp(e, app, v.Storage, logger); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, closeApp(app)) }()
-		if len(v.Args) > 0 && v.Args[0] == "--" { // ends the flags above; it is no argument
-			v.Args = v.Args[1:]
-		}
-		return command.Run(e.ctx, &halcyon.CommandEnv{
-			App: app, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Logger: logger, Dir: v.Storage.Dir,
-		}, v.Args)
+		return command.Run(e.ctx, env, v.Args)
 	}
 	return fmt.Errorf("no module has the command %q", e.command)
 }

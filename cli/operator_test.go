@@ -128,6 +128,15 @@ func TestVerbsWorkWhereTheDataIs(t *testing.T) {
 			if got := call(t, "", "run", "--storage.dir", backup, "--log.level=error", "notes:list"); got.stdout != `["first","second","first","second","third"]`+"\n" {
 				t.Errorf("the backup holds %+v", got)
 			}
+			// A command of a module that is declared as Served.
+			added := call(t, "", append(append([]string{"notes", "add-all"}, flags...), "fourth", "fifth")...)
+			fmt.Fprintf(&told, "add-all: %d %s%s", added.status, added.stdout, added.stderr)
+			if added.status != exitOK || !strings.HasSuffix(added.stdout, " fifth\n") {
+				t.Errorf("add-all: %+v", added)
+			}
+			if got := call(t, "", append(append([]string{"notes", "add-all"}, flags...), "")...); got.status != exitFailed || !strings.Contains(got.stderr, "notes:add") {
+				t.Errorf("add-all of nothing: %+v, want the failure of the function", got)
+			}
 			if want == "" {
 				want = told.String()
 			}

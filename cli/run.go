@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,35 +42,64 @@ func (v *runVerb) Run(e *env, app *halcyon.App) (err error) {
 }
 
 func (v *runVerb) call(e *env, t *target, args value.Value) error {
+	result, err := t.call(e.ctx, v.Function, args, e.stderr)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stdout, "%s\n", value.AppendJSON(nil, result))
+	return err
+}
+
+// call calls a function. What it logs goes to logs.
+func (t *target) call(ctx context.Context, function string, args value.Value, logs io.Writer) (value.Value, error) {
+	var none value.Value
 	body := value.AppendJSON(nil, value.Object(
-		value.Field{Name: "path", Value: value.String(v.Function)},
+		value.Field{Name: "path", Value: value.String(function)},
 		value.Field{Name: "args", Value: args},
 	))
-	resp, err := t.Do(e.ctx, http.MethodPost, "call", nil, bytes.NewReader(body))
+	resp, err := t.Do(ctx, http.MethodPost, "call", nil, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("run %s: %w", v.Function, err)
+		return none, fmt.Errorf("run %s: %w", function, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return fmt.Errorf("run %s: the answer was cut short: %w", v.Function, err)
+		return none, fmt.Errorf("run %s: the answer was cut short: %w", function, err)
 	}
 	answer, err := value.ParseJSON(text)
 	if err != nil {
-		return fmt.Errorf("run %s: read the answer: %w", v.Function, err)
+		return none, fmt.Errorf("run %s: read the answer: %w", function, err)
 	}
 	for i := range answer.Get("logLines").Len() {
 		line, _ := answer.Get("logLines").Index(i).AsString()
-		fmt.Fprintln(e.stderr, line)
+		fmt.Fprintln(logs, line)
 	}
 	if status, _ := answer.Get("status").AsString(); status != "success" {
 		message, _ := answer.Get("errorMessage").AsString()
-		err := fmt.Errorf("%s failed: %s", v.Function, strings.TrimSpace(message))
+		err := fmt.Errorf("%s failed: %s", function, strings.TrimSpace(message))
 		if resp.Header.Get("X-Halcyon-Code") == string(halcyon.CodeDiskFull) {
-			return hinted{err, "free some space; or keep less of it free, with --storage.free-min 200MiB"}
+			return none, hinted{err, "free some space; or keep less of it free, with --storage.free-min 200MiB"}
 		}
+		return none, err
+	}
+	return answer.Get("value"), nil
+}
+
+// run is call as halcyon.CommandEnv.Call has it.
+func (t *target) run(ctx context.Context, path string, args, result any) error {
+	encoded := value.Object()
+	if args != nil {
+		var err error
+		if encoded, err = halcyon.Encode(args); err != nil {
+			return fmt.Errorf("arguments of %s: %w", path, err)
+		}
+	}
+	got, err := t.call(ctx, path, encoded, io.Discard)
+	if err != nil || result == nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.stdout, "%s\n", value.AppendJSON(nil, answer.Get("value")))
-	return err
+	if err := halcyon.Decode(got, result); err != nil {
+		return fmt.Errorf("result of %s: %w", path, err)
+	}
+	return nil
 }

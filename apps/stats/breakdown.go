@@ -376,6 +376,7 @@ type SiteStats struct {
 	Views          int       `json:"views"`
 	Visitors       int       `json:"visitors"`
 	ActiveVisitors int       `json:"activeVisitors"`
+	Synthetic      bool      `json:"synthetic,omitzero"` // made up by `stats demo`
 }
 
 // SitesResult is the result of getSites.
@@ -416,7 +417,7 @@ func (a *app) getSites(tx *halcyon.Tx, args Viewer) (SitesResult, error) {
 			return result, err
 		}
 		result.Sites = append(result.Sites, SiteStats{
-			site.Name, site.FirstSeen, int(views) + folded.views, int(visitors) + folded.visitors, int(active)})
+			site.Name, site.FirstSeen, int(views) + folded.views, int(visitors) + folded.visitors, int(active), site.Name == SyntheticSite})
 	}
 	slices.SortStableFunc(result.Sites, func(x, y SiteStats) int { return cmp.Compare(y.Views, x.Views) })
 	return result, nil

@@ -134,7 +134,7 @@ func (a *app) export(ctx context.Context, env *halcyon.CommandEnv, args []string
 	}
 	for {
 		var page halcyon.Page[exportRow]
-		if err := env.App.Run(ctx, "stats:exportRows", query, &page); err != nil {
+		if err := env.Call(ctx, "stats:exportRows", query, &page); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
 		for i := range page.Page {
@@ -273,7 +273,7 @@ func (a *app) forget(ctx context.Context, env *halcyon.CommandEnv, args []string
 	var total forgetResult
 	for more := true; more; {
 		var result forgetResult
-		if err := env.App.Run(ctx, "stats:forgetVisitor", forgetArgs{args[0]}, &result); err != nil {
+		if err := env.Call(ctx, "stats:forgetVisitor", forgetArgs{args[0]}, &result); err != nil {
 			return fmt.Errorf("forget: %w", err)
 		}
 		total.Views += result.Views

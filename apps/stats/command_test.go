@@ -2,6 +2,7 @@ package stats_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -19,11 +20,16 @@ import (
 // command runs a command of the module.
 func (w *world) command(name string, args ...string) (stdout string, err error) {
 	w.t.Helper()
+	return w.commandIn(w.t.Context(), name, args...)
+}
+
+func (w *world) commandIn(ctx context.Context, name string, args ...string) (stdout string, err error) {
+	w.t.Helper()
 	for _, command := range w.app.Commands() {
 		if command.Module == "stats" && command.Name == name {
 			var out bytes.Buffer
-			err := command.Run(w.t.Context(), &halcyon.CommandEnv{
-				App: w.app, Stdin: strings.NewReader(""), Stdout: &out, Stderr: new(bytes.Buffer), Logger: w.app.Logger()}, args)
+			err := command.Run(ctx, &halcyon.CommandEnv{
+				App: w.app, Call: w.app.Run, Stdin: strings.NewReader(""), Stdout: &out, Stderr: new(bytes.Buffer), Logger: w.app.Logger()}, args)
 			return out.String(), err
 		}
 	}

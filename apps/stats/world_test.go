@@ -249,6 +249,9 @@ func probe() *halcyon.Module {
 	m.Query("visitors", func(tx *halcyon.Tx) ([]stats.Visitor, error) {
 		return stats.Visitors.All().Take(tx, 10_000)
 	})
+	m.Query("rollups", func(tx *halcyon.Tx) ([]stats.Rollup, error) {
+		return stats.Rollups.All().Take(tx, 10_000)
+	})
 	m.Query("secrets", func(tx *halcyon.Tx) ([]stats.Secret, error) {
 		return stats.Secrets.All().Take(tx, 10)
 	})

@@ -40,7 +40,7 @@ const FIXED_TITLES = new Map([
 ]);
 
 interface Sites {
-  sites: { site: string }[];
+  sites: { site: string; synthetic?: boolean }[];
   timeZone: string;
 }
 
@@ -280,8 +280,13 @@ function start(): void {
     byID("site-choice").hidden = result.sites.length < 2 && !view.site;
     sites.replaceChildren(
       new Option("All sites", ""),
-      ...result.sites.map(({ site }) => new Option(site || "without a name", site)).filter((option) => option.value),
+      ...result.sites
+        .map(({ site, synthetic }) => new Option(synthetic ? `${site} (made up)` : site || "without a name", site))
+        .filter((option) => option.value),
     );
+    const madeUp = result.sites.find(({ synthetic }) => synthetic);
+    byID("made-up").hidden = !madeUp;
+    if (madeUp) byID("made-up-site").textContent = madeUp.site;
     showFilters();
     ask();
   }).ask({});
