@@ -170,7 +170,7 @@ func serveOperator(app *halcyon.App, dir string, logger *slog.Logger) (stop func
 		logger.Warn("commands on this machine can't work on the data while it is served", "error", err)
 		return func() {}
 	}
-	srv := &http.Server{Handler: server.Operator(app), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+	srv := &http.Server{Handler: server.Operator(app), ReadHeaderTimeout: 10 * time.Second, ErrorLog: server.ErrorLog(logger)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -123,7 +123,7 @@ func (s *Server) openModuleSocket(w http.ResponseWriter, r *http.Request, endpoi
 	}
 	ws, err := upgrader.Upgrade(&hijacker{ResponseWriter: w, attach: c.attach}, r)
 	if err != nil {
-		s.log.Debug("a WebSocket handshake failed", slog.Any("error", err))
+		s.log.Debug("a WebSocket handshake failed", slog.String("error", withoutAddresses(err.Error())))
 		c.end(err)
 		s.vacate()
 		s.goroutines.Done()

@@ -110,7 +110,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		ReadHeaderTimeout: s.o.HeaderTimeout,
 		IdleTimeout:       s.o.IdleTimeout,
 		MaxHeaderBytes:    s.o.HeaderBytesMax,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:          ErrorLog(s.log),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

@@ -59,7 +59,7 @@ func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
 	c.userAgent = userAgent(r)
 	ws, err := s.upgrader.Upgrade(&hijacker{ResponseWriter: w, attach: c.attach}, r)
 	if err != nil {
-		s.log.Debug("a WebSocket handshake failed", slog.Any("error", err))
+		s.log.Debug("a WebSocket handshake failed", slog.String("error", withoutAddresses(err.Error())))
 		s.free(c)
 		s.goroutines.Done()
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,12 +131,13 @@ func TestVisitorsLeaveAfterTheTimeout(t *testing.T) {
 	}
 }
 
-// TestBeatsInStep is every tab of every visitor beating together, some of them
-// changing pages, for as long as a coffee break.
+// TestBeatsInStep is every tab of every visitor beating together, twice each as React's
+// StrictMode has it, while all of them change pages. Nobody's call fails and every
+// number is exact.
 func TestBeatsInStep(t *testing.T) {
-	const visitors, connections = 300, 3
+	const visitors, connections = 1000, 3 * 2
 	w := newWorld(t, stats.Options{}, probe())
-	rounds := 4
+	rounds := 3
 	for round := range rounds {
 		path := func(visitor int) string { return fmt.Sprintf("/%d", (visitor+round)%7) }
 		atOnce(visitors*connections, func(i int) {
@@ -168,6 +170,12 @@ func TestBeatsInStep(t *testing.T) {
 			t.Errorf("round %d: not listed: %v", round, onPath)
 		}
 		w.clock.advance(30 * time.Second)
+	}
+	for met := range w.conflicts() {
+		// Tabs of one visitor meet over the visitor's own rows, and nothing else.
+		if !strings.Contains(met, "by_session") && !strings.HasSuffix(met, " ") { // the row itself
+			t.Errorf("executions met over what all visitors share: %s", met)
+		}
 	}
 	if rows := w.sessions(); len(rows) != visitors {
 		t.Errorf("%d rows, want %d", len(rows), visitors)

@@ -25,8 +25,9 @@ const (
 	// for a load to be worth it.
 	loadBytesMin = 64 << 10
 
-	// loadedPage is how many views one query goes through for their visitors.
-	loadedPage = 10_000
+	// loadedPage is how many views one query goes through for their visitors: few
+	// enough for the time that a function has, also where the processors are busy.
+	loadedPage = 2_000
 )
 
 // errNotLoadable says that a log can't be loaded: a view comes after a later one of
