@@ -361,6 +361,15 @@ func TestSitesAreApart(t *testing.T) {
 	if diff := gocmp.Diff(want, show(w.ask("stats:getSites", nil))); diff != "" {
 		t.Errorf("getSites (-want +got):\n%s", diff)
 	}
+	for site, want := range map[string][3]int{"a.org": {0, 1, 1}, "b.org": {1, 2, 2}, "c.org": {}} {
+		got := readOverview(t, []byte(show(w.ask("stats:getStats", object{"site": site}))))
+		if here := [3]int{got.ActiveVisitors, got.TotalPageViews, got.UniqueVisitors}; here != want || len(got.ActiveByPath) != want[0] {
+			t.Errorf("%s: %v here, views and visitors, want %v", site, here, want)
+		}
+		if got.PageStats == nil || len(got.PageStats) > 0 || (got.TrackingSince == nil) != (site == "c.org") {
+			t.Errorf("%s: pages %v since %v", site, got.PageStats, got.TrackingSince)
+		}
+	}
 	if got := w.stats(); len(got.PageStats) != 2 || got.TotalPaths != 2 || got.PageStats[0].Views != 2 || got.UniqueVisitors != 3 {
 		t.Errorf("%+v, want two pages / of 2 and 1 views, and 3 visitors", got)
 	}

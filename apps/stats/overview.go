@@ -58,6 +58,9 @@ type getStatsArgs struct {
 	// Now is sent by newer clients to make the answer follow the clock. It
 	// follows the server's clock by itself, so this is accepted and ignored.
 	Now *float64 `json:"now"`
+	// Site narrows who is here and the totals to one site. Its pages are what
+	// getBreakdown lists: PageStats is empty and TotalPaths 0 then.
+	Site string `json:"site,omitzero"`
 	Viewer
 }
 
@@ -68,10 +71,14 @@ func (a *app) getStats(tx *halcyon.Tx, args getStatsArgs) (Stats, error) {
 	if err := a.allow(args.Key); err != nil {
 		return Stats{}, err
 	}
-	if err := a.addActive(tx, &stats); err != nil {
+	if err := a.addActive(tx, &stats, args.Site); err != nil {
 		return Stats{}, err
 	}
-	if err := a.addViews(tx, &stats); err != nil {
+	add := a.addViews
+	if args.Site != "" {
+		add = func(tx *halcyon.Tx, stats *Stats) error { return addSite(tx, stats, args.Site) }
+	}
+	if err := add(tx, &stats); err != nil {
 		return Stats{}, err
 	}
 	if a.Published != nil {
@@ -83,13 +90,13 @@ func (a *app) getStats(tx *halcyon.Tx, args getStatsArgs) (Stats, error) {
 	return stats, nil
 }
 
-// addActive fills in who is here.
-func (a *app) addActive(tx *halcyon.Tx, stats *Stats) error {
+// addActive fills in who is here, or on one site.
+func (a *app) addActive(tx *halcyon.Tx, stats *Stats, only string) error {
 	since := a.activeSince(tx)
 	if err := a.wakeWhenSomebodyLeaves(tx); err != nil {
 		return err
 	}
-	sites, err := siteNames(tx, "")
+	sites, err := siteNames(tx, only)
 	if err != nil {
 		return err
 	}
@@ -107,6 +114,9 @@ func (a *app) addActive(tx *halcyon.Tx, stats *Stats) error {
 	onPath := make(map[PathCount]int)
 	places := newPlaces()
 	for _, visitor := range newest {
+		if only != "" && visitor.Site != only {
+			continue
+		}
 		onPath[PathCount{Site: visitor.Site, Path: visitor.CurrentPath}]++
 		places.add(visitor)
 	}
@@ -181,6 +191,32 @@ func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// addSite fills in what has been read on one site.
+func addSite(tx *halcyon.Tx, stats *Stats, name string) error {
+	views, err := PageViews.Count("viewsByPath").Eq(name).Count(tx)
+	if err != nil {
+		return err
+	}
+	visitors, err := Visitors.Count("visitors").Eq(name).Count(tx)
+	if err != nil {
+		return err
+	}
+	folded, err := foldedOf(tx, &name)
+	if err != nil {
+		return err
+	}
+	site, known, err := Sites.By("by_name").Eq(name).First(tx)
+	if err != nil {
+		return err
+	}
+	if known {
+		stats.TrackingSince = halcyon.NotNull(site.FirstSeen)
+	}
+	stats.TotalPageViews, stats.UniqueVisitors = int(views)+folded.views, int(visitors)+folded.visitors
+	stats.PageStats = []PageStat{}
 	return nil
 }
 
