@@ -23,6 +23,7 @@ var (
 // StoredTable describes a table to an operator. Its name is that of the module, a slash, and that of the table in it.
 type StoredTable struct {
 	Name       string
+	Number     uint32 // in the ids of its documents
 	Documents  int64
 	Bytes      uint64 // on disk, estimated and compressed; what is still in memory is not in it
 	Indexes    []StoredIndex
@@ -54,7 +55,7 @@ func (a *App) StoredTables(ctx context.Context) ([]StoredTable, error) {
 	var out []StoredTable
 	for _, t := range a.tables {
 		name := engineName(t.module, t.def.name)
-		st := StoredTable{Name: name, Documents: byName[name].Documents, Bytes: byName[name].Bytes}
+		st := StoredTable{Name: name, Number: r.mounts[t].table.Number, Documents: byName[name].Documents, Bytes: byName[name].Bytes}
 		for _, size := range byName[name].IndexBytes {
 			st.Bytes += size
 		}
@@ -172,6 +173,10 @@ type ImportOptions struct {
 	Mode ImportMode // default ImportEmpty
 	// NewIDs gives documents new ids and creation times in place of those they have.
 	NewIDs bool
+	// Convex says that the documents are as an export of a Convex project has them, with the numbers of its tables. They get those of the
+	// tables of the same names in the table's module, in their own ids and in every id in them, and keep the rest of their ids. Nil for
+	// documents of this program.
+	Convex ConvexTables
 	// Progress is told how far the import is, at times.
 	Progress func(Imported)
 }
@@ -212,6 +217,10 @@ func (a *App) Import(ctx context.Context, table string, documents iter.Seq2[valu
 		return Imported{}, fmt.Errorf("import into %s: %w: it is not for documents of yours", full, ErrUnknownTable)
 	}
 	im := &importing{run: r, table: b, o: o, done: Imported{Table: full}}
+	if o.Convex != nil {
+		module, _, _ := strings.Cut(full, "/")
+		im.convex = r.newConvexReader(module, o.Convex)
+	}
 	switch o.Mode {
 	case "", ImportEmpty:
 		err = im.load(ctx, documents)
@@ -238,10 +247,11 @@ func (a *App) Import(ctx context.Context, table string, documents iter.Seq2[valu
 
 // importing is one import.
 type importing struct {
-	run   *runtime
-	table *boundTable
-	o     ImportOptions
-	done  Imported
+	run    *runtime
+	table  *boundTable
+	o      ImportOptions
+	convex *convexReader // nil for documents of this program
+	done   Imported
 }
 
 // Batches of an import. A batch stays far below the limits of a transaction.
@@ -255,6 +265,9 @@ const (
 func (im *importing) check(v value.Value) (d engine.Document, err error) {
 	if v.Kind() != value.KindObject {
 		return d, errors.New("it is not an object")
+	}
+	if im.convex != nil {
+		v = im.convex.read(im.table.codec, v)
 	}
 	id, created := v.Get(idField), v.Get(creationTimeField)
 	d.Fields = value.Patched(v, value.Object(), idField, creationTimeField)

@@ -62,6 +62,7 @@ type grammar struct {
 	Codegen    codegenVerb    `cmd:"" help:"Write TypeScript types of the program's functions and documents."`
 	Verify     verifyVerb     `cmd:"" help:"Check that all data agrees with itself."`
 	Data       dataVerb       `cmd:"" help:"Look at tables, and move documents out and in."`
+	Convex     convexVerb     `cmd:"" help:"Move data in from a Convex project, or out to one."`
 	Logs       logsVerb       `cmd:"" help:"Print what functions log on a running server."`
 	Insights   insightsVerb   `cmd:"" help:"Tell how functions do on a running server: times, failures, conflicts, limits."`
 	Backup     backupVerb     `cmd:"" help:"Copy the data to a folder."`

@@ -183,11 +183,6 @@ func (exportVerb) Help() string {
 // Run exports.
 func (v *exportVerb) Run(e *env, app *halcyon.App) (err error) {
 	return v.on(e, app, func(t *target) (err error) {
-		resp, err := t.Do(e.ctx, http.MethodGet, "export", url.Values{"table": {v.Table}}, nil)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
 		var out io.Writer = e.stdout
 		if v.File != "" {
 			f, err := os.OpenFile(v.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -208,17 +203,31 @@ func (v *exportVerb) Run(e *env, app *halcyon.App) (err error) {
 				}
 			}()
 		}
-		shown := e.progress("exported")
-		if _, err := io.Copy(out, countLines{resp.Body, shown}); err != nil {
-			return fmt.Errorf("export %s: it was cut short: %w", v.Table, err)
+		n, err := e.copyTable(t, out, url.Values{"table": {v.Table}})
+		if err != nil {
+			return err
 		}
-		n, err := strconv.ParseInt(resp.Trailer.Get(server.ExportedTrailer), 10, 64)
-		if err != nil || n != shown.n {
-			return fmt.Errorf("export %s: it was cut short after %d documents", v.Table, shown.n)
-		}
-		shown.end()
+		fmt.Fprintf(e.stderr, "exported %d documents.\n", n)
 		return nil
 	})
+}
+
+// copyTable writes the documents of a table, one a line, and returns how many there are.
+func (e *env) copyTable(t *target, out io.Writer, query url.Values) (int64, error) {
+	resp, err := t.Do(e.ctx, http.MethodGet, "export", query, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	shown := e.progress("exported")
+	if _, err := io.Copy(out, countLines{resp.Body, shown}); err != nil {
+		return 0, fmt.Errorf("export %s: it was cut short: %w", query.Get("table"), err)
+	}
+	n, err := strconv.ParseInt(resp.Trailer.Get(server.ExportedTrailer), 10, 64)
+	if err != nil || n != shown.n {
+		return 0, fmt.Errorf("export %s: it was cut short after %d documents", query.Get("table"), shown.n)
+	}
+	return n, nil
 }
 
 // progress says on standard error, once a second, how many documents there are so far.
@@ -238,8 +247,6 @@ func (p *progress) add(n int64) {
 		fmt.Fprintf(p.e.stderr, "%s %d documents\n", p.verb, p.n)
 	}
 }
-
-func (p *progress) end() { fmt.Fprintf(p.e.stderr, "%s %d documents.\n", p.verb, p.n) }
 
 // countLines counts the lines that are read.
 type countLines struct {

@@ -57,7 +57,7 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 
 // ownVerbs are the verbs that are not modules. They are those of grammar, and
 // what kong reads as a verb itself.
-var ownVerbs = []string{"serve", "run", "migrate", "codegen", "verify", "data", "logs", "insights", "backup", "restore", "key", "config", "completion", "version", "help"}
+var ownVerbs = []string{"serve", "run", "migrate", "codegen", "verify", "data", "convex", "logs", "insights", "backup", "restore", "key", "config", "completion", "version", "help"}
 
 // moduleVerbs makes a command line of the modules' commands: a verb for each
 // module, holding one for each of its commands. kong reads a command line from

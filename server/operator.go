@@ -155,7 +155,7 @@ func (o operator) tables(w http.ResponseWriter, r *http.Request) {
 	}
 	out := []ListedTable{}
 	for _, t := range tables {
-		lt := ListedTable{Name: t.Name, Documents: t.Documents, Bytes: t.Bytes, Indexes: []ListedIndex{}, Aggregates: t.Aggregates}
+		lt := ListedTable{Name: t.Name, Number: t.Number, Documents: t.Documents, Bytes: t.Bytes, Indexes: []ListedIndex{}, Aggregates: t.Aggregates}
 		for _, ix := range t.Indexes {
 			lt.Indexes = append(lt.Indexes, ListedIndex(ix))
 		}
@@ -167,6 +167,7 @@ func (o operator) tables(w http.ResponseWriter, r *http.Request) {
 // ListedTable is a table as the operator's API lists it.
 type ListedTable struct {
 	Name       string        `json:"name"`
+	Number     uint32        `json:"number"` // in the ids of its documents
 	Documents  int64         `json:"documents"`
 	Bytes      uint64        `json:"bytes"`
 	Indexes    []ListedIndex `json:"indexes"`
@@ -238,9 +239,13 @@ func bound(v value.Value) *engine.Bound {
 // ExportedTrailer is the trailer of an export: the number of documents in it. An export without it was cut short.
 const ExportedTrailer = "X-Halcyon-Documents"
 
-// export writes a table as lines of JSON, by creation time.
+// export writes a table as lines of JSON, by creation time: of encoded JSON, or with format=convex of clean JSON as Convex's exports have it.
 func (o operator) export(w http.ResponseWriter, r *http.Request) {
 	q := halcyon.StoredQuery{Table: r.URL.Query().Get("table"), Limit: documentsMax}
+	appendValue := value.AppendJSON
+	if r.URL.Query().Get("format") == "convex" {
+		appendValue = value.AppendCleanJSON
+	}
 	var line []byte
 	written := 0
 	for first := true; ; first = false {
@@ -257,7 +262,7 @@ func (o operator) export(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler) // the reader misses the trailer
 		}
 		for _, d := range page.Documents {
-			line = append(value.AppendJSON(line[:0], d), '\n')
+			line = append(appendValue(line[:0], d), '\n')
 			if _, err := w.Write(line); err != nil {
 				return // the reader is gone
 			}
@@ -274,9 +279,16 @@ func (o operator) export(w http.ResponseWriter, r *http.Request) {
 // importDocuments fills a table with the lines of the body.
 func (o operator) importDocuments(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	var convex halcyon.ConvexTables
+	if text := q.Get("convexTables"); text != "" {
+		if err := json.Unmarshal([]byte(text), &convex); err != nil {
+			writeError(w, http.StatusBadRequest, "BadTables", "convexTables is a JSON object with the names of tables by their numbers.")
+			return
+		}
+	}
 	t := newTeller(w)
 	done, err := o.app.Import(r.Context(), q.Get("table"), jsonLines(r.Body), halcyon.ImportOptions{
-		Mode: halcyon.ImportMode(q.Get("mode")), NewIDs: q.Get("newIds") == "true",
+		Mode: halcyon.ImportMode(q.Get("mode")), NewIDs: q.Get("newIds") == "true", Convex: convex,
 		Progress: func(im halcyon.Imported) { t.progress(importedOf(im)) },
 	})
 	t.end(importedOf(done), err)
