@@ -113,7 +113,7 @@ func (c *Collection) replicate(tx *halcyon.Tx, args replicateArgs) (replicated, 
 	if err != nil {
 		return replicated{}, err
 	}
-	if result.Status == Refused {
+	if result.Status == Refused || result.Status == Gapped && !result.Kept {
 		return replicated{}, &halcyon.Error{Code: result.Code, Message: result.Message}
 	}
 	return replicated{Success: true, Seq: Seq(tx.Now().UnixMicro()), Status: result.Status}, nil
@@ -201,7 +201,7 @@ func (c *Collection) recoverBatch(tx *halcyon.Tx, args recoverArgs) (recovered, 
 	answer := recovered{Documents: []recoveredDocument{}}
 	size, rows := 0, 0
 	for ; place < len(args.Documents); place++ {
-		if size > pageBytesMax || rows > pageRowsMax {
+		if size > pageBytesMax || rows > pageRowsMax || len(answer.Documents) == pageRuledMax {
 			answer.Cursor = strconv.Itoa(place)
 			return answer, nil
 		}
@@ -210,7 +210,7 @@ func (c *Collection) recoverBatch(tx *halcyon.Tx, args recoverArgs) (recovered, 
 			return recovered{}, f.told()
 		}
 		var vector yjs.StateVector
-		if want.Vector != nil {
+		if want.Vector != nil && len(*want.Vector) > 0 {
 			var err error
 			if vector, err = yjs.DecodeStateVector(*want.Vector); err != nil {
 				return recovered{}, &halcyon.Error{Code: CodeMalformed, Message: fmt.Sprintf("the vector of document %q is not a state vector: %v", want.Document, err)}

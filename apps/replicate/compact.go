@@ -70,7 +70,7 @@ func (c *Collection) compact(tx *halcyon.Tx, args compactArgs) error {
 			return err
 		}
 	}
-	if err := c.append(tx, args.Document, merged, at); err != nil {
+	if err := c.append(tx, args.Document, merged, rows[len(rows)-1].Gone, at); err != nil {
 		return err
 	}
 	h, ok, err := c.find(tx, args.Document)

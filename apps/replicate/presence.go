@@ -173,7 +173,7 @@ func (c *Collection) sessions(tx *halcyon.Tx, args sessionArgs) ([]session, erro
 		if err != nil {
 			return nil, err
 		}
-		if read++; read > 4*presenceShown {
+		if read++; read > 4*presenceShown || len(levels) > pageRuledMax {
 			break
 		}
 		here := row.Until.After(now)

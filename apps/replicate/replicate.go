@@ -90,6 +90,7 @@ const (
 	asideBytesMax    = 512 << 10 // the largest one that is kept
 	compactBytes     = 1 << 20   // of updates, that are compacted however few they are
 	structsMax       = 1 << 24   // of a stored document
+	pageRuledMax     = 1_000     // documents on a page for each of which something is looked up; a function may read 4,096 places
 	pageRowsMax      = 12_000    // after which a page ends; a function may read 32,000
 )
 

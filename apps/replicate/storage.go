@@ -163,6 +163,7 @@ type appended struct {
 	seq      Seq
 	bytes    []byte
 	rows     int
+	gone     bool
 }
 
 // whole puts updates together that lie in several rows. The parts of an update follow one another among the rows of their document, because
@@ -176,14 +177,14 @@ func whole(rows iter.Seq2[delta, error]) iter.Seq2[appended, error] {
 				return
 			}
 			if row.Parts == 0 {
-				if !yield(appended{row.Document, seqOf(row.At), row.Bytes, 1}, nil) {
+				if !yield(appended{row.Document, seqOf(row.At), row.Bytes, 1, row.Gone}, nil) {
 					return
 				}
 				continue
 			}
 			a := open[row.Document]
 			if a == nil {
-				a = &appended{document: row.Document, seq: seqOf(row.At)}
+				a = &appended{document: row.Document, seq: seqOf(row.At), gone: row.Gone}
 				open[row.Document] = a
 			}
 			if a.rows != row.Part {
@@ -206,14 +207,15 @@ func whole(rows iter.Seq2[delta, error]) iter.Seq2[appended, error] {
 	}
 }
 
-// append appends an update to a document, at the time of the commit, or at a time of before.
-func (c *Collection) append(tx *halcyon.Tx, document string, update []byte, at *time.Time) error {
+// append appends an update to a document, at the time of the commit, or at a time of before. gone says that the document is marked as deleted
+// then.
+func (c *Collection) append(tx *halcyon.Tx, document string, update []byte, gone bool, at *time.Time) error {
 	parts := 0
 	if len(update) > partBytesMax {
 		parts = (len(update) + partBytesMax - 1) / partBytesMax
 	}
 	for part := range max(parts, 1) {
-		row := delta{Document: document, Part: part, Parts: parts, At: at}
+		row := delta{Document: document, Part: part, Parts: parts, Gone: gone, At: at}
 		n := min(len(update), partBytesMax)
 		row.Bytes, update = update[:n], update[n:]
 		id, err := c.deltas.Insert(tx, row)

@@ -28,6 +28,9 @@ type StreamPage struct {
 // documents of it: all of a timestamp is on one page, so that whoever goes on from the page's Seq misses nothing. See the documentation of
 // the function delta.
 func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, error) {
+	if c.options.Access != nil {
+		limit = min(limit, pageRuledMax)
+	}
 	page := StreamPage{Mode: "stream", Changes: []StreamChange{}, Seq: after}
 	places := map[string]int{}
 	var updates [][][]byte
@@ -48,7 +51,7 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 			page.Changes = append(page.Changes, StreamChange{Document: u.document, Type: "delta"})
 			updates = append(updates, nil)
 		}
-		page.Changes[place].Seq = u.seq
+		page.Changes[place].Seq, page.Changes[place].Exists = u.seq, !u.gone
 		updates[place] = append(updates[place], u.bytes)
 		size += len(u.bytes)
 		rows += u.rows
@@ -68,7 +71,11 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 }
 
 // show fills in what the caller may see of a change, and reports whether that is anything.
-func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, updates [][]byte, after Seq) (bool, error) {
+func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, updates [][]byte, after Seq) (_ bool, err error) {
+	if c.options.Access == nil {
+		change.Bytes, err = c.merge(change.Document, updates)
+		return true, err
+	}
 	h, ok, err := c.find(tx, change.Document)
 	if err != nil || !ok {
 		return false, err
@@ -83,7 +90,7 @@ func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, updates [][]byte
 		return false, nil
 	case level < Read:
 		// The caller may have seen it before: it is gone for them.
-		change.Bytes = emptyUpdate
+		change.Bytes, change.Exists = emptyUpdate, false
 		return true, nil
 	case opened:
 		// The caller may not have seen what came before.
@@ -92,7 +99,6 @@ func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, updates [][]byte
 	default:
 		change.Bytes, err = c.merge(change.Document, updates)
 	}
-	change.Exists = !h.Deleted
 	return true, err
 }
 
@@ -103,7 +109,7 @@ func (c *Collection) Reopen(tx *halcyon.Tx, document string) error {
 	if err != nil || !ok {
 		return err
 	}
-	if err := c.append(tx, document, emptyUpdate, nil); err != nil {
+	if err := c.append(tx, document, emptyUpdate, h.Deleted, nil); err != nil {
 		return err
 	}
 	return c.heads.Apply(tx, h.ID, halcyon.CommitTime("opened"))
@@ -127,7 +133,7 @@ type recovery struct {
 //
 // The npm client subscribes with limit 1000 and the Seq of its start, applies what it is sent, and never asks for a second page or a later
 // Seq. It gets all there is all the same: a document is in a page once, however often it was written, and a limit of 1,000 or more stands for
-// as much as a page may hold.
+// as much as a page may hold: 8,000 documents, or 1,000 where a rule has to be asked for each.
 func (c *Collection) delta(tx *halcyon.Tx, args deltaArgs) (any, error) {
 	if args.Vector == nil {
 		after, limit := Seq(0), 100

@@ -35,6 +35,7 @@ type delta struct {
 	At       *time.Time        `json:"at"` // the time of the commit
 	Part     int               `json:"part,omitzero"`
 	Parts    int               `json:"parts,omitzero"` // 0 for an update that is whole
+	Gone     bool              `json:"gone,omitzero"`  // the document is marked as deleted after it
 	Bytes    []byte            `json:"bytes"`          // V2
 }
 

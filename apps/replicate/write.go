@@ -40,6 +40,7 @@ type Result struct {
 	Status  Status
 	Code    string // of one that was not applied
 	Message string // for people
+	Kept    bool   // it was set aside; a gapped one is applied when what it builds on comes
 	Update  []byte // what was new, in V2
 	After   Document
 }
@@ -113,9 +114,8 @@ func (w *write) run(update []byte, version yjs.Version) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if result.Status == Gapped && !kept {
-			result.Message += "; too much waits for this document already, and this was not kept"
-			result.Status = Refused
+		if result.Kept = kept; result.Status == Gapped && !kept {
+			result.Message += "; it was not kept"
 		}
 	}
 	return result, nil
@@ -342,7 +342,7 @@ func (c *Collection) opens(before, after Document) bool {
 // store writes the rows of a write.
 func (w *write) store(h *head, fresh []byte, opened bool) (err error) {
 	c := w.c
-	if err := c.append(w.tx, w.document, fresh, nil); err != nil {
+	if err := c.append(w.tx, w.document, fresh, h.Deleted, nil); err != nil {
 		return err
 	}
 	h.Updated = nil
