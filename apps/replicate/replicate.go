@@ -153,6 +153,10 @@ func (c *Collection) Module() *halcyon.Module {
 	m.Query("session", c.sessions)
 	m.Internal.Mutation("compact", c.compact)
 	m.Internal.Mutation("sweep", c.sweep)
+	m.Internal.Query("docsList", c.docsList)
+	m.Internal.Query("docsLoad", c.docsLoad)
+	m.Internal.Mutation("docsWrite", c.docsWrite)
+	m.Internal.Mutation("docsDelete", c.docsDelete)
 	m.Cron("sweep", halcyon.Every(time.Minute), "sweep")
 	c.serveRooms(m)
 	return m

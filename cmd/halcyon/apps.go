@@ -11,10 +11,11 @@ import (
 // modules returns what ships in the program, wired together.
 func modules() []*halcyon.Module {
 	pages := site.New(site.Options{})
+	documents := tasks()
 	return append(pages.Modules(),
 		stats.Module(stats.Options{Titles: pages.Titles, Published: pages.Published}),
 		authsessions.Module(authsessions.Options{}),
-		tasks().Module(),
+		documents.Module(), replicate.Docs(documents),
 	)
 }
 
