@@ -62,6 +62,7 @@ func run(args []string) error {
 		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
 		"build": build, "import": importLogs, "rooms": rooms, "reopen": reopen, "subscriptions": subscriptions,
+		"documents": documents,
 	}
 	names := flags.Args()
 	if len(names) == 0 {

@@ -37,3 +37,28 @@ func BenchmarkBatch(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkWrite writes one update in a call: of one document, and of 64 in turn, which are typed in.
+func BenchmarkWrite(b *testing.B) {
+	for _, documents := range []int{1, 64} {
+		b.Run(fmt.Sprint(documents, " documents"), func(b *testing.B) {
+			w := newWorld(b, replicate.Options{})
+			peers := make([]*peer, documents)
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				d := n % documents
+				if peers[d] == nil {
+					peers[d] = newPeer(b, uint64(1+d))
+				}
+				n++
+				w.call("", "tasks:replicate", map[string]any{"document": fmt.Sprint(d), "bytes": peers[d].set("title", fmt.Sprint(n)), "type": "update"}, nil)
+				if n%(500*documents) == 0 {
+					for d := range documents {
+						w.compact(fmt.Sprint(d))
+					}
+				}
+			}
+		})
+	}
+}

@@ -151,6 +151,7 @@ func (c *Collection) Module() *halcyon.Module {
 	m.Query("recoverBatch", c.recoverBatch)
 	m.Mutation("presence", c.tell)
 	m.Query("session", c.sessions)
+	m.Background(c.loaded.age)
 	m.Internal.Mutation("compact", c.compact)
 	m.Internal.Mutation("sweep", c.sweep)
 	m.Internal.Query("docsList", c.docsList)

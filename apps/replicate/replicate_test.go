@@ -100,6 +100,36 @@ func TestGappedUpdateWaits(t *testing.T) {
 	}
 }
 
+// A gap may be in what others have done, of which the state vector of the sender says nothing.
+func TestGapInChangesOfOthers(t *testing.T) {
+	w := newWorld(t, replicate.Options{})
+	a, b := newPeer(t, 1), newPeer(t, 2)
+	text := func(p *peer, at int, s string) []byte {
+		return p.edit(func() error { return p.doc.Text("body").Insert(at, s, nil) })
+	}
+	first := text(a, 0, "hello")
+	unsent := text(a, 5, " world")
+	b.apply(first)
+	b.apply(unsent) // by another way than the server
+	w.must("", "a", first)
+	builds := text(b, 11, "!")
+	deletes := b.edit(func() error { return b.doc.Text("body").Delete(6, 2) })
+	for i, u := range [][]byte{builds, deletes} {
+		if got := w.write("", "a", u)[0]; got.Status != replicate.Gapped {
+			t.Fatalf("update %d, on what has not arrived, is %+v", i, got)
+		}
+	}
+	late := newPeer(t, 3)
+	if late.apply(w.recoverAs("", "a", nil).Bytes); late.doc.Text("body").String() != "hello" || late.doc.Pending() != nil {
+		t.Errorf("who comes late has %q, pending %v", late.doc.Text("body").String(), late.doc.Pending())
+	}
+	w.must("", "a", unsent)
+	b.apply(w.recoverAs("", "a", nil).Bytes)
+	if late.apply(w.recoverAs("", "a", nil).Bytes); late.doc.Text("body").String() != "hello rld!" || !late.doc.Snapshot().Equal(b.doc.Snapshot()) {
+		t.Errorf("when all has arrived, who comes late has %q, who wrote %q", late.doc.Text("body").String(), b.doc.Text("body").String())
+	}
+}
+
 func TestLargeUpdate(t *testing.T) {
 	w := newWorld(t, replicate.Options{Fields: []replicate.Field{{Name: "title", Kind: replicate.String}}})
 	a := newPeer(t, 1)
