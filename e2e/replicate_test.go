@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -87,6 +88,16 @@ func TestReplicateClients(t *testing.T) {
 	var material struct{ Documents []taskRow }
 	if err := s.call("query", "tasks:material", map[string]any{}, &material); err != nil {
 		t.Fatal(err)
+	}
+	shown := a.rows()
+	for _, row := range material.Documents {
+		var server, client any
+		if err := errors.Join(json.Unmarshal(encode(row), &server), json.Unmarshal(encode(shown[row.ID]), &client)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(client, server); diff != "" {
+			t.Errorf("the material of %s is not what the client shows (-client +server):\n%s", row.ID, diff)
+		}
 	}
 	if len(material.Documents) != 2 {
 		t.Errorf("the material has %+v", material.Documents)

@@ -32,6 +32,8 @@ const (
 	Refused Status = "refused" // it will never be applied as it is
 )
 
+var _ halcyon.Enum[Status] = Status("")
+
 // Values returns the statuses.
 func (Status) Values() []Status { return []Status{Applied, Known, Gapped, Refused} }
 
