@@ -218,6 +218,21 @@ func TestFaultsOfReplicate(t *testing.T) {
 				same(t, fmt.Sprint("document ", d), p, bytesOf(page.Changes, fmt.Sprint("doc ", d))...)
 			}
 		}},
+		{"9 and 13 a client that is new gets 10,000 documents at once", func(t *testing.T) {
+			w := newWorld(t, replicate.Options{})
+			for batch := range 20 {
+				var writes []writeArgs
+				for d := range 500 {
+					id := fmt.Sprintf("doc %05d", batch*500+d)
+					writes = append(writes, writeArgs{"", id, newPeer(t, uint64(batch*500+d+1)).set("title", id)})
+				}
+				w.call("", "tasks:replicateBatch", map[string]any{"writes": writes}, nil)
+			}
+			var page replicate.StreamPage
+			if w.call("", "tasks:delta", map[string]any{"seq": 0.0, "limit": 1000}, &page); len(page.Changes) != 10_000 || page.More {
+				t.Errorf("the page has %d changes, more %v", len(page.Changes), page.More)
+			}
+		}},
 		{"10 who is there is told without a document", func(t *testing.T) {
 			w := newWorld(t, replicate.Options{})
 			for _, d := range []string{"a", "b"} {

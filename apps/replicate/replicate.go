@@ -85,7 +85,7 @@ const (
 	materialBytesMax = 512 << 10 // JSON of a document's material
 	partBytesMax     = 512 << 10 // of an update in one row
 	pageBytesMax     = 4 << 20   // after which a page of the stream or of a recovery ends
-	pageDocumentsMax = 8_000     // the same by documents
+	pageDocumentsMax = 10_000    // the same by documents
 	asideMax         = 100       // updates that are set aside for a document
 	asideBytesMax    = 512 << 10 // the largest one that is kept
 	compactBytes     = 1 << 20   // of updates, that are compacted however few they are

@@ -133,7 +133,7 @@ type recovery struct {
 //
 // The npm client subscribes with limit 1000 and the Seq of its start, applies what it is sent, and never asks for a second page or a later
 // Seq. It gets all there is all the same: a document is in a page once, however often it was written, and a limit of 1,000 or more stands for
-// as much as a page may hold: 8,000 documents, or 1,000 where a rule has to be asked for each.
+// as much as a page may hold: 10,000 documents, or 1,000 where a rule has to be asked for each.
 func (c *Collection) delta(tx *halcyon.Tx, args deltaArgs) (any, error) {
 	if args.Vector == nil {
 		after, limit := Seq(0), 100
