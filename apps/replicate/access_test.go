@@ -172,6 +172,30 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// A rule that refuses one document with a word keeps nobody from the others.
+func TestRuleThatRefuses(t *testing.T) {
+	w := newWorld(t, replicate.Options{Access: func(tx *halcyon.Tx, d replicate.Document) (replicate.Level, error) {
+		if who, _ := tx.Identity(); d.ID == "closed" && who.Subject != "ann" {
+			return replicate.None, &halcyon.Error{Code: "Closed", Message: "only ann may"}
+		}
+		return replicate.Write, nil
+	}})
+	w.must("ann", "closed", newPeer(t, 1).set("title", "c"))
+	w.must("bob", "open", newPeer(t, 2).set("title", "o"))
+	if changes, _ := w.stream("bob", 0); len(changes) != 1 || changes[0].Document != "open" {
+		t.Errorf("bob is sent %+v", changes)
+	}
+	if got := w.material("bob"); len(got) != 1 {
+		t.Errorf("bob is shown %v", got)
+	}
+	if got := w.recoverAs("bob", "closed", nil); got.Access != "none" {
+		t.Errorf("bob recovers %+v", got)
+	}
+	if got := w.write("bob", "closed", newPeer(t, 3).set("title", "b"))[0]; got.Code != replicate.CodeDenied || got.Message != "only ann may" {
+		t.Errorf("bob writes: %+v", got)
+	}
+}
+
 func TestHooks(t *testing.T) {
 	var loads []string
 	var changes []string

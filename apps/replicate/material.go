@@ -3,6 +3,7 @@ package replicate
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -380,8 +381,17 @@ func (h *head) document() Document {
 	return Document{ID: h.Document, Exists: true, Deleted: h.Deleted, fields: h.Fields}
 }
 
-// level asks the rule what the caller may do.
+// level asks the rule what the caller may do. A rule that refuses with a word to the caller has answered None: one document must not keep
+// others from being read.
 func (c *Collection) level(tx *halcyon.Tx, d Document) (Level, error) {
+	level, err := c.ask(tx, d)
+	if _, refused := errors.AsType[*halcyon.Error](err); refused {
+		return None, nil
+	}
+	return level, err
+}
+
+func (c *Collection) ask(tx *halcyon.Tx, d Document) (Level, error) {
 	if c.options.Access == nil {
 		return Write, nil
 	}

@@ -43,7 +43,7 @@ type Options struct {
 	// Access says what the caller, who is tx.Identity, may do with a document. To write, they need Write for the document as it is, if it
 	// exists, and as the update would make it. It must not write. The default is Write for everybody.
 	//
-	// An error denies access; the client is told of an *halcyon.Error.
+	// An *halcyon.Error denies access too, and who wanted to write is told of it. Any other error fails the call.
 	Access func(tx *halcyon.Tx, d Document) (Level, error)
 
 	// AccessFields are the fields of the material that Access looks at. When one of them changes, clients that could not see the document

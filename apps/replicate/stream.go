@@ -112,6 +112,13 @@ func (c *Collection) Reopen(tx *halcyon.Tx, document string) error {
 	if err := c.append(tx, document, emptyUpdate, h.Deleted, nil); err != nil {
 		return err
 	}
+	h.Since++
+	if err := c.compactWhenDue(tx, &h); err != nil {
+		return err
+	}
+	if err := c.heads.Patch(tx, h.ID, halcyon.Fields{"since": h.Since, "sinceBytes": h.SinceBytes}); err != nil {
+		return err
+	}
 	return c.heads.Apply(tx, h.ID, halcyon.CommitTime("opened"))
 }
 

@@ -238,7 +238,7 @@ func (w *write) mayWrite(d Document) error {
 	if !w.rule {
 		return nil
 	}
-	level, err := w.c.level(w.tx, d)
+	level, err := w.c.ask(w.tx, d)
 	if err != nil {
 		return denied(err)
 	}
