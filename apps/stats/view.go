@@ -19,7 +19,7 @@ const (
 type recordPageViewArgs struct {
 	Path      string `json:"path"`
 	PageType  string `json:"pageType"`
-	SessionID string `json:"sessionId"`
+	SessionID string `json:"sessionId"` // "" for a visitor who is not to be recognised again
 }
 
 // recordPageView counts a view now, unless the visitor's last view of the path
@@ -54,8 +54,10 @@ func (a *app) robotCalls(tx *halcyon.Tx) string {
 // newView checks what a caller sent and makes it what is kept.
 func newView(args recordPageViewArgs, at time.Time) (PageView, error) {
 	path := cleanPath(args.Path)
-	if err := checkVisitorID(args.SessionID); err != nil {
-		return PageView{}, err
+	if args.SessionID != "" {
+		if err := checkVisitorID(args.SessionID); err != nil {
+			return PageView{}, err
+		}
 	}
 	if err := checkPath(path); err != nil {
 		return PageView{}, err

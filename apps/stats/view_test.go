@@ -44,6 +44,22 @@ func TestViewsOfOneVisitorAndPathCountOnceInTheWindow(t *testing.T) {
 	}
 }
 
+// What a client sends for somebody who asks not to be tracked: each view counts, and
+// nobody is a visitor for it.
+func TestViewsWithoutAVisitorAreNobodys(t *testing.T) {
+	w := newWorld(t, stats.Options{})
+	w.view("ada", "/a")
+	for range 3 {
+		w.view("", "/a")
+	}
+	if got := w.stats(); got.TotalPageViews != 4 || got.UniqueVisitors != 1 {
+		t.Errorf("%d views, %d visitors; want 4, 1", got.TotalPageViews, got.UniqueVisitors)
+	}
+	if got := w.refused("stats:heartbeat", object{"sessionId": "", "currentPath": "/a"}); !strings.Contains(got, stats.CodeVisitorID) {
+		t.Errorf("a beat of nobody: %q, want %s", got, stats.CodeVisitorID)
+	}
+}
+
 // every returns the multiples of step below end.
 func every(step, end time.Duration) (times []time.Duration) {
 	for at := step; at < end; at += step {
@@ -131,7 +147,6 @@ func TestArgumentsHaveLimits(t *testing.T) {
 		args           object
 		want           string
 	}{
-		{"view without visitor", "stats:recordPageView", view("/", "page", ""), stats.CodeVisitorID},
 		{"view of a visitor at the limit", "stats:recordPageView", view("/", "page", long(128)), ""},
 		{"view of a visitor past it", "stats:recordPageView", view("/", "page", long(129)), stats.CodeVisitorID},
 		{"view of a path at the limit", "stats:recordPageView", view(long(1024), "page", "ada"), ""},

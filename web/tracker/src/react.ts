@@ -51,13 +51,15 @@ export function usePageTracking({ key = DEFAULT_KEY, hash = false, ignoreSignals
       const visitor = identify(win, key, ignoreSignals);
       if (!visitor) return running;
       const sessionId = visitor.id;
+      // Nobody is made a unique visitor who will not be known again.
+      const named = visitor.known ? sessionId : "";
       const path = (url: string): string => new URL(url).pathname;
       // Errors are swallowed: a page does not fail because it could not be counted.
       const call = async (run: () => Promise<unknown>): Promise<void> => {
         if (!running.signal.aborted) await run().catch(() => {});
       };
       watch(win, visitor, { key, hash, signal: running.signal }, {
-        view: (url) => call(() => client.mutation(recordPageView, { path: path(url), pageType: pageType(path(url)), sessionId })),
+        view: (url) => call(() => client.mutation(recordPageView, { path: path(url), pageType: pageType(path(url)), sessionId: named })),
         beat: (url) => call(() => client.mutation(heartbeat, { currentPath: path(url), sessionId })),
         leave: () => {},
       });

@@ -83,3 +83,19 @@ test("calls that fail are swallowed", async () => {
   assert.equal(client.of("stats:heartbeat").length, 1);
   await unmount();
 });
+
+test("who asks not to be tracked is no visitor: views are nobody's, and the id of the heartbeats goes with the page", async () => {
+  for (const signal of ["doNotTrack", "globalPrivacyControl"]) {
+    localStorage.setItem("markdown_blog_session_id", "an older id");
+    Object.defineProperty(navigator, signal, { value: signal === "doNotTrack" ? "1" : true, configurable: true });
+    const client = new Client();
+    const unmount = await mount(client, createElement(Page));
+    const [view, beat] = ["stats:recordPageView", "stats:heartbeat"].map((name) => client.calls.find((call) => call.name === name)!.args);
+    assert.equal(view!["sessionId"], "", signal);
+    assert.match(beat!["sessionId"]!, /^[0-9a-f-]{36}$/, signal);
+    assert.notEqual(beat!["sessionId"], "an older id");
+    assert.equal(localStorage.length, 0, signal);
+    await unmount();
+    Object.defineProperty(navigator, signal, { value: undefined, configurable: true });
+  }
+});
