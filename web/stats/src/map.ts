@@ -72,10 +72,10 @@ export class WorldMap {
     ([name]) => name,
     ([name]) => {
       const item = make("li");
-      item.append(name + " ", make("b"));
+      item.append(make("b"), " " + name);
       return item;
     },
-    (item, [, visitors]) => setText(item.lastElementChild!, number(visitors)),
+    (item, [, visitors]) => setText(item.firstElementChild!, number(visitors)),
   );
 
   show(places: readonly Place[], active: number): void {
