@@ -27,7 +27,7 @@ const query = <Args extends Record<string, unknown>, Result>(name: string) =>
 
 /** How many rows are shown. */
 const WHERE_MAX = 6;
-const WHERE_WALL_MAX = 4;
+const WHERE_WALL_MAX = 3;
 const ROWS_MAX = 10;
 
 /** A screen reader is told who is here at most this often. */
