@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -62,6 +63,24 @@ func writeLog(t testing.TB, random *rand.Rand, now time.Time) (path string) {
 	return path
 }
 
+// writeSamples writes how many visitors were active in each of the last two hours' minutes, up to so many.
+func writeSamples(t testing.TB, random *rand.Rand, now time.Time, visitors int) (path string) {
+	t.Helper()
+	var samples bytes.Buffer
+	active := float64(visitors) / 2
+	for minute := 119; minute >= 1; minute-- {
+		toward := float64(visitors) * (0.75 + 0.25*math.Sin(float64(minute)/17))
+		active += (toward-active)/8 + random.NormFloat64()*float64(visitors)/40
+		fmt.Fprintf(&samples, `{"site":"127.0.0.1","minute":%d,"active":%d}`+"\n",
+			now.Truncate(time.Minute).Add(-time.Duration(minute)*time.Minute).UnixMilli(), int(min(active, float64(visitors))))
+	}
+	path = filepath.Join(t.TempDir(), "samples.jsonl")
+	if err := os.WriteFile(path, samples.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // tell sends an event to the server as the tracker of a visitor does, through a proxy that tells where the visitor is.
 func (s *server) tell(visitor int, at place, event map[string]any) {
 	s.t.Helper()
@@ -96,11 +115,10 @@ func serveFull(t testing.TB, visitors int) *server {
 	random := rand.New(rand.NewPCG(1, 1)) // pictures are the same each time
 	dir := filepath.Join(t.TempDir(), "data")
 	run(t, halcyon, dir, "stats", "import", "--site", "127.0.0.1", writeLog(t, random, time.Now()))
+	run(t, halcyon, dir, "data", "import", "stats/samples", writeSamples(t, random, time.Now(), visitors))
 	s := serveOn(t, halcyon, dir, "HALCYON_STATS_TRUSTED_PROXIES=127.0.0.1")
 	for i := range visitors {
-		at := cities[often(random, len(cities))]
-		at.latitude += float64(random.IntN(30)-15) / 10
-		at.longitude += float64(random.IntN(30)-15) / 10
+		at := cities[random.IntN(len(cities))]
 		page := s.url() + readPaths[often(random, len(readPaths))]
 		s.tell(i, at, map[string]any{"name": "pageview", "url": page, "referrer": readFrom[often(random, len(readFrom))]})
 		s.tell(i, at, map[string]any{"name": "heartbeat", "url": page})

@@ -428,7 +428,7 @@ func TestNPMClientsSeeErrors(t *testing.T) {
 		{"a query called as a mutation", "mutation", "stats:getStats", map[string]any{},
 			"Trying to execute stats:getStats as Mutation, but it is defined as Query.", ""},
 		{"a missing argument", "mutation", "stats:heartbeat", map[string]any{"sessionId": "x"}, "ArgumentValidationError", ""},
-		{"an extra argument", "query", "stats:getViewsByDay", map[string]any{"days": 3}, "ArgumentValidationError", ""},
+		{"an extra argument", "query", "stats:getSites", map[string]any{"days": 3}, "ArgumentValidationError", ""},
 		{"an error of the app", "mutation", "stats:heartbeat", map[string]any{"sessionId": "", "currentPath": "/"},
 			"sessionId is empty", `{"code":"InvalidSessionId","message":"sessionId is empty"}`},
 	}
