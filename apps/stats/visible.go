@@ -63,7 +63,7 @@ func (a *app) allow(key string) error {
 		if a.Key == "" {
 			return &halcyon.Error{Code: CodeKey, Message: "No key is set yet. Whoever runs this server sets HALCYON_STATS_KEY, or lets everybody see the statistics with HALCYON_STATS_VISIBLE=public."}
 		}
-		return &halcyon.Error{Code: CodeKey, Message: "These statistics are for those who have the key."}
+		return &halcyon.Error{Code: CodeKey, Message: "These statistics are for those who have the key. Whoever runs this site can give it to you."}
 	}
 	return &halcyon.Error{Code: CodeOff, Message: "The statistics of this site are shown to nobody."}
 }

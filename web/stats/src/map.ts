@@ -92,7 +92,7 @@ export class WorldMap {
       none,
       active === 0
         ? "Nobody is here right now. Visitors light up where they are."
-        : "Where visitors are isn’t known. Addresses on this machine and in private networks have no place on earth; behind a proxy that tells the place, or with a place database, dots appear here.",
+        : "Where visitors are isn’t known. Addresses of this machine and of private networks have no place on earth; behind a trusted proxy that tells the place, dots appear here.",
     );
   }
 }
