@@ -155,9 +155,10 @@ func run(t testing.TB, p program, dir string, args ...string) string {
 // tryRun is run that returns the exit status.
 func tryRun(t testing.TB, p program, dir string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
+	path := p.path(t) // building it takes its time
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.path(t), args...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = repository
 	cmd.Env = append(plainEnv(), "HALCYON_STORAGE_DIR="+dir)
 	var out, talk bytes.Buffer
