@@ -35,13 +35,18 @@ const readPaints = `({
 // The page is there at once. How fast is for a machine that does nothing else, so it
 // is checked with -e2e.long alone.
 func TestStatisticsAreThereAtOnce(t *testing.T) {
+	loads := 7
+	if !*long {
+		t.Parallel()
+		loads = 2
+	}
 	chromium(t)
 	s := serveFull(t, 60)
 	b := openBrowser(t, "reader")
 	b.hideFromTracker()
 	b.before(watchPaints)
 	var all []paints
-	for range 7 {
+	for range loads {
 		b.visit("about:blank")
 		b.visit(s.url() + "/stats")
 		var p paints
