@@ -155,6 +155,9 @@ func threeBrowsers(t *testing.T, p program, timeout, late time.Duration) {
 	}
 	lisbon.screenshot("one-is-gone")
 
+	for _, b := range survivors {
+		b.expect("^WebSocket connection to .* failed")
+	}
 	if status := s.terminate(); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
