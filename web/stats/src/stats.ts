@@ -111,7 +111,7 @@ function showStats(stats: Stats): void {
   if (newest?.activeVisitors !== stats.activeVisitors) announce();
   if (newest?.totalPageViews !== stats.totalPageViews) early = false;
   newest = stats;
-  titles.clear();
+  // The answer for one site has no pages.
   for (const page of stats.pageStats) titles.set(page.path, page);
 
   setText(byID("active"), number(stats.activeVisitors));
@@ -137,7 +137,7 @@ function showStats(stats: Stats): void {
   setText(byID("posts"), number(stats.publishedPosts));
   setText(byID("pages"), number(stats.publishedPages));
   setText(byID("since"), stats.trackingSince === null ? "Not yet" : date(stats.trackingSince));
-  byID("start").hidden = !unvisited(stats);
+  byID("start").hidden = view.site !== undefined || !unvisited(stats);
   byID("main").ariaBusy = "false";
   showCards();
   ask();
@@ -274,7 +274,9 @@ function start(): void {
     unsavedChangesWarning: false,
   });
   watchConnection(client);
-  new Live(client, query<Record<string, never>, Stats>("getStats"), "The statistics", showStats).ask({});
+  const now = new Live(client, query<{ site?: string }, Stats>("getStats"), "The statistics", showStats);
+  const askNow = (): void => now.ask(view.site ? { site: view.site } : {});
+  askNow();
   new Live(client, query<Record<string, never>, Sites>("getSites"), "The sites", (result) => {
     zone = result.timeZone;
     byID("site-choice").hidden = result.sites.length < 2 && !view.site;
@@ -316,6 +318,7 @@ function start(): void {
   }));
 
   ask = () => {
+    askNow();
     if (!newest) return;
     const { from, to, unit: wanted } = period(view, Date.now(), zone, newest.trackingSince, early);
     const filter = filterOf(view);
