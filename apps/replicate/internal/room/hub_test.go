@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,10 +181,11 @@ func TestReadersReadAndAreTold(t *testing.T) {
 
 func TestAccessChangesWhileConnected(t *testing.T) {
 	inBoth(t, nil, func(t *testing.T, w *world, kind string) {
-		access := Read
+		var access atomic.Int32
+		access.Store(int32(Read))
 		w.store.access = func(user, _ string) Access {
 			if user == "a" {
-				return access
+				return Access(access.Load())
 			}
 			return Write
 		}
@@ -196,7 +198,7 @@ func TestAccessChangesWhileConnected(t *testing.T) {
 		if b.text() != "" {
 			t.Fatalf("the reader wrote %q", b.text())
 		}
-		access = Write
+		access.Store(int32(Write))
 		time.Sleep(2 * w.hub.opts.Recheck)
 		w.settle()
 		if kind == "websocket" { // its client is back by itself
@@ -209,7 +211,7 @@ func TestAccessChangesWhileConnected(t *testing.T) {
 		if got := b.text(); got != "refused at first" {
 			t.Errorf("what could not be written before is %q", got)
 		}
-		access = None
+		access.Store(int32(None))
 		time.Sleep(2 * w.hub.opts.Recheck)
 		w.settle()
 		b.insert(" secret")
