@@ -37,6 +37,7 @@ func Modules() []*halcyon.Module {
 	m := halcyon.NewModule("page")
 	m.Handle("GET /{$}", page())
 	m.Handle("GET /worker.js", page())
+	m.Handle("GET /bench.html", page())
 	m.Handle("GET /assets/", page())
 	return []*halcyon.Module{Tasks().Module(), m}
 }

@@ -10,7 +10,7 @@ import type { Persistence, Refusal, Snapshot, Store, Update } from "./store.js";
 import { alone, browserTabs, type JoinTabs, type Tabs } from "./tabs.js";
 
 /** How long at most the reading of rows keeps the page from doing something else. */
-const SLICE_MS = 6;
+const SLICE_MS = 10;
 /** How many commits of edits are under way at once; more edits are gathered until one has ended. */
 const STORING_MAX = 16;
 
@@ -307,10 +307,9 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     await this.#readAll();
   }
 
-  /** Reads the rows that have changed, in slices that leave the page time for its user. */
+  /** Reads the rows of new documents, in slices that leave the page time for its user. */
   async #readAll(): Promise<void> {
-    const documents = this.#documents.names()[Symbol.iterator]();
-    while (!this.#documents.readRows(SLICE_MS, documents)) {
+    while (!this.#documents.readRows(SLICE_MS)) {
       await new Promise<void>((resolve) => this.#environment.after(0, resolve));
       if (this.#closed) return;
     }
@@ -354,6 +353,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
       case "changes":
         this.#together(() => {
           for (const { document, bytes } of message.updates) this.#documents.apply(document, bytes);
+          void this.#readAll();
         });
         if (message.kind === "edit") this.#follower?.scan();
         return;
@@ -361,6 +361,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
         this.#own.delete(message.document);
         this.#refusals.delete(message.document);
         this.#documents.replace(message.document, message.bytes);
+        this.#touch();
         return;
       case "states":
         for (const state of message.states) {

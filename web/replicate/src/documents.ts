@@ -38,6 +38,8 @@ export class Documents {
   /** Entries with a Y.Doc, the one used last at the end. */
   readonly #loaded = new Set<Entry>();
   readonly #client: number;
+  /** Documents that came from elsewhere and whose first row has not been read: they are not in `rows` yet. */
+  readonly #unread = new Set<Entry>();
   #rows: readonly Fields[] | undefined;
   #sorted: Entry[] | undefined;
 
@@ -53,6 +55,7 @@ export class Documents {
     return this.#entries.size;
   }
 
+  /** The names of all documents. */
   names(): string[] {
     return [...this.#entries.keys()];
   }
@@ -63,13 +66,14 @@ export class Documents {
 
   /** Adds state that was stored. The row, where there is one, is of these bytes. */
   put(document: string, bytes: Uint8Array<ArrayBuffer>, row?: Fields | null): void {
-    const entry = this.#entries.get(document);
-    if (entry) {
-      if (entry.parts.length === 1 && sameBytes(entry.parts[0] as Uint8Array, bytes)) return;
+    const known = this.#entries.get(document);
+    if (known) {
+      if (known.parts.length === 1 && sameBytes(known.parts[0] as Uint8Array, bytes)) return;
       this.apply(document, bytes);
       return;
     }
-    this.#add(document, [bytes], row);
+    const entry = this.#add(document, [bytes], row);
+    if (row === undefined) this.#unread.add(entry);
     this.#touch();
   }
 
@@ -84,7 +88,7 @@ export class Documents {
   apply(document: string, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | undefined {
     const entry = this.#entries.get(document);
     if (!entry) {
-      this.#add(document, [bytes]);
+      this.#unread.add(this.#add(document, [bytes]));
       this.#touch();
       return bytes;
     }
@@ -104,6 +108,7 @@ export class Documents {
   /** Changes a document; what changed goes to `edited`. */
   edit(document: string, change: (doc: Y.Doc) => void): void {
     const entry = this.#entries.get(document) ?? this.#add(document, []);
+    this.#unread.delete(entry);
     const doc = this.#load(entry);
     doc.transact(() => change(doc));
     if (entry.parts.length === 0) this.#remove(entry);
@@ -138,6 +143,7 @@ export class Documents {
 
   #remove(entry: Entry): void {
     this.#entries.delete(entry.document);
+    this.#unread.delete(entry);
     this.#sorted = undefined;
     this.#unload(entry);
     this.#rows = undefined;
@@ -170,12 +176,13 @@ export class Documents {
     return entry ? this.#row(entry) : null;
   }
 
-  /** All rows in the order of their ids. The array is the same until something changes. */
+  /** The rows in the order of their ids, but for those that `readRows` has to read. The array is the same until something changes. */
   rows(): readonly Fields[] {
     if (this.#rows) return this.#rows;
     this.#sorted ??= [...this.#entries.values()].sort((a, b) => (a.document < b.document ? -1 : 1));
     const rows: Fields[] = [];
     for (const entry of this.#sorted) {
+      if (this.#unread.has(entry)) continue;
       const row = this.#row(entry);
       if (row) rows.push(row);
     }
@@ -183,17 +190,20 @@ export class Documents {
     return rows;
   }
 
-  /** Reads rows that have to be read for up to `ms`, and reports whether all are. */
-  readRows(ms: number, documents: Iterator<string>): boolean {
+  /** Reads rows of documents that are new here, for up to `ms`, and reports whether all are read. */
+  readRows(ms: number): boolean {
+    if (this.#unread.size === 0) return true;
     const end = this.#environment.now() + ms;
-    for (let next = documents.next(); !next.done; next = documents.next()) {
-      this.row(next.value);
-      if (this.#environment.now() >= end) return false;
+    for (const entry of this.#unread) {
+      this.#row(entry);
+      if (this.#environment.now() >= end) break;
     }
-    return true;
+    this.#touch();
+    return this.#unread.size === 0;
   }
 
   #row(entry: Entry): Fields | null {
+    if (this.#unread.delete(entry)) this.#rows = undefined;
     if (!entry.stale) return entry.row;
     const row = this.#read(entry, (doc) => readRow(entry.document, doc));
     entry.stale = false;

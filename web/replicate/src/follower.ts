@@ -157,6 +157,7 @@ export class Follower {
           if (!this.#options.isOwn(write.n)) this.#options.documents.apply(write.document, write.bytes);
           this.#outbox.add(write);
         }
+        void this.#options.breathe();
       });
     } catch (error) {
       this.#options.report("read edits", error);
@@ -299,6 +300,7 @@ export class Follower {
     }
     const fresh: string[] = [];
     const news: Update[] = [];
+    let rowsRead: Promise<void> | undefined;
     together(() => {
       for (const [document, parts] of byDocument) {
         const unknown = !documents.has(document);
@@ -308,9 +310,10 @@ export class Follower {
         news.push({ document, bytes });
         if (unknown) fresh.push(document);
       }
+      rowsRead = breathe();
     });
     if (news.length > 0) this.#options.changed(news);
-    if (fresh.length > 0) await breathe();
+    await rowsRead;
     if (this.#closed || (news.length === 0 && gone.size === 0 && cursor === this.#cursor)) return;
     const isFresh = new Set(fresh);
     const put: StoredDocument[] = [];

@@ -88,7 +88,7 @@ export interface ReactClient extends Omit<Client, "onUpdate"> {
 }
 
 /** How many changes one answer has at most. */
-const CHANGES_MAX = 1000;
+const CHANGES_MAX = 500;
 
 const buffer = (bytes: Uint8Array): ArrayBuffer => own(bytes).buffer;
 const bytesOf = (value: ArrayBuffer): Uint8Array<ArrayBuffer> => new Uint8Array(value);

@@ -27,6 +27,9 @@ const onAddress = (changed: () => void) => {
   return () => removeEventListener("hashchange", changed);
 };
 
+// pageSize is how many tasks are on the page at first, the newest, and how many come with each step back. All are on the device.
+const pageSize = 200;
+
 const words = { loading: "Loading…", offline: "Offline", stalled: "The server does not take it", pending: "Saving…", refused: "Refused", synced: "Saved" };
 
 function App() {
@@ -35,6 +38,7 @@ function App() {
   const open = useSyncExternalStore(onAddress, inAddress);
   const chosen = useRow(tasks, open);
   const [name, setName] = useState(() => localStorage.getItem("tasks-name") ?? "");
+  const [shown, setShown] = useState(pageSize);
   const left = rows.filter((task) => !task.done).length;
   const waiting = status.pending > 0 && status.word !== "pending" ? ` · ${status.pending} to send` : "";
   return (
@@ -51,7 +55,12 @@ function App() {
         <Add />
         <Refused />
         <ul id="list" aria-label="Tasks">
-          {rows.map((task) => (
+          {rows.length > shown && (
+            <li className="older">
+              <button onClick={() => setShown(shown + pageSize)}>{rows.length - shown} older tasks</button>
+            </li>
+          )}
+          {rows.slice(-shown).map((task) => (
             <Item key={task.id} task={task} open={task.id === open} />
           ))}
         </ul>
