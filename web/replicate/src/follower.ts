@@ -304,7 +304,7 @@ export class Follower {
     together(() => {
       for (const [document, parts] of byDocument) {
         const unknown = !documents.has(document);
-        if (unknown && gone.has(document)) continue;
+        if (unknown && gone.has(document) && isEmpty(merge(parts))) continue;
         const bytes = documents.apply(document, merge(parts));
         if (!bytes) continue;
         news.push({ document, bytes });
@@ -312,7 +312,6 @@ export class Follower {
       }
       rowsRead = breathe();
     });
-    if (news.length > 0) this.#options.changed(news);
     await rowsRead;
     if (this.#closed || (news.length === 0 && gone.size === 0 && cursor === this.#cursor)) return;
     const isFresh = new Set(fresh);
@@ -328,12 +327,12 @@ export class Follower {
     // A document that has not been deleted, and is not there, is one that the user may not see any more. What they did to it is kept, and refused.
     const forget = [...gone].filter((document) => documents.row(document) && !this.#outbox.holds(document));
     await this.#commit({ documents: put, log, cursor: this.#cursor });
+    // Afterwards: a tab that is opened finds a change in the store or hears of it here, and never neither.
+    if (news.length > 0) this.#options.changed(news);
     if (forget.length === 0) return;
-    for (const document of forget) {
-      this.#logged.delete(document);
-      this.#options.replace(document, undefined);
-    }
+    for (const document of forget) this.#logged.delete(document);
     await this.#commit({ forget });
+    for (const document of forget) this.#options.replace(document, undefined);
   }
 
   /**
@@ -415,4 +414,10 @@ function isAhead(vector: Uint8Array, other: Uint8Array): boolean {
   const theirs = Y.decodeStateVector(other);
   for (const [client, clock] of Y.decodeStateVector(vector)) if (clock > (theirs.get(client) ?? 0)) return true;
   return false;
+}
+
+/** Whether an update has nothing in it: what the server sends of a document that is not for the user any more. */
+function isEmpty(update: Uint8Array): boolean {
+  const { structs, ds } = Y.decodeUpdateV2(update);
+  return structs.length === 0 && ds.clients.size === 0;
 }
