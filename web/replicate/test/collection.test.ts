@@ -303,6 +303,22 @@ test("two tabs are one client: both see all at once, one speaks, and the other t
   assert.equal(other.collection.status().word, "synced");
 });
 
+test("a tab that is opened while a change is being stored has it too", async () => {
+  for (let seed = 1; seed <= 10; seed++) {
+    const { world, server, device, tab } = await begin(seed);
+    device.storeLatency = 1000;
+    const doc = new Y.Doc();
+    doc.getMap("fields").set("title", "milk");
+    server.put("a", Y.encodeStateAsUpdateV2(doc).slice());
+    for (const link of server.links) link.push();
+    while (tab.collection.rows().length === 0) await world.pass(1);
+    await world.pass(10); // what is told is heard by those who are there
+    const other = device.open();
+    await world.pass(5000);
+    assert.deepEqual(titles(other), ["milk"], `seed ${seed}`);
+  }
+});
+
 test("an edit of a tab that died before it told the others is sent and shown", async () => {
   const { world, server, device, tab } = await begin();
   const other = device.open();
