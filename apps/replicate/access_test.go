@@ -2,6 +2,7 @@ package replicate_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -193,6 +194,38 @@ func TestRuleThatRefuses(t *testing.T) {
 	}
 	if got := w.write("bob", "closed", newPeer(t, 3).set("title", "b"))[0]; got.Code != replicate.CodeDenied || got.Message != "only ann may" {
 		t.Errorf("bob writes: %+v", got)
+	}
+}
+
+// Many documents that are opened at once are sent in pages of a bounded size.
+func TestReopenMany(t *testing.T) {
+	open := false
+	w := newWorld(t, replicate.Options{Access: func(tx *halcyon.Tx, _ replicate.Document) (replicate.Level, error) {
+		if who, _ := tx.Identity(); who.Subject == "ann" || open {
+			return replicate.Write, nil
+		}
+		return replicate.None, nil
+	}})
+	const documents = 14
+	for d := range documents {
+		w.must("ann", fmt.Sprint("doc ", d), newPeer(t, uint64(d+1)).set("hidden", strings.Repeat(fmt.Sprint(d), 1<<20)))
+	}
+	_, seq := w.stream("bob", 0)
+	open = true
+	for d := range documents {
+		w.call("ann", "more:reopen", map[string]any{"document": fmt.Sprint("doc ", d)}, nil)
+	}
+	pages, got := 0, 0
+	for {
+		var page replicate.StreamPage
+		w.call("bob", "tasks:delta", map[string]any{"seq": float64(seq), "limit": 1000}, &page)
+		pages, got, seq = pages+1, got+len(page.Changes), page.Seq
+		if !page.More {
+			break
+		}
+	}
+	if got != documents || pages < 3 {
+		t.Errorf("%d documents in %d pages", got, pages)
 	}
 }
 

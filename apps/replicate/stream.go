@@ -34,6 +34,7 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 	page := StreamPage{Mode: "stream", Changes: []StreamChange{}, Seq: after}
 	places := map[string]int{}
 	var updates [][][]byte
+	var heads []head // of the same documents, where a rule has to be asked
 	size, rows := 0, 0
 	for u, err := range whole(c.deltas.By("by_at").Gt(after.time()).Each(tx)) {
 		if err != nil {
@@ -50,6 +51,15 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 			places[u.document] = place
 			page.Changes = append(page.Changes, StreamChange{Document: u.document, Type: "delta"})
 			updates = append(updates, nil)
+			if c.options.Access != nil {
+				h, _, err := c.find(tx, u.document)
+				if err != nil {
+					return StreamPage{}, err
+				}
+				if heads = append(heads, h); h.openedAfter(after) {
+					size += h.Bytes // all of it may have to be sent
+				}
+			}
 		}
 		page.Changes[place].Seq, page.Changes[place].Exists = u.seq, !u.gone
 		updates[place] = append(updates[place], u.bytes)
@@ -58,7 +68,12 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 	}
 	shown := page.Changes[:0]
 	for place, change := range page.Changes {
-		ok, err := c.show(tx, &change, updates[place], after)
+		ok, err := true, error(nil)
+		if c.options.Access == nil {
+			change.Bytes, err = c.merge(change.Document, updates[place])
+		} else {
+			ok, err = c.show(tx, &change, &heads[place], updates[place], after)
+		}
 		if err != nil {
 			return StreamPage{}, err
 		}
@@ -70,21 +85,19 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 	return page, nil
 }
 
+// openedAfter reports whether who may see the document has changed after a place in the stream.
+func (h *head) openedAfter(after Seq) bool { return h.Opened != nil && seqOf(h.Opened) > after }
+
 // show fills in what the caller may see of a change, and reports whether that is anything.
-func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, updates [][]byte, after Seq) (_ bool, err error) {
-	if c.options.Access == nil {
-		change.Bytes, err = c.merge(change.Document, updates)
-		return true, err
-	}
-	h, ok, err := c.find(tx, change.Document)
-	if err != nil || !ok {
-		return false, err
+func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, h *head, updates [][]byte, after Seq) (bool, error) {
+	if h.ID == "" {
+		return false, nil // it was erased
 	}
 	level, err := c.level(tx, h.document())
 	if err != nil {
 		return false, err
 	}
-	opened := h.Opened != nil && seqOf(h.Opened) > after
+	opened := h.openedAfter(after)
 	switch {
 	case level < Read && !opened:
 		return false, nil
@@ -103,7 +116,8 @@ func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, updates [][]byte
 }
 
 // Reopen has the rule asked anew who may see a document, because something else than the document's own fields has changed that it looks
-// at: who may see it now is sent all of it, and who may not is told that it is gone.
+// at: who may see it now is sent all of it, and who may not is told that it is gone. The documents that one transaction reopens must come to
+// less than 8 MiB together: they are on one page of the stream.
 func (c *Collection) Reopen(tx *halcyon.Tx, document string) error {
 	h, ok, err := c.find(tx, document)
 	if err != nil || !ok {
