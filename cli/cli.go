@@ -49,6 +49,10 @@ type env struct {
 	lookupEnv func(string) (string, bool)
 
 	configured bool // the configuration file was looked at
+
+	args          []string // the whole command line
+	settingsFiles []string // that the command line names, or that are looked for
+	dev           bool     // `serve --dev` runs this program
 }
 
 // grammar is the command line. The modules' commands are added to it.
@@ -95,7 +99,7 @@ type exited int
 // run is Main with everything it touches passed in. args[0] is the program's
 // name. It returns the exit status and has closed all it opened by then.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, modules ...*halcyon.Module) (status int) {
-	e := &env{ctx: ctx, program: "halcyon", stdin: stdin, stdout: stdout, stderr: stderr, modules: modules}
+	e := &env{ctx: ctx, program: "halcyon", stdin: stdin, stdout: stdout, stderr: stderr, modules: modules, args: args}
 	if len(args) > 0 {
 		e.program, args = filepath.Base(args[0]), args[1:]
 	}
@@ -146,6 +150,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitUsage
 	}
 	e.command = parsed.Command()
+	for _, path := range []string{flags.ConfigFile, flags.Environment.File} {
+		if path != "" {
+			e.settingsFiles = append(e.settingsFiles, path)
+		}
+	}
 	if e.lookupEnv, err = flags.Environment.lookup(e); err != nil {
 		return e.fail(err)
 	}

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		Main(testModule())
 	}
+	if says, ok := os.LookupEnv(devSays); ok {
+		Main(devModule(says))
+	}
 	os.Exit(m.Run())
 }
 

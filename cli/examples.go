@@ -10,6 +10,7 @@ import (
 var examples = map[string][]string{
 	"serve": {
 		"serve",
+		"serve --dev    # while you write the program: it is built and run again at each save",
 		"serve --server.listen :8080 --storage.dir /var/lib/halcyon --log.format json",
 	},
 	"run": {

@@ -24,6 +24,9 @@ type serveVerb struct {
 	TLS     tlsFlags     `embed:"" prefix:"tls."`
 	Storage storageFlags `embed:"" prefix:"storage."`
 	Log     logFlags     `embed:"" prefix:"log."`
+
+	Dev   bool     `help:"For development: build and run the program again whenever its Go files change, and show clients the text of all errors."`
+	Types []string `complete:"file" placeholder:"DIR" help:"With --dev: folder to keep the files of codegen up to date in. (default: those of the program that have some)"`
 }
 
 // Help is the part of the help page below the flags.
@@ -32,7 +35,42 @@ func (serveVerb) Help() string {
 }
 
 // Run serves until the context ends.
-func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
+func (v *serveVerb) Run(e *env, app *halcyon.App) error {
+	if !v.Dev {
+		if len(v.Types) > 0 {
+			return usageError{hinted{errors.New("--types belongs to --dev"), fmt.Sprintf("`%s codegen --out DIR` writes types once", e.program)}}
+		}
+		return v.serve(e, app, nil)
+	}
+	parent, err := findDevParent()
+	if err != nil {
+		return err
+	}
+	if parent == nil {
+		return v.develop(e, app)
+	}
+	defer parent.status.Close()
+	var release func()
+	e.ctx, release = parent.follow(e.ctx)
+	defer release()
+	e.dev = true
+	return v.serve(e, app, parent)
+}
+
+// listen returns what the server listens on.
+func (v *serveVerb) listen(e *env, parent *devParent) (net.Listener, error) {
+	if parent != nil {
+		return parent.listener, nil
+	}
+	listener, err := new(net.ListenConfig).Listen(e.ctx, "tcp", v.Server.Listen)
+	if err != nil {
+		return nil, explainListen(v.Server.Listen, err)
+	}
+	return listener, nil
+}
+
+// serve is Run for a program that serves by itself. parent is what runs it for development, or nil.
+func (v *serveVerb) serve(e *env, app *halcyon.App, parent *devParent) (err error) {
 	defer gcfloor.Keep(gcfloor.Default)()
 	logger := v.Log.logger(e.stderr)
 	if _, err := v.Auth.verifier(logger); err != nil { // before anything is opened or made
@@ -43,9 +81,9 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeApp(app)) }()
 
-	listener, err := new(net.ListenConfig).Listen(e.ctx, "tcp", v.Server.Listen)
+	listener, err := v.listen(e, parent)
 	if err != nil {
-		return explainListen(v.Server.Listen, err)
+		return err
 	}
 	address := listener.Addr()
 	if listener, err = v.TLS.listen(listener, v.Storage.Dir); err != nil {
@@ -59,13 +97,26 @@ func (v *serveVerb) Run(e *env, app *halcyon.App) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	srv := server.New(app, &server.Options{Logger: app.Logger(), Verifier: verifier, InstanceName: e.program, Version: e.versions().Version})
+	options := &server.Options{Logger: app.Logger(), Verifier: verifier, InstanceName: e.program, Version: e.versions().Version}
+	if parent != nil {
+		options.ShutdownTimeout = devShutdown
+	}
+	srv := server.New(app, options)
 	defer serveOperator(app, v.Storage.Dir, app.Logger())()
-	e.announce(app, v.TLS.url(reachable(address)), v.Storage.Dir)
+	if parent == nil || !parent.again {
+		e.announce(app, v.TLS.url(reachable(address)), v.Storage.Dir)
+	}
+	if parent != nil {
+		if err := parent.serves(); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	if err := srv.Serve(e.ctx, listener); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	fmt.Fprintln(e.stderr, "Stopped.")
+	if parent == nil {
+		fmt.Fprintln(e.stderr, "Stopped.")
+	}
 	return nil
 }
 

@@ -62,6 +62,9 @@ func openApp(e *env, app *halcyon.App, storage storageFlags, logger *slog.Logger
 	}
 	options := storage.options(logger)
 	options.LookupEnv = e.lookupEnv
+	if e.dev {
+		options.ShowErrors, options.ActionGrace = true, devGrace
+	}
 	if err := app.Open(storage.Dir, options); err != nil {
 		return explainOpen(e.program, storage.Dir, err)
 	}

@@ -166,10 +166,10 @@ func (w *walk) stop() {
 	w.running = nil
 }
 
-// await waits until something answers at an address.
+// await waits until something answers at an address. It may have to be built before.
 func (w *walk) await(url string) {
 	w.t.Helper()
-	poll(w.t, url+" answers", func() (bool, string) {
+	pollFor(w.t, 4*patience, url+" answers", func() (bool, string) {
 		answer, err := http.Get(url)
 		if err != nil {
 			return false, err.Error()

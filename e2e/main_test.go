@@ -143,7 +143,13 @@ var errLate = errors.New("it took too long")
 // it last said. It is for what can only be asked for, not waited on.
 func poll(t testing.TB, what string, done func() (ok bool, state string)) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	pollFor(t, patience, what, done)
+}
+
+// pollFor is poll for what may take another time.
+func pollFor(t testing.TB, limit time.Duration, what string, done func() (ok bool, state string)) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
