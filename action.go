@@ -319,13 +319,7 @@ func (f *function) invoke(first, args reflect.Value, r *runtime) (result value.V
 	if len(out) == 1 {
 		return value.Null(), nil, nil
 	}
-	if invalid := f.result.checkIDs(out[0], moduleTables{r, f.module}); invalid != nil {
-		return value.Value{}, nil, fmt.Errorf("ReturnsValidationError: %w", invalid)
-	}
-	result, err = orNull(f.result.encode(out[0]))
-	if err != nil {
-		err = fmt.Errorf("ReturnsValidationError: result of %s: %w", f.path, err)
-	}
+	result, err = encodeResult(f.result, out[0], moduleTables{r, f.module})
 	return result, nil, err
 }
 

@@ -122,11 +122,12 @@ func (d *decoder) decode(c *codec, v value.Value, rv reflect.Value) *ValidationE
 			return nil
 		}
 		rv.Field(1).SetBool(true)
-		if c.elem.shape == shapeObject || c.elem.shape == shapeID || c.elem.tag != "" {
-			return d.decode(c.elem, v, rv.Field(0)) // the member's own error says more than the union's
-		}
-		if d.decode(c.elem, v, rv.Field(0)) == nil {
+		err := d.decode(c.elem, v, rv.Field(0))
+		if err == nil {
 			return nil
+		}
+		if c.elem.shape == shapeObject || c.elem.shape == shapeID || c.elem.tag != "" { // the member's own error says more than the union's
+			return d.orNullToo(err, v, c, func() string { return d.validator(c) })
 		}
 	case shapeEnum:
 		if c.hasLiteral(v) && d.decode(c.elem, v, rv) == nil {
@@ -175,7 +176,7 @@ func (d *decoder) decodeArray(c *codec, v value.Value, rv reflect.Value) *Valida
 	for i := range v.Len() {
 		if e := v.Index(i); e.IsNull() && c.elem.shape == shapePointer {
 			continue
-		} else if err := d.decode(c.elem, e, elems.Index(i)); err != nil {
+		} else if err := d.decodeElement(c.elem, e, elems.Index(i)); err != nil {
 			return err.under(fmt.Sprintf("[%d]", i))
 		}
 	}
@@ -183,12 +184,21 @@ func (d *decoder) decodeArray(c *codec, v value.Value, rv reflect.Value) *Valida
 	return nil
 }
 
+// decodeElement is decode for what is in an array or a record, where a pointer may be null.
+func (d *decoder) decodeElement(c *codec, v value.Value, rv reflect.Value) *ValidationError {
+	err := d.decode(c, v, rv)
+	if c.shape != shapePointer {
+		return err
+	}
+	return d.orNullToo(err, v, c, func() string { return d.elementValidator(c) })
+}
+
 func (d *decoder) decodeRecord(c *codec, v value.Value, rv reflect.Value) *ValidationError {
 	m := reflect.MakeMap(c.typ)
 	for f := v.Iterate(); f.Next(); {
 		elem := reflect.New(c.typ.Elem()).Elem()
 		if v := f.Value(); !v.IsNull() || c.elem.shape != shapePointer {
-			if err := d.decode(c.elem, v, elem); err != nil {
+			if err := d.decodeElement(c.elem, v, elem); err != nil {
 				return err.under("." + f.Name())
 			}
 		}

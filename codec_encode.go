@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/halcyon-db/halcyon/engine/value"
@@ -88,6 +89,26 @@ func (c *codec) encode(rv reflect.Value) (value.Value, error) {
 	}
 }
 
+// inside says where the value is that can't be encoded: a field, ".name", or an element, "[2]".
+func inside(part string, err error) error {
+	if invalid, ok := err.(*ValidationError); ok {
+		return invalid.under(part)
+	}
+	return fmt.Errorf("%s: %w", strings.TrimPrefix(part, "."), err)
+}
+
+// encodeResult encodes what a function has returned. What it may not be is told as Convex does.
+func encodeResult(c *codec, rv reflect.Value, tables tableNames) (value.Value, error) {
+	if invalid := c.checkIDs(rv, tables); invalid != nil {
+		return value.Value{}, fmt.Errorf("ReturnsValidationError: %w", invalid)
+	}
+	v, err := orNull(c.encode(rv))
+	if err != nil {
+		return value.Value{}, fmt.Errorf("ReturnsValidationError: %w", err)
+	}
+	return v, nil
+}
+
 // orNull replaces undefined by null, where undefined can't be: in arrays, in records and as a result.
 func orNull(v value.Value, err error) (value.Value, error) {
 	if v.IsUndefined() {
@@ -125,7 +146,7 @@ func (c *codec) encodeArray(rv reflect.Value) (value.Value, error) {
 	for i := range elems {
 		v, err := orNull(c.elem.encode(rv.Index(i)))
 		if err != nil {
-			return value.Value{}, fmt.Errorf("[%d]: %w", i, err)
+			return value.Value{}, inside(fmt.Sprintf("[%d]", i), err)
 		}
 		elems[i] = v
 	}
@@ -137,7 +158,7 @@ func (c *codec) encodeRecord(rv reflect.Value) (value.Value, error) {
 	for it := rv.MapRange(); it.Next(); {
 		v, err := orNull(c.elem.encode(it.Value()))
 		if err != nil {
-			return value.Value{}, fmt.Errorf("%s: %w", it.Key(), err)
+			return value.Value{}, inside("."+it.Key().String(), err)
 		}
 		fields = append(fields, value.Field{Name: it.Key().String(), Value: v})
 	}
@@ -159,7 +180,7 @@ func (c *codec) encodeObject(rv reflect.Value, document bool) (value.Value, erro
 		}
 		v, err := f.codec.encode(fv)
 		if err != nil {
-			return value.Value{}, fmt.Errorf("%s: %w", f.name, err)
+			return value.Value{}, inside("."+f.name, err)
 		}
 		if !v.IsUndefined() {
 			fields = append(fields, value.Field{Name: f.name, Value: v})

@@ -93,8 +93,12 @@ func (c *codec) hasLiteral(v value.Value) bool {
 	return slices.ContainsFunc(c.literals, func(l value.Value) bool { return value.Equal(l, v) })
 }
 
-func (c *codec) notLiteral(v value.Value) error {
-	return fmt.Errorf("%s is not one of the values of %v", display(v), c.typ)
+// notLiteral returns the error of a value that an enum may not be.
+func (c *codec) notLiteral(v value.Value) *ValidationError {
+	if len(c.literals) == 1 {
+		return (&decoder{}).otherLiteral(c, v)
+	}
+	return (&decoder{}).mismatch(c, v)
 }
 
 func (c *codec) encodeEnum(rv reflect.Value) (value.Value, error) {
@@ -200,7 +204,7 @@ func (c *codec) encodeUnion(rv reflect.Value) (value.Value, error) {
 	}
 	v := &c.variants[set]
 	encoded, err := orNull(v.codec.encode(rv.Field(v.index).Elem()))
-	if err != nil {
+	if _, placed := err.(*ValidationError); err != nil && !placed { // whose path has no part for a variant
 		err = fmt.Errorf("%s: %w", v.name, err)
 	}
 	return encoded, err

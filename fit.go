@@ -167,7 +167,7 @@ func (r *runtime) checkTable(ctx context.Context, name string, b *boundTable, f 
 			return fmt.Errorf("look whether the documents of table %s fit: %w", name, err)
 		}
 		for _, stored := range page.Documents {
-			bad := (&decoder{stored: true}).decode(b.codec, stored.Fields, reflect.New(b.def.typ).Elem())
+			bad := (&decoder{tables: b.tables, stored: true}).decode(b.codec, stored.Fields, reflect.New(b.def.typ).Elem())
 			if bad == nil {
 				continue
 			}

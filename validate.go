@@ -18,6 +18,7 @@ type ValidationError struct {
 	// The text is problem, the path on a line of its own or none, and detail.
 	problem, detail string
 	absent          string // the field that the object at Path lacks
+	plain           bool   // the value is of another kind altogether
 }
 
 // Error returns Convex's text, without the name of what was validated.
@@ -43,15 +44,41 @@ func asError(e *ValidationError) error {
 }
 
 func (d *decoder) mismatch(c *codec, v value.Value) *ValidationError {
-	e := &ValidationError{
+	return misfit(v, d.validator(c), c)
+}
+
+// misfit is the error of a value of another kind than the validator's, which is that of c, perhaps with null.
+func misfit(v value.Value, validator string, c *codec) *ValidationError {
+	return &ValidationError{
 		problem: "Value does not match validator.\n",
-		detail:  "\nValue: " + display(v) + "\nValidator: " + d.validator(c),
+		detail:  "\nValue: " + display(v) + "\nValidator: " + validator + c.note(v),
+		plain:   true,
 	}
-	if c.shape == shapeInteger && v.Kind() == value.KindFloat64 {
-		// Convex has no validator for integers; without the note nobody would know why 1.5 was refused.
-		e.detail += fmt.Sprintf(" /* an integer from %.0f to %.0f */", c.lo, c.hi)
+}
+
+// note says what a validator does not: Convex has none for integers and times, and nobody would know why 1.5 was refused.
+func (c *codec) note(v value.Value) string {
+	for c.shape == shapePointer || c.shape == shapeNullable {
+		c = c.elem
 	}
-	return e
+	switch {
+	case v.Kind() != value.KindFloat64:
+	case c.shape == shapeInteger:
+		return fmt.Sprintf(" /* an integer from %.0f to %.0f */", c.lo, c.hi)
+	case c.shape == shapeTime:
+		return " /* milliseconds since 1970, from -8.64e15 to 8.64e15 */"
+	case c.shape == shapeFloat:
+		return " /* from -3.4e38 to 3.4e38 */"
+	}
+	return ""
+}
+
+// orNullToo returns the error of a value that may be null as well: when it is of another kind altogether, the validator with null is named.
+func (d *decoder) orNullToo(err *ValidationError, v value.Value, c *codec, validator func() string) *ValidationError {
+	if err != nil && err.plain && err.Path == "" {
+		return misfit(v, validator(), c)
+	}
+	return err
 }
 
 func (d *decoder) missing(c *codec, f *fieldCodec, v value.Value) *ValidationError {
@@ -141,11 +168,16 @@ func (d *decoder) appendValidator(b *strings.Builder, c *codec) {
 		b.WriteString(")")
 	case shapeObject:
 		b.WriteString("v.object({")
+		first := true
 		for i := range c.fields {
 			f := &c.fields[i]
-			if i > 0 {
+			if d.stored && f.system != notSystem {
+				continue // it is no field of what is stored
+			}
+			if !first {
 				b.WriteString(", ")
 			}
+			first = false
 			b.WriteString(f.name + ": ")
 			if f.optional {
 				b.WriteString("v.optional(")
@@ -179,6 +211,13 @@ func (d *decoder) appendMembers(b *strings.Builder, c *codec) {
 	default:
 		d.appendValidator(b, c)
 	}
+}
+
+// elementValidator is validator where undefined can't be.
+func (d *decoder) elementValidator(c *codec) string {
+	var b strings.Builder
+	d.appendElement(&b, c)
+	return cut(b.String(), displayBytesMax, "...")
 }
 
 // appendElement is appendValidator where undefined can't be, so that a nil pointer is null.

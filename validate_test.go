@@ -1,11 +1,15 @@
 package halcyon
 
 import (
+	"encoding/json"
 	"math"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
+
+	"github.com/cockroachdb/datadriven"
 
 	"github.com/halcyon-db/halcyon/engine/value"
 )
@@ -19,101 +23,134 @@ func (twoTables) check(_ reflect.Type, id value.ID) (bool, string) {
 	return id.Table == 10001, map[uint32]string{10002: "others"}[id.Table]
 }
 
-type address struct {
-	City string `json:"city"`
+type city struct {
+	City string
 	Zip  *int
 }
 
-type arguments struct {
+// person has one of every way to be a field.
+type person struct {
 	Name    string
 	Age     int8              `json:"age,omitzero"`
 	Tags    []string          `json:"tags,omitempty"`
-	Address *address          `json:"address"`
+	Home    *city             `json:"home"`
 	Row     *ID[row]          `json:"row"`
 	Since   *Nullable[string] `json:"since"`
-	Many    []*float64        `json:"many,omitempty"`
-	More    map[string]bool   `json:"more,omitempty"`
-	Big     *int64            `json:"big"`
-	Raw     []byte            `json:"raw,omitempty"`
-	Free    any               `json:"free,omitempty"`
+	Friends []struct {
+		Name string
+		Rows []ID[row]
+	} `json:"friends,omitempty"`
 }
 
-const argumentsValidator = `v.object({address: v.optional(v.object({city: v.string(), zip: v.optional(v.float64())})), age: v.optional(v.float64()), ` +
-	`big: v.optional(v.int64()), free: v.optional(v.any()), many: v.optional(v.array(v.union(v.float64(), v.null()))), ` +
-	`more: v.optional(v.record(v.string(), v.boolean())), name: v.string(), raw: v.optional(v.bytes()), row: v.optional(v.id("rows")), ` +
-	`since: v.optional(v.union(v.string(), v.null())), tags: v.optional(v.array(v.string()))})`
+// stored is a document.
+type stored struct {
+	ID   ID[stored] `halcyon:"id"`
+	At   time.Time  `halcyon:"creationTime"`
+	Name string
+	Row  *ID[row]
+	Tags []string
+}
 
+// validated are the types of testdata/validation by the names that they have there.
+var validated = map[string]reflect.Type{
+	"any":             reflect.TypeFor[any](),
+	"boolean":         reflect.TypeFor[bool](),
+	"string":          reflect.TypeFor[string](),
+	"float64":         reflect.TypeFor[float64](),
+	"float32":         reflect.TypeFor[float32](),
+	"int":             reflect.TypeFor[int](),
+	"int8":            reflect.TypeFor[int8](),
+	"uint64":          reflect.TypeFor[uint64](),
+	"int64":           reflect.TypeFor[int64](),
+	"bytes":           reflect.TypeFor[[]byte](),
+	"time":            reflect.TypeFor[time.Time](),
+	"id":              reflect.TypeFor[ID[row]](),
+	"array":           reflect.TypeFor[[]string](),
+	"pointers":        reflect.TypeFor[[]*float64](),
+	"matrix":          reflect.TypeFor[[][]float64](),
+	"record":          reflect.TypeFor[map[string]bool](),
+	"ids":             reflect.TypeFor[map[string][]ID[row]](),
+	"nullable":        reflect.TypeFor[Nullable[string]](),
+	"nullable-id":     reflect.TypeFor[Nullable[ID[row]]](),
+	"object":          reflect.TypeFor[city](),
+	"nothing":         reflect.TypeFor[struct{}](),
+	"person":          reflect.TypeFor[person](),
+	"literal":         reflect.TypeFor[onlyMe](),
+	"status":          reflect.TypeFor[status](),
+	"level":           reflect.TypeFor[level](),
+	"tagged":          reflect.TypeFor[content](),
+	"untagged":        reflect.TypeFor[scalar](),
+	"nullable-tagged": reflect.TypeFor[Nullable[content]](),
+	"choices":         reflect.TypeFor[choices](),
+	"refs": reflect.TypeFor[struct {
+		Union
+		Row  *ID[row]
+		Text *struct{ Text string }
+	}](),
+	"stored": reflect.TypeFor[stored](),
+}
+
+// TestValidation reads testdata/validation, which has the whole text for what does not fit, as Convex has it:
+//
+//	validator TYPE    the validator of a type
+//	arguments TYPE    what a call with these arguments is told; the input is JSON as clients send it
+//	result TYPE       what the log has of a function that returned this; the input is JSON for the Go type, as encoding/json reads it
+//	document TYPE     what is said of a stored document when the program starts
+//
+// ROW, OTHER and FOREIGN in the input are ids: of the table rows that "v.id" is about, of another one, and of none.
 func TestValidation(t *testing.T) {
-	other := value.ID{Table: 10002}.String()
-	foreign := value.ID{Table: 10003}.String()
-	own := value.ID{Table: 10001}.String()
-	tests := []struct {
-		name, args string
-		want       string // empty: they fit
-	}{
-		{"all that is required", `{"name":"x"}`, ""},
-		{"null where it may be", `{"name":"x","since":null,"many":[1,null]}`, ""},
-		{"id of the right table", `{"name":"x","row":"` + own + `"}`, ""},
-		{
-			"missing", `{}`,
-			"Object is missing the required field `name`. Consider wrapping the field validator in `v.optional(...)` if this is expected.\n\n" +
-				"Object: {}\nValidator: " + argumentsValidator,
-		},
-		{
-			"missing in an object", `{"name":"x","address":{"zip":1}}`,
-			"Object is missing the required field `city`. Consider wrapping the field validator in `v.optional(...)` if this is expected.\n" +
-				"Path: .address\nObject: {zip: 1.0}\nValidator: v.object({city: v.string(), zip: v.optional(v.float64())})",
-		},
-		{
-			"extra", `{"name":"x","zzz":[1.5,{"$integer":"BQAAAAAAAAA="},null,true]}`,
-			"Object contains extra field `zzz` that is not in the validator.\n\n" +
-				`Object: {name: "x", zzz: [1.5, 5, null, true]}` + "\nValidator: " + argumentsValidator,
-		},
-		{
-			"extra before and between", `{"aaa":1,"name":"x","nbb":1}`,
-			"Object contains extra field `aaa` that is not in the validator.\n\n" +
-				`Object: {aaa: 1.0, name: "x", nbb: 1.0}` + "\nValidator: " + argumentsValidator,
-		},
-		{
-			"extra and misfit: the misfit counts", `{"aaa":1,"name":1}`,
-			"Value does not match validator.\nPath: .name\nValue: 1.0\nValidator: v.string()",
-		},
-		{"misfit", `{"name":null}`, "Value does not match validator.\nPath: .name\nValue: null\nValidator: v.string()"},
-		{"optional is not null", `{"name":"x","address":null}`,
-			"Value does not match validator.\nPath: .address\nValue: null\nValidator: v.object({city: v.string(), zip: v.optional(v.float64())})"},
-		{"misfit in an array", `{"name":"x","tags":["a",2]}`, "Value does not match validator.\nPath: .tags[1]\nValue: 2.0\nValidator: v.string()"},
-		{"misfit in a record", `{"name":"x","more":{"k":"v"}}`, "Value does not match validator.\nPath: .more.k\nValue: \"v\"\nValidator: v.boolean()"},
-		{"float for int64", `{"name":"x","big":3}`, "Value does not match validator.\nPath: .big\nValue: 3.0\nValidator: v.int64()"},
-		{"string for bytes", `{"name":"x","raw":"AQ=="}`, "Value does not match validator.\nPath: .raw\nValue: \"AQ==\"\nValidator: v.bytes()"},
-		{"union", `{"name":"x","since":4}`, "Value does not match validator.\nPath: .since\nValue: 4.0\nValidator: v.union(v.string(), v.null())"},
-		{"fraction for an integer", `{"name":"x","age":1.5}`,
-			"Value does not match validator.\nPath: .age\nValue: 1.5\nValidator: v.float64() /* an integer from -128 to 127 */"},
-		{"integer out of range", `{"name":"x","age":128}`,
-			"Value does not match validator.\nPath: .age\nValue: 128.0\nValidator: v.float64() /* an integer from -128 to 127 */"},
-		{"string for an integer", `{"name":"x","age":"1"}`, "Value does not match validator.\nPath: .age\nValue: \"1\"\nValidator: v.float64()"},
-		{"not an id", `{"name":"x","row":"user_1"}`, "Value does not match validator.\nPath: .row\nValue: \"user_1\"\nValidator: v.id(\"rows\")"},
-		{"number for an id", `{"name":"x","row":1}`, "Value does not match validator.\nPath: .row\nValue: 1.0\nValidator: v.id(\"rows\")"},
-		{"id of another table", `{"name":"x","row":"` + other + `"}`,
-			"Found ID \"" + other + "\" from table `others`, which does not match the table name in validator `v.id(\"rows\")`.Path: .row"},
-		{"id of no table", `{"name":"x","row":"` + foreign + `"}`,
-			"Value does not match validator.\nPath: .row\nValue: \"" + foreign + "\"\nValidator: v.id(\"rows\")"},
+	ids := []string{"ROW", value.ID{Table: 10001}.String(), "OTHER", value.ID{Table: 10002}.String(), "FOREIGN", value.ID{Table: 10003}.String()}
+	var names []string
+	for i := 0; i < len(ids); i += 2 {
+		names = append(names, ids[i+1], ids[i])
 	}
-	c := mustCodec[arguments](t)
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			v, err := value.ParseJSON([]byte(tt.args))
+	toIDs, toNames := strings.NewReplacer(ids...), strings.NewReplacer(names...)
+	datadriven.Walk(t, "testdata/validation", func(t *testing.T, path string) {
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			typ, ok := validated[d.CmdArgs[0].Key]
+			if !ok {
+				d.Fatalf(t, "there is no type %s", d.CmdArgs[0].Key)
+			}
+			c, err := codecFor(typ)
 			if err != nil {
-				t.Fatal(err)
+				d.Fatalf(t, "%v", err)
 			}
-			got := ""
-			if err := (&decoder{tables: twoTables{}}).decode(c, v, reflect.New(c.typ).Elem()); err != nil {
-				got = err.Error()
+			input := toIDs.Replace(d.Input)
+			into := reflect.New(typ)
+			parse := func() value.Value {
+				v, err := value.ParseJSON([]byte(input))
+				if err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				return v
 			}
-			if got != tt.want {
-				t.Errorf("decode %s\n got %s\nwant %s", tt.args, got, tt.want)
+			said := "ok"
+			switch d.Cmd {
+			case "validator":
+				said = (&decoder{tables: twoTables{}}).validator(c)
+			case "arguments":
+				if err := (&decoder{tables: twoTables{}}).decode(c, parse(), into.Elem()); err != nil {
+					said = err.Error()
+				}
+			case "document":
+				if err := (&decoder{tables: twoTables{}, stored: true}).decode(c, parse(), into.Elem()); err != nil {
+					said = err.Error()
+				}
+			case "result":
+				if err := json.Unmarshal([]byte(input), into.Interface()); err != nil {
+					d.Fatalf(t, "%v", err)
+				}
+				if v, err := encodeResult(c, into.Elem(), twoTables{}); err != nil {
+					said = err.Error()
+				} else {
+					said = "ok " + toJSON(v)
+				}
+			default:
+				d.Fatalf(t, "there is no command %s", d.Cmd)
 			}
+			return toNames.Replace(said) + "\n"
 		})
-	}
+	})
 }
 
 func TestStoredDocumentsMayHaveMore(t *testing.T) {
