@@ -120,7 +120,7 @@ func (c *Ctx) Secret(name string) (string, error) {
 		return "", err
 	}
 	if !ok {
-		return "", fmt.Errorf("secret %s is not set: name a file that holds it with %s%s, or set %s", name, name, secretFileSuffix, name)
+		return "", fmt.Errorf("secret %s is not set: name a file that holds it with %s%s, or set %s", name, name, SecretFileSuffix, name)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

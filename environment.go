@@ -66,7 +66,9 @@ func (e *EnvironmentError) Unwrap() []error { return e.Causes }
 type DeclaredVariable struct {
 	Module string
 	Variable
-	Set bool // it has a value other than its default
+	Set     bool  // it has a value other than its default
+	Missing bool  // the App does not start for want of it
+	Err     error // why the file of a secret can't be read; the App does not start then either
 }
 
 // Variables returns the settings that the modules take from the environment, with no value of any. lookup is where to look; nil stands for
@@ -75,21 +77,21 @@ func (a *App) Variables(lookup func(string) (string, bool)) []DeclaredVariable {
 	if lookup == nil {
 		lookup = os.LookupEnv
 	}
+	e := declarations(a.modules, lookup)
 	var declared []DeclaredVariable
 	for _, m := range a.modules {
 		for _, v := range m.env {
-			_, set := lookup(v.Name)
-			if !set && v.Secret {
-				_, set = lookup(v.Name + secretFileSuffix)
-			}
-			declared = append(declared, DeclaredVariable{Module: m.name, Variable: v, Set: set})
+			text, ok, err := e.look(v)
+			declared = append(declared, DeclaredVariable{
+				Module: m.name, Variable: v, Set: ok && text != e.defaults[v.Name], Missing: err == nil && !ok && !v.Optional, Err: err,
+			})
 		}
 	}
 	return declared
 }
 
-// secretFileSuffix makes the name of the variable that names a file from that of a secret.
-const secretFileSuffix = "_FILE"
+// SecretFileSuffix makes the name of the variable that names a file from that of a secret.
+const SecretFileSuffix = "_FILE"
 
 var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 
@@ -128,29 +130,13 @@ func newEnvironment(modules []*Module, lookup func(string) (string, bool)) (*env
 	if lookup == nil {
 		lookup = os.LookupEnv
 	}
-	e := &environment{lookup: lookup, defaults: map[string]string{}, secrets: map[string]bool{}}
+	e := declarations(modules, lookup)
 	problem := &EnvironmentError{}
 	for _, m := range modules {
 		for _, v := range m.env {
-			if v.Default != "" {
-				e.defaults[v.Name] = v.Default
-			}
-			if v.Secret {
-				e.secrets[v.Name] = true
-			}
-		}
-	}
-	for _, m := range modules {
-		for _, v := range m.env {
-			text, ok, err := "", false, error(nil)
-			if e.secrets[v.Name] {
-				text, ok, err = e.secret(v.Name)
-				if ok {
-					e.hide = addSecret(e.hide, text)
-				}
-			} else {
-				text, _ = e.value(v.Name)
-				ok = text != ""
+			text, ok, err := e.look(v)
+			if ok && e.secrets[v.Name] {
+				e.hide = addSecret(e.hide, text)
 			}
 			switch {
 			case err != nil:
@@ -166,6 +152,31 @@ func newEnvironment(modules []*Module, lookup func(string) (string, bool)) (*env
 	return e, nil
 }
 
+// declarations returns what the modules declare, with nothing looked up yet.
+func declarations(modules []*Module, lookup func(string) (string, bool)) *environment {
+	e := &environment{lookup: lookup, defaults: map[string]string{}, secrets: map[string]bool{}}
+	for _, m := range modules {
+		for _, v := range m.env {
+			if v.Default != "" {
+				e.defaults[v.Name] = v.Default
+			}
+			if v.Secret {
+				e.secrets[v.Name] = true
+			}
+		}
+	}
+	return e
+}
+
+// look returns the value of a declared variable; ok is false when there is none, or an empty one.
+func (e *environment) look(v Variable) (text string, ok bool, err error) {
+	if e.secrets[v.Name] {
+		return e.secret(v.Name)
+	}
+	text, _ = e.value(v.Name)
+	return text, text != "", nil
+}
+
 func (e *environment) value(name string) (string, bool) {
 	if text, ok := e.lookup(name); ok {
 		return text, true
@@ -176,7 +187,7 @@ func (e *environment) value(name string) (string, bool) {
 
 // secret returns a secret; ok is false when it is not set.
 func (e *environment) secret(name string) (text string, ok bool, err error) {
-	if file, named := e.lookup(name + secretFileSuffix); named {
+	if file, named := e.lookup(name + SecretFileSuffix); named {
 		content, err := os.ReadFile(file)
 		if err != nil {
 			return "", false, fmt.Errorf("secret %s: %w", name, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -98,8 +99,21 @@ func TestEnvironmentOfActions(t *testing.T) {
 		{Module: "pay", Variable: halcyon.Variable{Name: "PAY_REGION", Default: "us"}, Set: true},
 		{Module: "pay", Variable: halcyon.Variable{Name: "PAY_KEY", Secret: true, Optional: true}, Set: true},
 	}
-	if diff := cmp.Diff(want, app.Variables(settings("PAY_REGION", "eu", "PAY_KEY_FILE", "/run/secrets/key"))); diff != "" {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("k\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, app.Variables(settings("PAY_REGION", "eu", "PAY_KEY_FILE", file))); diff != "" {
 		t.Errorf("Variables (-want +got):\n%s", diff)
+	}
+	// What is wrong is what Start would say.
+	app, err := halcyon.NewApp(envModule("pay", halcyon.Variable{Name: "PAY_FROM"}, halcyon.Variable{Name: "PAY_TO"}, halcyon.Variable{Name: "PAY_KEY", Secret: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := app.Variables(settings("PAY_FROM", "", "PAY_TO", "x", "PAY_KEY_FILE", file+".none"))
+	if !found[0].Missing || found[0].Set || found[1].Missing || !found[1].Set || found[2].Missing || found[2].Set || !errors.Is(found[2].Err, fs.ErrNotExist) {
+		t.Errorf("Variables: %+v", found)
 	}
 }
 

@@ -120,7 +120,8 @@ func (m *Module) HandleApp(pattern string, handler func(*App) http.Handler) {
 	m.routes = append(m.routes, routeDef{pattern, handler})
 }
 
-// Command adds a command to the program: `halcyon <module> <name>`.
+// Command adds a command to the program: `halcyon <module> <name>`. It has the data to itself, and is refused while a server has them open, unless
+// it is declared [Served] or [WithoutData].
 func (m *Module) Command(name, help string, run func(ctx context.Context, env *CommandEnv, args []string) error, options ...CommandOption) {
 	c := Command{Module: m.name, Name: name, Help: help, Run: run}
 	for _, option := range options {
@@ -136,6 +137,12 @@ type CommandOption func(*Command)
 // App is nil then.
 func Served() CommandOption { return func(c *Command) { c.Served = true } }
 
+// WithoutData declares a command that does not look at the data. The App of its [CommandEnv] is not open, and it runs beside a server.
+func WithoutData() CommandOption { return func(c *Command) { c.WithoutData = true } }
+
+// WithHelp has a text on the help page of the command, such as what its own flags are. write writes it.
+func WithHelp(write func(io.Writer)) CommandOption { return func(c *Command) { c.Details = write } }
+
 // OnStart adds something to do each time the App starts, before its crons run and before it serves. An error stops the start.
 func (m *Module) OnStart(hook func(context.Context, *App) error) { m.onStart = append(m.onStart, hook) }
 
@@ -143,12 +150,14 @@ func (m *Module) OnStart(hook func(context.Context, *App) error) { m.onStart = a
 type Command struct {
 	Module, Name, Help string
 	Served             bool // see there
+	WithoutData        bool // see there
 	Run                func(ctx context.Context, env *CommandEnv, args []string) error
+	Details            func(io.Writer) // of its help page; nil for none
 }
 
 // CommandEnv is what a command works with.
 type CommandEnv struct {
-	App *App // open, not started; nil when a server has the data open, see Served
+	App *App // open, not started; nil when a server has the data open, see Served; not open for a command WithoutData
 	// Call calls a function as App.Run does, also when a server has the data open.
 	Call           func(ctx context.Context, path string, args, result any) error
 	Stdin          io.Reader

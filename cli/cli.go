@@ -45,8 +45,8 @@ type env struct {
 	stderr  io.Writer
 	modules []*halcyon.Module
 	command string // the verb that was chosen, as kong names it
-	// lookupEnv is where modules find their settings.
-	lookupEnv func(string) (string, bool)
+	// settings is where modules find their settings.
+	settings moduleSettings
 
 	configured bool // the configuration file was looked at
 
@@ -72,6 +72,7 @@ type grammar struct {
 	Backup     backupVerb     `cmd:"" help:"Copy the data to a folder."`
 	Restore    restoreVerb    `cmd:"" help:"Make data of a backup."`
 	Key        keyVerb        `cmd:"" help:"Create, list and revoke admin keys."`
+	Env        envVerb        `cmd:"" help:"Show which settings the program's modules take from the environment."`
 	Config     configVerb     `cmd:"" help:"Show how the program is configured."`
 	Completion completionVerb `cmd:"" help:"Print a script that has a shell complete this program's command lines."`
 	Version    versionVerb    `cmd:"" help:"Print the version."`
@@ -135,6 +136,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return e.fail(fmt.Errorf("build the command line: %w", err))
 	}
 	addExamples(parser.Model.Node, e.program)
+	explainCommands(parser.Model.Node, app.Commands())
 	if len(args) > 0 && args[0] == completeWord {
 		return e.fail(e.complete(parser.Model.Node, app, args[1:]))
 	}
@@ -155,7 +157,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			e.settingsFiles = append(e.settingsFiles, path)
 		}
 	}
-	if e.lookupEnv, err = flags.Environment.lookup(e); err != nil {
+	if e.settings, err = flags.Environment.read(e); err != nil {
 		return e.fail(err)
 	}
 	return e.fail(parsed.Run(app))

@@ -93,6 +93,10 @@ func testModule() *halcyon.Module {
 		return err
 	}, halcyon.Served())
 	m.Command("fail", "Fail.", func(context.Context, *halcyon.CommandEnv, []string) error { return errors.New("it failed") })
+	m.Command("plain", "Look at no data.", func(_ context.Context, env *halcyon.CommandEnv, _ []string) error {
+		fmt.Fprintln(env.Stdout, "plain")
+		return nil
+	}, halcyon.WithoutData(), halcyon.WithHelp(func(w io.Writer) { fmt.Fprint(w, "  -own\n    \tof the command\n") }))
 	m.Command("misuse", "Be called wrongly.", func(context.Context, *halcyon.CommandEnv, []string) error {
 		return usageError{errors.New("name a file")}
 	})
@@ -411,6 +415,23 @@ func TestDataIsOneProcessesAtATime(t *testing.T) {
 		if got.status != exitFailed || !strings.Contains(got.stderr, "another process has") || !strings.Contains(got.stderr, "--storage.dir") {
 			t.Errorf("%q while a server runs: %+v", args, got)
 		}
+		if verb[0] == "notes" && !strings.Contains(got.stderr, "`prog backup FOLDER` makes while it runs") {
+			t.Errorf("a command of a module names no way out: %s", got.stderr)
+		}
+	}
+	// A command that looks at no data does not mind, and makes none.
+	if got := call(t, "", "notes", "plain", "--storage.dir", dir); got.status != exitOK || got.stdout != "plain\n" {
+		t.Errorf("a command without data while a server runs: %+v", got)
+	}
+	none := filepath.Join(t.TempDir(), "none")
+	if got := call(t, "", "notes", "plain", "--storage.dir", none); got.status != exitOK {
+		t.Errorf("a command without data: %+v", got)
+	}
+	if _, err := os.Stat(none); err == nil {
+		t.Error("a command without data has made a folder for it")
+	}
+	if got := call(t, "", "notes", "plain", "--help"); got.status != exitOK || !strings.Contains(got.stdout, "-own") {
+		t.Errorf("the help of a command lacks what its module says: %+v", got)
 	}
 	s.stop()
 }

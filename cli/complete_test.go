@@ -32,7 +32,7 @@ func TestComplete(t *testing.T) {
 		{"serve|--log.format|", "text json"},
 		{"serve|--log.format=j", "--log.format=json"},
 		{"completion|", "bash zsh fish"},
-		{"notes|", "copy count-notes add-all fail misuse"},
+		{"notes|", "copy count-notes add-all fail plain misuse"},
 		{"notes|copy|", ":files"},
 		{"backup|--|--", ":files"},
 		{"frobnicate|", ""},

@@ -216,6 +216,45 @@ type configParser struct {
 	problems []error
 }
 
+// settingError is a value of a file that its setting does not take.
+type settingError struct {
+	name, value string
+	cause       error
+}
+
+func (e *settingError) Error() string { return e.name + ": " + e.cause.Error() }
+func (e *settingError) Unwrap() error { return e.cause }
+
+// settingErrors returns those among the errors that err is made of, by the names of their settings.
+func settingErrors(err error) map[string]*settingError {
+	found := map[string]*settingError{}
+	var visit func(error)
+	visit = func(err error) {
+		if one, ok := err.(*settingError); ok {
+			found[one.name] = one
+			return
+		}
+		switch err := err.(type) {
+		case interface{ Unwrap() error }:
+			visit(err.Unwrap())
+		case interface{ Unwrap() []error }:
+			for _, one := range err.Unwrap() {
+				visit(one)
+			}
+		}
+	}
+	visit(err)
+	return found
+}
+
+// displayed returns a value of a file as config check prints it.
+func displayed(v any) string {
+	if text, ok := v.(string); ok {
+		return text
+	}
+	return strings.Trim(fmt.Sprint(v), "[]")
+}
+
 func (p *configParser) problem(format string, args ...any) {
 	p.problems = append(p.problems, fmt.Errorf(format, args...))
 }
@@ -241,7 +280,7 @@ func (p *configParser) table(path toml.Key, table map[string]any) {
 				_, err = s.parse(v)
 			}
 			if err != nil {
-				p.problem("%s: %w", name, err)
+				p.problems = append(p.problems, &settingError{name, displayed(table[key]), err})
 				continue
 			}
 			p.values[name] = v

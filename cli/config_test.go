@@ -287,8 +287,28 @@ func TestConfigCheck(t *testing.T) {
 	if got.status != exitUsage || !strings.Contains(got.stdout, "json") {
 		t.Errorf("what is wrong beside what is right: %+v", got)
 	}
+	// What is wrong with a value does not hide the value.
+	wrong := writeConfig(t, "key = ['hunter2']\n[log]\nformat = 'yaml'\n[storage]\nfree-min = 'much'\ndir = ['a', 'b']\n")
+	for name, want := range map[string]string{
+		"log.format": `yaml ` + wrong + ` wrong: "yaml" is none of text, json`, "storage.free-min": "much " + wrong + " wrong: ", "storage.dir": "a b " + wrong + " wrong: takes one value",
+		"key": "(secret) " + wrong + " wrong: ",
+	} {
+		got := call(t, "", "config", "check", "--config", wrong)
+		if got.status != exitUsage || strings.Contains(got.stdout+got.stderr, "hunter2") || !strings.Contains(got.stderr, wrong+": ") {
+			t.Errorf("values that do not fit: %+v", got)
+		}
+		line := ""
+		for l := range strings.Lines(got.stdout) {
+			if fields := strings.Fields(l); fields[0] == name {
+				line = strings.Join(fields[1:], " ")
+			}
+		}
+		if !strings.HasPrefix(line, want) {
+			t.Errorf("%s: %q, want %q", name, line, want)
+		}
+	}
 	for _, want := range []string{"log.levl", "[sever]"} {
-		if !strings.Contains(got.stderr, want) {
+		if got := call(t, "", "config", "check", "--config", bad); !strings.Contains(got.stderr, want) {
 			t.Errorf("standard error lacks %q:\n%s", want, got.stderr)
 		}
 	}

@@ -40,6 +40,7 @@ type shownSetting struct {
 	Value  string `json:"value"`           // empty for a secret and for what is not set
 	Source string `json:"source"`          // flag, environment, file or default
 	From   string `json:"from,omitempty"`  // the flag, the variable or the file
+	Wrong  string `json:"wrong,omitempty"` // why the setting does not take the value
 	Secret bool   `json:"secret,omitzero"` // the value is there and is not shown
 }
 
@@ -54,12 +55,12 @@ func (v *configCheckVerb) Run(e *env, ctx *kong.Context) error {
 			given[flag.Name] = flag
 		}
 	}
+	wrong := settingErrors(err)
 	var shown []shownSetting
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		one, err := known[name].show(ctx, given[name], file)
+		one, err := known[name].show(ctx, given[name], file, wrong[name])
 		if err != nil {
 			problems = append(problems, err)
-			continue
 		}
 		shown = append(shown, one)
 	}
@@ -79,29 +80,29 @@ func (v *configCheckVerb) Run(e *env, ctx *kong.Context) error {
 }
 
 // show finds the value of a setting. flag is not nil when it was on the command line, and has been checked then.
-func (s setting) show(ctx *kong.Context, flag *kong.Flag, file *config) (shownSetting, error) {
-	out := shownSetting{Name: s.Name, Source: "default", Value: s.Default}
+// wrong is what is wrong with its value in the file, or nil.
+func (s setting) show(ctx *kong.Context, flag *kong.Flag, file *config, wrong *settingError) (out shownSetting, err error) {
+	out = shownSetting{Name: s.Name, Source: "default", Value: s.Default}
 	variable, text, inEnvironment := environment(s.Flag)
 	inFile, isInFile := file.values[s.Name]
 	switch {
 	case flag != nil:
 		out.Source, out.From, out.Value = "flag", "--"+s.Name, fmt.Sprint(ctx.FlagValue(flag))
 	case inEnvironment:
-		if _, err := s.parse(text); err != nil {
-			return out, fmt.Errorf("%s: %w", variable, err)
+		if _, bad := s.parse(text); bad != nil {
+			out.Wrong, err = bad.Error(), fmt.Errorf("%s: %w", variable, bad)
 		}
 		out.Source, out.From, out.Value = "environment", variable, text
 	case isInFile:
 		out.Source, out.From = "file", file.path
-		out.Value = strings.Trim(fmt.Sprint(inFile), "[]")
-		if text, ok := inFile.(string); ok {
-			out.Value = text
-		}
+		out.Value = displayed(inFile)
+	case wrong != nil:
+		out.Source, out.From, out.Value, out.Wrong = "file", file.path, wrong.value, wrong.cause.Error()
 	}
 	if s.secret && out.Value != "" {
 		out.Value, out.Secret = "", true
 	}
-	return out, nil
+	return out, err
 }
 
 func (v *configCheckVerb) print(e *env, shown []shownSetting) error {
@@ -127,6 +128,9 @@ func (v *configCheckVerb) print(e *env, shown []shownSetting) error {
 		from := s.From
 		if from == "" {
 			from = s.Source
+		}
+		if s.Wrong != "" {
+			from += "\twrong: " + s.Wrong
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, text, from)
 	}

@@ -21,30 +21,45 @@ const environmentPrefix = "HALCYON_ENV_"
 // environmentBytesMax is the size of the largest file of settings.
 const environmentBytesMax = 1 << 20
 
-// lookup returns where modules find their settings.
-func (f environmentFlags) lookup(e *env) (func(string) (string, bool), error) {
-	var file map[string]string
+// moduleSettings is where modules find their settings: in the environment of the process, and in a file.
+type moduleSettings struct {
+	file map[string]string
+	path string // of the file
+}
+
+// find returns a setting, and the variable or the file that it is from.
+func (s moduleSettings) find(name string) (value, from string, ok bool) {
+	for _, key := range []string{environmentPrefix + name, name} {
+		if value, ok := os.LookupEnv(key); ok {
+			return value, key, true
+		}
+	}
+	value, ok = s.file[name]
+	return value, s.path, ok
+}
+
+// lookup is find as [halcyon.Options] has it.
+func (s moduleSettings) lookup(name string) (string, bool) {
+	value, _, ok := s.find(name)
+	return value, ok
+}
+
+// read returns where modules find their settings.
+func (f environmentFlags) read(e *env) (moduleSettings, error) {
+	found := moduleSettings{path: f.File}
 	if f.File != "" {
 		text, err := os.ReadFile(f.File)
 		if err != nil {
-			return nil, hinted{fmt.Errorf("read the settings of modules: %w", err), "--environment.file names a file with NAME=VALUE in each line"}
+			return found, hinted{fmt.Errorf("read the settings of modules: %w", err), "--environment.file names a file with NAME=VALUE in each line"}
 		}
-		if file, err = parseEnvironment(text); err != nil {
-			return nil, hinted{fmt.Errorf("read the settings of modules: %s: %w", f.File, err), `a line is NAME=VALUE, NAME="VALUE" or a comment that begins with #`}
+		if found.file, err = parseEnvironment(text); err != nil {
+			return found, hinted{fmt.Errorf("read the settings of modules: %s: %w", f.File, err), `a line is NAME=VALUE, NAME="VALUE" or a comment that begins with #`}
 		}
 		if info, err := os.Stat(f.File); err == nil && info.Mode().Perm()&0o077 != 0 {
 			fmt.Fprintf(e.stderr, "%s: %s can be read by other users of this machine; chmod 600 keeps what is secret in it\n", e.program, f.File)
 		}
 	}
-	return func(name string) (string, bool) {
-		for _, key := range []string{environmentPrefix + name, name} {
-			if value, ok := os.LookupEnv(key); ok {
-				return value, true
-			}
-		}
-		value, ok := file[name]
-		return value, ok
-	}, nil
+	return found, nil
 }
 
 // parseEnvironment reads a file of settings. Its errors name lines and nothing of what is in them, which may be secret.

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,4 +138,74 @@ func callWith(t *testing.T, m *halcyon.Module, args ...string) outcome {
 	var stdout, stderr strings.Builder
 	status := run(t.Context(), append([]string{"/usr/bin/prog"}, args...), strings.NewReader(""), &stdout, &stderr, m)
 	return outcome{status, stdout.String(), stderr.String()}
+}
+
+func TestEnvList(t *testing.T) {
+	m := halcyon.NewModule("mail")
+	m.Env(
+		halcyon.Variable{Name: "TEST_MAIL_KEY", Help: "the key of the mail service", Secret: true},
+		halcyon.Variable{Name: "TEST_MAIL_FROM", Help: "who writes"},
+		halcyon.Variable{Name: "TEST_MAIL_HOST", Default: "mail.example"},
+		halcyon.Variable{Name: "TEST_MAIL_CC", Optional: true},
+	)
+	list := func(args ...string) outcome {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		status := run(t.Context(), append([]string{"prog", "env", "list"}, args...), strings.NewReader(""), &stdout, &stderr, m)
+		return outcome{status, stdout.String(), stderr.String()}
+	}
+	states := func(got outcome) map[string]string {
+		found := map[string]string{}
+		for line := range strings.Lines(got.stdout) {
+			fields := strings.Fields(line)
+			found[fields[0]] = strings.Join(fields[1:], " ")
+		}
+		delete(found, "NAME")
+		return found
+	}
+	dir := t.TempDir()
+	key, file := filepath.Join(dir, "key"), filepath.Join(dir, "settings.env")
+	for path, text := range map[string]string{key: "hunter2\n", file: "TEST_MAIL_FROM=ann@example.com\nTEST_MAIL_KEY_FILE=" + key + "\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := list()
+	want := map[string]string{
+		"TEST_MAIL_KEY": "mail missing, secret - the key of the mail service", "TEST_MAIL_FROM": "mail missing - who writes",
+		"TEST_MAIL_HOST": "mail default the program", "TEST_MAIL_CC": "mail not set -",
+	}
+	if diff := cmp.Diff(want, states(got)); got.status != exitFailed || diff != "" || !strings.Contains(got.stderr, "TEST_MAIL_KEY_FILE to the name of a file") {
+		t.Errorf("nothing is set: %+v (-want +got):\n%s", got, diff)
+	}
+	t.Setenv("HALCYON_ENV_TEST_MAIL_HOST", "other.example")
+	got = list("--environment.file", file)
+	want = map[string]string{
+		"TEST_MAIL_KEY": "mail set, secret " + file + " the key of the mail service", "TEST_MAIL_FROM": "mail set " + file + " who writes",
+		"TEST_MAIL_HOST": "mail set HALCYON_ENV_TEST_MAIL_HOST", "TEST_MAIL_CC": "mail not set -",
+	}
+	if diff := cmp.Diff(want, states(got)); got.status != exitOK || diff != "" {
+		t.Errorf("all is set: %+v (-want +got):\n%s", got, diff)
+	}
+	t.Setenv("TEST_MAIL_KEY_FILE", key+".none")
+	got = list("--environment.file", file)
+	if got.status != exitFailed || states(got)["TEST_MAIL_KEY"] != "mail unreadable, secret TEST_MAIL_KEY_FILE the key of the mail service" || !strings.Contains(got.stderr, "no such file") {
+		t.Errorf("a file that is not there: %+v", got)
+	}
+	t.Setenv("TEST_MAIL_KEY_FILE", key)
+	got = list("--environment.file", file, "--json")
+	var first shownVariable
+	if err := json.Unmarshal([]byte(got.stdout[:strings.Index(got.stdout, "\n")]), &first); err != nil {
+		t.Fatal(err)
+	}
+	one := shownVariable{Name: "TEST_MAIL_KEY", Module: "mail", Set: true, From: "TEST_MAIL_KEY_FILE", Secret: true, Help: "the key of the mail service"}
+	if diff := cmp.Diff(one, first); diff != "" {
+		t.Errorf("--json (-want +got):\n%s", diff)
+	}
+	if strings.Contains(got.stdout+got.stderr, "hunter2") || strings.Contains(got.stdout, "ann@example.com") {
+		t.Errorf("a value was printed: %+v", got)
+	}
+	if got := call(t, "", "env", "list"); got.status != exitOK || got.stdout != "" || !strings.Contains(got.stderr, "take no settings") {
+		t.Errorf("a program without settings: %+v", got)
+	}
 }

@@ -44,6 +44,7 @@ var examples = map[string][]string{
 	"key create":    {"key create deploy-script"},
 	"key list":      {"key list", "key list --json"},
 	"key revoke":    {"key revoke deploy-script"},
+	"env list":      {"env list", "env list --json"},
 	"config check":  {"config check", "config check --config /etc/halcyon.toml --json"},
 	"completion": {
 		"completion bash > ~/.local/share/bash-completion/completions/PROGRAM",

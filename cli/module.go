@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/engine"
 )
 
 // moduleVerb is one command of a module.
@@ -43,11 +44,14 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 				return command.Run(e.ctx, env, v.Args)
 			})
 		}
+		if command.WithoutData {
+			return command.Run(e.ctx, env, v.Args)
+		}
 		if v.URL != "" {
 			return usageError{hinted{fmt.Errorf("%s %s works on a folder", command.Module, command.Name), "leave --url and HALCYON_URL out"}}
 		}
 		if err := openApp(e, app, v.Storage, logger); err != nil {
-			return err
+			return e.explainCommand(command, v.Storage.Dir, err)
 		}
 		defer func() { err = errors.Join(err, closeApp(app)) }()
 		return command.Run(e.ctx, env, v.Args)
@@ -55,9 +59,33 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 	return fmt.Errorf("no module has the command %q", e.command)
 }
 
+// explainCommand says what to do when a server has the data of a command.
+func (e *env) explainCommand(command halcyon.Command, dir string, err error) error {
+	if !errors.Is(err, engine.ErrLocked) {
+		return err
+	}
+	return hinted{err, fmt.Sprintf("another process has %s open, probably a running `%s serve`. `%s %s` works on the data by itself: stop the server first, "+
+		"or work on a copy, which `%s backup FOLDER` makes while it runs, with --storage.dir FOLDER", dir, e.program, command.Module, command.Name, e.program)}
+}
+
+// explainCommands puts what modules say of their commands on the help pages of these.
+func explainCommands(root *kong.Node, commands []halcyon.Command) {
+	for _, command := range commands {
+		module := findChild(root, command.Module)
+		if module == nil || command.Details == nil {
+			continue
+		}
+		if verb := findChild(module, command.Name); verb != nil {
+			var text strings.Builder
+			command.Details(&text)
+			verb.Detail = strings.TrimSpace(text.String())
+		}
+	}
+}
+
 // ownVerbs are the verbs that are not modules. They are those of grammar, and
 // what kong reads as a verb itself.
-var ownVerbs = []string{"serve", "run", "migrate", "codegen", "verify", "data", "convex", "logs", "insights", "backup", "restore", "key", "config", "completion", "version", "help"}
+var ownVerbs = []string{"serve", "run", "migrate", "codegen", "verify", "data", "convex", "logs", "insights", "backup", "restore", "key", "env", "config", "completion", "version", "help"}
 
 // moduleVerbs makes a command line of the modules' commands: a verb for each
 // module, holding one for each of its commands. kong reads a command line from

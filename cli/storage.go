@@ -61,7 +61,7 @@ func openApp(e *env, app *halcyon.App, storage storageFlags, logger *slog.Logger
 		return explainOpen(e.program, storage.Dir, fmt.Errorf("make the folder of the data: %w", err))
 	}
 	options := storage.options(logger)
-	options.LookupEnv = e.lookupEnv
+	options.LookupEnv = e.settings.lookup
 	if e.dev {
 		options.ShowErrors, options.ActionGrace = true, devGrace
 	}

@@ -120,7 +120,7 @@ func (s *Site) Modules() []*halcyon.Module {
 	})
 	m.Background(w.watch)
 	m.HandleApp("/", func(app *halcyon.App) http.Handler { return s.handler(app) })
-	m.Command("check", "Read the site's folder and name every file that can't be published.", s.check)
+	m.Command("check", "Read the site's folder and name every file that can't be published.", s.check, halcyon.WithoutData())
 	return []*halcyon.Module{m, s.postsModule(), s.pagesModule(), searchModule()}
 }
 

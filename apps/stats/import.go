@@ -143,7 +143,8 @@ func (a *app) declareImport(m *halcyon.Module) {
 	m.Internal.Query("getLoads", getLoads)
 	m.Internal.Query("loadedVisitors", loadedVisitors)
 	m.OnStart(a.finishLoads)
-	m.Command("import", "Count the page views of access logs: files, gzipped or not, or - for standard input; -help lists the flags.", a.importLogs)
+	m.Command("import", "Count the page views of access logs: files, gzipped or not, or - for standard input.", a.importLogs,
+		halcyon.WithHelp(func(w io.Writer) { _, _ = parseImport([]string{"-help"}, w) })) // it is the only error then
 }
 
 // importLogs is the command `import`.
