@@ -86,9 +86,15 @@ func (v *serveVerb) serve(e *env, app *halcyon.App, parent *devParent) (err erro
 		return err
 	}
 	address := listener.Addr()
-	if listener, err = v.TLS.listen(listener, v.Storage.Dir); err != nil {
+	listener, issuer, err := v.TLS.listen(listener, v.Storage.Dir)
+	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	stopPlain, err := v.TLS.servePlain(e.ctx, issuer, address, logger)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer stopPlain()
 	if err := app.Start(e.ctx); err != nil {
 		return errors.Join(explainEnvironment(fmt.Errorf("start: %w", err)), listener.Close())
 	}

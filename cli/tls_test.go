@@ -60,7 +60,7 @@ func TestHTTPSByFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := flags.listen(inner, dir)
+	listener, _, err := flags.listen(inner, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestHTTPSByItself(t *testing.T) {
 		http.Error(w, "not today", http.StatusForbidden) // a 5xx would be tried again
 	}))
 	defer issuer.Close()
-	config, err := tlsFlags{Domains: []string{"www.example.com"}, Issuer: issuer.URL}.config(t.TempDir())
+	config, _, err := tlsFlags{Domains: []string{"www.example.com"}, Issuer: issuer.URL}.config(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +175,7 @@ func TestTLSFlags(t *testing.T) {
 	}{
 		{"no key", "--tls.cert and --tls.key belong together", exitUsage, []string{"--tls.cert", cert}},
 		{"both ways", "leave --tls.cert and --tls.key out", exitUsage, []string{"--tls.cert", cert, "--tls.key", key, "--tls.domains", "a.example"}},
+		{"a redirect to nothing", "--tls.http redirects to HTTPS", exitUsage, []string{"--tls.http", ":80"}},
 		{"no files", "no such file", exitFailed, []string{"--tls.cert", cert, "--tls.key", key}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
