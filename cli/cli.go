@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -147,7 +149,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		hint := cmp.Or(hintFor(err), e.program+" --help lists what there is")
+		hint := cmp.Or(hintFor(err), helpFor(err, e.program))
 		fmt.Fprintf(stderr, "%s: %v\n  hint: %s\n", e.program, err, hint)
 		return exitUsage
 	}
@@ -161,6 +163,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return e.fail(err)
 	}
 	return e.fail(parsed.Run(app))
+}
+
+// helpFor names the help page about what was called wrongly.
+func helpFor(err error, program string) string {
+	wrong, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || wrong.Context == nil || wrong.Context.Selected() == nil {
+		return program + " --help lists what there is"
+	}
+	path := strings.TrimPrefix(wrong.Context.Selected().Path(), program)
+	words := slices.DeleteFunc(strings.Fields(path), func(word string) bool { return strings.HasPrefix(word, "<") })
+	return strings.Join(append([]string{program}, append(words, "--help")...), " ") + " explains it"
 }
 
 // fail reports err and returns the exit status it stands for; nil is success.

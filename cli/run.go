@@ -36,7 +36,7 @@ func (v *runVerb) Run(e *env, app *halcyon.App) (err error) {
 		return usageError{hinted{fmt.Errorf("read the arguments: %w", err), `give one JSON object, quoted for your shell: '{"limit": 10}'`}}
 	}
 	if _, ok := app.Kind(v.Function); !ok && v.URL == "" {
-		return usageError{hinted{fmt.Errorf("there is no function %q", v.Function), "a function is named MODULE:FUNCTION, for example stats:getStats"}}
+		return usageError{hinted{fmt.Errorf("there is no function %q%s", v.Function, didYouMean(v.Function, functionPaths(app))), "a function is named MODULE:FUNCTION; " + someFunctions(app)}}
 	}
 	return v.on(e, app, func(t *target) error { return v.call(e, t, args) })
 }
@@ -102,4 +102,27 @@ func (t *target) run(ctx context.Context, path string, args, result any) error {
 		return fmt.Errorf("result of %s: %w", path, err)
 	}
 	return nil
+}
+
+// functionPaths returns the paths of all functions.
+func functionPaths(app *halcyon.App) (paths []string) {
+	for _, f := range app.Functions() {
+		paths = append(paths, f.Path)
+	}
+	return paths
+}
+
+// someFunctionsMax is how many functions a hint names.
+const someFunctionsMax = 8
+
+// someFunctions says what there is to run.
+func someFunctions(app *halcyon.App) string {
+	paths := functionPaths(app)
+	switch more := len(paths) - someFunctionsMax; {
+	case len(paths) == 0:
+		return "this program has none"
+	case more > 0:
+		return fmt.Sprintf("there are %s and %d more", strings.Join(paths[:someFunctionsMax], ", "), more)
+	}
+	return "there are " + strings.Join(paths, ", ")
 }
