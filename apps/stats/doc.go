@@ -6,7 +6,6 @@
 //	recordPageView       mutation {path, pageType, sessionId} -> null
 //	heartbeat            mutation {sessionId, currentPath, city?, country?, latitude?, longitude?} -> null
 //	getStats             query    {} or {now} -> Stats
-//	getViewsByDay        query    {} -> [{day, views}]
 //	getBreakdown         query    {dimension, site?, path?, country?, from?, to?, limit?} -> Breakdown
 //	getSeries            query    {unit, timeZone?, site?, path?, country?, from?, to?} -> Series
 //	getActiveCurve       query    {site?} -> Curve

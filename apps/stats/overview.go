@@ -15,9 +15,6 @@ const (
 
 	// activePathsMax is the most paths Stats.ActiveByPath lists.
 	activePathsMax = 1_000
-
-	// daysShown is how many days with views getViewsByDay lists.
-	daysShown = 60
 )
 
 // never is a moment to wake at for an answer that time does not change: no
@@ -236,45 +233,4 @@ func (a *app) title(tx *halcyon.Tx, path string) (title, kind string, err error)
 		}
 	}
 	return path, "other", nil
-}
-
-// A DayViews is how many views a UTC day had.
-type DayViews struct {
-	Day   string `json:"day"` // 2006-01-02
-	Views int    `json:"views"`
-}
-
-// getViewsByDay returns the last 60 UTC days that have views, oldest first. Days
-// without views are stepped over by seeking the newest view before them, so
-// that the cost is that of the days listed however far apart they are.
-func (a *app) getViewsByDay(tx *halcyon.Tx, args Viewer) ([]DayViews, error) {
-	if err := a.allow(args.Key); err != nil {
-		return nil, err
-	}
-	days := make([]DayViews, 0, daysShown)
-	newest := PageViews.By("by_timestamp")
-	for len(days) < daysShown {
-		view, ok, err := newest.Desc().First(tx)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
-		start := startOfDay(view.Timestamp)
-		count, err := PageViews.Count("viewsByTime").Gte(start).Lt(start.AddDate(0, 0, 1)).Count(tx)
-		if err != nil {
-			return nil, err
-		}
-		days = append(days, DayViews{start.Format(time.DateOnly), int(count)})
-		newest = PageViews.By("by_timestamp").Lt(start)
-	}
-	slices.Reverse(days)
-	return days, nil
-}
-
-// startOfDay returns the beginning of the UTC day that holds t.
-func startOfDay(t time.Time) time.Time {
-	year, month, day := t.UTC().Date()
-	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
 }

@@ -136,7 +136,7 @@ func TestWhoMaySee(t *testing.T) {
 			w := newWorld(t, tt.options)
 			w.app.Listening(tt.listen)
 			for function, args := range map[string]object{
-				"stats:getStats": {}, "stats:getViewsByDay": {}, "stats:getSites": {}, "stats:getActiveCurve": {},
+				"stats:getStats": {}, "stats:getSites": {}, "stats:getActiveCurve": {},
 				"stats:getBreakdown": {"dimension": "path"}, "stats:getSeries": {"unit": "day"},
 			} {
 				if tt.key != "" {

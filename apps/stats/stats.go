@@ -166,7 +166,6 @@ func Module(options Options) *halcyon.Module {
 	m.Mutation("recordPageView", a.recordPageView)
 	m.Mutation("heartbeat", a.heartbeat, halcyon.Relaxed())
 	m.Query("getStats", a.getStats)
-	m.Query("getViewsByDay", a.getViewsByDay)
 	m.Query("getBreakdown", a.getBreakdown)
 	m.Query("getSeries", a.getSeries)
 	m.Query("getActiveCurve", a.getActiveCurve)

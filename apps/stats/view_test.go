@@ -1,12 +1,9 @@
 package stats_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/halcyon-db/halcyon/apps/stats"
 )
@@ -175,36 +172,4 @@ func TestArgumentsHaveLimits(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestViewsByDay(t *testing.T) {
-	w := newWorld(t, stats.Options{})
-	if got := show(w.ask("stats:getViewsByDay", nil)); got != "[]" {
-		t.Errorf("before any view: %s, want []", got)
-	}
-	var want []string
-	visit := func(at time.Time, views int) {
-		w.clock.advance(at.Sub(w.clock.Now()))
-		for i := range views {
-			w.view(fmt.Sprint(at, i), "/a")
-		}
-		want = append(want, fmt.Sprintf(`{"day":%q,"views":%d}`, at.Format(time.DateOnly), views))
-	}
-	visit(noon, 2)
-	visit(time.Date(2026, time.March, 14, 23, 59, 59, int(999*time.Millisecond), time.UTC), 1)
-	want = []string{`{"day":"2026-03-14","views":3}`}
-	visit(time.Date(2026, time.March, 15, 0, 0, 0, 0, time.UTC), 2)
-	visit(time.Date(2026, time.July, 1, 8, 0, 0, 0, time.UTC), 1) // months without views between
-	check := func() {
-		t.Helper()
-		want = want[max(0, len(want)-60):]
-		if diff := cmp.Diff("["+strings.Join(want, ",")+"]", show(w.ask("stats:getViewsByDay", nil))); diff != "" {
-			t.Errorf("views by day (-want +got):\n%s", diff)
-		}
-	}
-	check()
-	for i := range 70 { // more days than are shown
-		visit(time.Date(2026, time.August, 1+2*i, 8, 0, 0, 0, time.UTC), 1+i%3)
-	}
-	check()
 }
