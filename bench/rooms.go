@@ -213,7 +213,7 @@ func startHocuspocus(s settings) (*child, error) {
 	}
 	line := make([]byte, 64)
 	if _, err := out.Read(line); err != nil {
-		return nil, fmt.Errorf("Hocuspocus did not start: %w", err)
+		return nil, fmt.Errorf("start Hocuspocus: %w", err)
 	}
 	return c, nil
 }

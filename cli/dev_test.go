@@ -27,7 +27,7 @@ const devSays = "HALCYON_TEST_SAYS"
 
 // devModule says something at /says. What it says is in its types too. It keeps a note, whose text is required unless it says otherwise.
 func devModule(says string) *halcyon.Module {
-	m := halcyon.NewModule(says)
+	var m *halcyon.Module
 	type text struct{ Text string }
 	type more struct{ Text, Title string }
 	notes, notesWithTitles := halcyon.NewTable[text]("notes"), halcyon.NewTable[more]("notes")

@@ -17,7 +17,6 @@ import (
 const devMain = `package main
 
 import (
-	"fmt"
 	_ "embed"
 
 	"github.com/halcyon-db/halcyon"
