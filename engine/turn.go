@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/halcyon-db/halcyon/engine/internal/commit"
@@ -17,11 +18,18 @@ var errTurnOver = errors.New("the execution took too long for the committer's tu
 
 // turn is one execution in the committer's turn.
 type turn struct {
-	m    *mutation
-	tx   *Tx
-	done chan turnDone
-	over chan struct{} // closed when its time is over
+	m     *mutation
+	tx    *Tx
+	state *atomic.Int32 // turnRuns, and then what happened first
+	done  chan turnDone
+	over  chan struct{} // closed when its time is over
 }
+
+const (
+	turnRuns int32 = iota
+	turnReturned
+	turnGivenUp
+)
 
 type turnDone struct {
 	result []byte
@@ -43,7 +51,7 @@ func (c *committer) turn(m *mutation) {
 	start := c.db.o.Clock.Now()
 	tx := c.db.newTx(s, c.m.Overlay(), true, transactionTime(start))
 	tx.name = m.Name
-	t := turn{m: m, tx: tx, done: make(chan turnDone, 1), over: make(chan struct{})}
+	t := turn{m: m, tx: tx, state: new(atomic.Int32), done: make(chan turnDone, 1), over: make(chan struct{})}
 	late := make(chan struct{})
 	stop := c.db.o.Clock.AfterFunc(min(turnMax, c.db.o.FunctionTimeMax), func() { close(late) })
 	defer stop()
@@ -54,6 +62,11 @@ func (c *committer) turn(m *mutation) {
 	case d = <-t.done:
 		stopOver()
 	case <-late:
+		if !t.state.CompareAndSwap(turnRuns, turnGivenUp) {
+			d = <-t.done // it has just returned, and its goroutine takes the next turn
+			stopOver()
+			break
+		}
 		// The goroutine cannot be stopped. Its Tx fails from here on, so that it
 		// can touch nothing, and another one takes the next turns.
 		tx.end(errTurnOver)
@@ -103,6 +116,10 @@ func (c *committer) leave(t turn) {
 func (c *committer) executeTurns() {
 	for t := range c.turns {
 		result, replay, err := c.db.execute(t.m, t.tx)
+		inTime := t.state.CompareAndSwap(turnRuns, turnReturned)
 		t.done <- turnDone{result, replay, err}
+		if !inTime {
+			return // another goroutine has taken over
+		}
 	}
 }
