@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -297,7 +295,7 @@ func (convexExportVerb) Help() string {
 
 // Run exports.
 func (v *convexExportVerb) Run(e *env, app *halcyon.App) error {
-	return v.on(e, app, func(t *target) (err error) {
+	return v.on(e, app, func(t *target) error {
 		var all []server.ListedTable
 		if err := t.Get(e.ctx, "tables", nil, &all); err != nil {
 			return err
@@ -311,21 +309,7 @@ func (v *convexExportVerb) Run(e *env, app *halcyon.App) error {
 		if len(tables) == 0 {
 			return usageError{hinted{fmt.Errorf("there is no module %q with tables", v.Module), fmt.Sprintf("`%s data tables` lists MODULE/TABLE", e.program)}}
 		}
-		f, err := os.OpenFile(v.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return hinted{err, "name a file that does not exist"}
-		}
-		if err != nil {
-			return err
-		}
-		err = v.write(e, t, f, tables)
-		if err == nil {
-			err = f.Sync()
-		}
-		if err = errors.Join(err, f.Close()); err != nil {
-			err = errors.Join(err, os.Remove(v.File))
-		}
-		return err
+		return writeNew(v.File, func(f io.Writer) error { return v.write(e, t, f, tables) })
 	})
 }
 

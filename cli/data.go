@@ -183,33 +183,40 @@ func (exportVerb) Help() string {
 // Run exports.
 func (v *exportVerb) Run(e *env, app *halcyon.App) (err error) {
 	return v.on(e, app, func(t *target) (err error) {
-		var out io.Writer = e.stdout
-		if v.File != "" {
-			f, err := os.OpenFile(v.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if errors.Is(err, fs.ErrExist) {
-				return hinted{err, "name a file that does not exist"}
-			}
-			if err != nil {
-				return err
-			}
-			out = f
-			defer func() {
-				if err == nil {
-					err = f.Sync()
-				}
-				err = errors.Join(err, f.Close())
-				if err != nil {
-					err = errors.Join(err, os.Remove(v.File))
-				}
-			}()
+		var n int64
+		write := func(out io.Writer) (err error) {
+			n, err = e.copyTable(t, out, url.Values{"table": {v.Table}})
+			return err
 		}
-		n, err := e.copyTable(t, out, url.Values{"table": {v.Table}})
+		if v.File == "" {
+			err = write(e.stdout)
+		} else {
+			err = writeNew(v.File, write)
+		}
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(e.stderr, "exported %d documents.\n", n)
 		return nil
 	})
+}
+
+// writeNew makes a file that does not exist yet, on the disk when it returns. After an error there is none.
+func writeNew(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return hinted{err, "name a file that does not exist"}
+	}
+	if err != nil {
+		return err
+	}
+	if err = write(f); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // copyTable writes the documents of a table, one a line, and returns how many there are.
