@@ -19,6 +19,7 @@ import (
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
 )
 
 type (
@@ -425,7 +426,7 @@ func TestScheduledActions(t *testing.T) {
 func TestInterruptedActionIsNotRunAgain(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {
-			fs := vfs.NewCrashableMem()
+			fs := enginetest.NewCrashable()
 			w := newScheduleWorld(t, fs)
 			begun := make(chan string, 10)
 			w.module = func(m *halcyon.Module, _ *halcyon.Table[Counter]) { scheduledActions(m, begun, nil) }
@@ -477,7 +478,7 @@ func TestScheduledMutationsHappenOnceAcrossCrashes(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	w := newScheduleWorld(t, fs)
 	w.open()
 	acked := map[string]jobID{}

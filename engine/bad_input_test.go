@@ -299,7 +299,7 @@ func TestClosedDatabase(t *testing.T) {
 // does not know then. The log tells, so it is noticed, but the folder is lost.
 func TestDamagedFolder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
-	disk := vfs.NewCrashableMem()
+	disk := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: disk})
 	for i := range 300 {
 		insert(t, db, "views", fields("path", fmt.Sprint("/", i%7), "n", i, "text", strings.Repeat("x", 200)))

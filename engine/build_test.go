@@ -148,7 +148,7 @@ func TestDefinitionsChange(t *testing.T) {
 func TestCrashWhileBuilding(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
 	n := fewer(1_500, 700) // six chunks of rows, three of entries; or three and two
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	fill(t, db, n)
 	if err := db.Close(); err != nil {
@@ -164,7 +164,7 @@ func TestCrashWhileBuilding(t *testing.T) {
 		{Name: "counters"},
 	}}
 	var mu sync.Mutex
-	var crashed []*vfs.MemFS
+	var crashed []*enginetest.Crashable
 	var writes int64
 	every := 1 + rng.Int64N(5)
 	hooked := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -336,12 +336,12 @@ func (c *churn) end() {
 // is finished.
 func TestEvolveUnderLoad(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	for range 3 {
 		fill(t, db, fewer(1500, 250))
 	}
-	var crashed []*vfs.MemFS
+	var crashed []*enginetest.Crashable
 	load := newChurn(t, db, rng.Uint64(), 4)
 	var s engine.Schema
 	for range times(fewer(12, 8)) {
@@ -524,7 +524,7 @@ func TestUsingWhatIsBuilding(t *testing.T) {
 // on where the last durable chunk ended, and nothing is built twice.
 func TestBuildResumes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	n := fewer(2_500, 1_100) // ten chunks of rows, five of entries; or five and three
 	fill(t, db, n)
@@ -576,7 +576,7 @@ func buildOf(db *engine.DB, name string) (engine.Build, bool) {
 // takePowerAt opens a folder and takes the power when that much of by_n is built,
 // at the latest: it may have come further before. It returns how many steps
 // were done and leaves in fs what the disk has then.
-func takePowerAt(t *testing.T, s engine.Schema, fs **vfs.MemFS, percent int64, rng *rand.Rand) (done int64) {
+func takePowerAt(t *testing.T, s engine.Schema, fs **enginetest.Crashable, percent int64, rng *rand.Rand) (done int64) {
 	t.Helper()
 	before, reached := *fs, make(chan struct{})
 	opened := make(chan *engine.DB, 1)

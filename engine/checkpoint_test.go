@@ -39,7 +39,7 @@ func openCopy(t *testing.T, fs vfs.FS, dir string) *engine.DB {
 // disk that loses power right after: each one is the database as of its
 // timestamp, with all that was acknowledged before it was asked for.
 func TestCheckpointWhileWriting(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	var acked [4]atomic.Int64
 	var wg sync.WaitGroup
@@ -67,7 +67,7 @@ func TestCheckpointWhileWriting(t *testing.T) {
 		})
 	}
 	type taken struct {
-		fs     *vfs.MemFS
+		fs     *enginetest.Crashable
 		c      engine.Checkpoint
 		before [4]int64
 	}
@@ -155,7 +155,7 @@ func TestCheckpointOfAQuietDatabaseIsEqual(t *testing.T) {
 // TestCheckpointThatFails: an error at any operation on the copy is told,
 // leaves no folder with its name, and does not harm the database.
 func TestCheckpointThatFails(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	var count, failAt atomic.Int64
 	broken := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if strings.HasPrefix(op.Path, "copy") && op.Kind != errorfs.OpFileClose && op.Kind != errorfs.OpRemoveAll && count.Add(1) == failAt.Load() {

@@ -123,7 +123,7 @@ func TestCrashPoints(t *testing.T) {
 		t.Run(point.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			p := &poweredLoad{most: times(fewer(10, 6))}
-			p.fs, p.rng, p.acked, p.left = vfs.NewCrashableMem(), rng, map[string]engine.Timestamp{}, -1
+			p.fs, p.rng, p.acked, p.left = enginetest.NewCrashable(), rng, map[string]engine.Timestamp{}, -1
 			switching := point.name == "during backfill switch"
 			p.armed.Store(!switching)
 			var self atomic.Pointer[engine.DB]

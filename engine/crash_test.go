@@ -20,7 +20,7 @@ import (
 // crashLoad mutates a database from several goroutines and takes crash clones
 // of its file system in the middle of it.
 type crashLoad struct {
-	fs  *vfs.MemFS
+	fs  *enginetest.Crashable
 	db  *engine.DB
 	rng *rand.Rand // guarded by mu
 
@@ -32,7 +32,7 @@ type crashLoad struct {
 
 // crash is what was known when the power went.
 type crash struct {
-	fs     *vfs.MemFS
+	fs     *enginetest.Crashable
 	acked  map[string]engine.Timestamp
 	handed engine.Timestamp // the newest timestamp anybody had seen
 	lost   int              // percent of unsynced data that is lost
@@ -113,7 +113,7 @@ func TestCrashes(t *testing.T) {
 			o.Clock = enginetest.NewClock(epoch) // stands still: the order is all that moves time
 		}
 		o = o.WithGroups([]int{1, 3, 512}[rng.IntN(3)], 1+rng.IntN(3))
-		l := &crashLoad{fs: vfs.NewCrashableMem(), rng: rng, acked: map[string]engine.Timestamp{}, left: 1 + rng.IntN(30)}
+		l := &crashLoad{fs: enginetest.NewCrashable(), rng: rng, acked: map[string]engine.Timestamp{}, left: 1 + rng.IntN(30)}
 		o.FS = l.fs
 		l.db = enginetest.OpenWith(t, schema, o)
 		var wg sync.WaitGroup

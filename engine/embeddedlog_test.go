@@ -21,7 +21,7 @@ import (
 // TestEmbeddedLog holds the log inside of the store to what every log promises.
 func TestEmbeddedLog(t *testing.T) {
 	logtest.Run(t, func(t testing.TB) logtest.Log {
-		fs := vfs.NewCrashableMem()
+		fs := enginetest.NewCrashable()
 		log, closeLog := engine.OpenEmbeddedLog(t, fs)
 		t.Cleanup(func() { closeLog() })
 		return logtest.Log{
@@ -51,7 +51,7 @@ func TestDatabaseOnASharedLog(t *testing.T) {
 	seed := newSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	shared := logtest.NewMemory()
-	first := vfs.NewCrashableMem()
+	first := enginetest.NewCrashable()
 	behind := first.CrashClone(vfs.CrashCloneCfg{}) // empty
 	done := 0
 	for round := range times(3) {
@@ -87,7 +87,7 @@ func TestDatabaseOnASharedLog(t *testing.T) {
 		}
 		shared.Deliver()
 		// Somebody who begins with nothing, and somebody who was there once.
-		for name, fs := range map[string]*vfs.MemFS{"new": vfs.NewCrashableMem(), "behind": behind.CrashClone(vfs.CrashCloneCfg{})} {
+		for name, fs := range map[string]*enginetest.Crashable{"new": enginetest.NewCrashable(), "behind": behind.CrashClone(vfs.CrashCloneCfg{})} {
 			follower := onLog(t, shared.Handle(nil), engine.Options{FS: fs})
 			verify(t, follower)
 			if n := counter(t, follower, "hot"); int(n) != done {
@@ -151,7 +151,7 @@ func TestDeposedDatabase(t *testing.T) {
 // TestStoreOfAnotherLog: a store with commits that the log does not have is
 // refused, and so is one that the log has left behind.
 func TestStoreOfAnotherLog(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	shared := logtest.NewMemory()
 	db := onLog(t, shared.Handle(nil), engine.Options{FS: fs})
 	insert(t, db, "counters", fields("name", "a", "n", 1))

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/halcyon-db/halcyon/engine"
@@ -270,7 +269,7 @@ func TestWhatHappensToTheStoreIsTold(t *testing.T) {
 	var mu sync.Mutex
 	log := slog.New(slog.NewTextHandler(lockedWriter{&mu, &text}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	clock := enginetest.NewClock(epoch)
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	disk := enginetest.NewDisk(fs, 100<<30)
 	o := engine.Options{FS: disk, Clock: clock, Logger: log, Events: engine.Events{
 		Flush: flushes.add, Disk: disks.add, Build: builds.add, Corruption: corrupt.add,

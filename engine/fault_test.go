@@ -31,7 +31,7 @@ import (
 func TestLogErrorEndsAcknowledgements(t *testing.T) {
 	for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData} {
 		t.Run(fmt.Sprint("op=", int(kind)), func(t *testing.T) {
-			fs := vfs.NewCrashableMem()
+			fs := enginetest.NewCrashable()
 			var armed atomic.Bool
 			broken := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 				logOp := op.Kind == kind || kind == errorfs.OpFileSyncData && op.Kind == errorfs.OpFileSyncTo
@@ -137,7 +137,7 @@ func TestLogErrorEndsAcknowledgements(t *testing.T) {
 // TestOpenOnABrokenLog fails the first writes to the log of an opening, one at a
 // time: Open says so and leaves nothing running.
 func TestOpenOnABrokenLog(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	insert(t, db, "counters", fields("name", "a", "n", 1))
 	if err := db.Close(); err != nil {

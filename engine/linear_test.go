@@ -115,7 +115,7 @@ func perform(db *engine.DB, tx *engine.Tx, r request) (string, error) {
 type world struct {
 	mu struct {
 		sync.RWMutex // held by a crash, and while an answer is noted
-		fs           *vfs.MemFS
+		fs           *enginetest.Crashable
 		db           *engine.DB
 		life         int
 	}
@@ -126,7 +126,7 @@ type world struct {
 	}
 }
 
-func (w *world) open(t *testing.T, fs *vfs.MemFS) {
+func (w *world) open(t *testing.T, fs *enginetest.Crashable) {
 	w.mu.fs = fs
 	w.mu.db = enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	w.mu.life++
@@ -219,7 +219,7 @@ func TestLinearizable(t *testing.T) {
 	for round := range times(2) {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		w := &world{}
-		w.open(t, vfs.NewCrashableMem())
+		w.open(t, enginetest.NewCrashable())
 		const clients, each, crashes = 8, 150, 3
 		var wg sync.WaitGroup
 		var done atomic.Int64

@@ -522,8 +522,8 @@ func TestLoadCrash(t *testing.T) {
 	for round := range times(6) {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		sales := numberedSales(uint64(round), 200+rng.IntN(2000))
-		fs := vfs.NewCrashableMem()
-		clones := map[string]*vfs.MemFS{}
+		fs := enginetest.NewCrashable()
+		clones := map[string]*enginetest.Crashable{}
 		clone := func(stage string) {
 			clones[stage] = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
 		}

@@ -22,7 +22,7 @@ import (
 type metamorph struct {
 	o       engine.Options
 	upheave func(t *testing.T, m *metamorph, rng *rand.Rand)
-	fs      *vfs.MemFS
+	fs      *enginetest.Crashable
 	dir     string
 	db      *engine.DB
 	copies  int
@@ -198,7 +198,7 @@ func TestMetamorphic(t *testing.T) {
 			t.Run(v.name, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, uint64(round)))
 				m := v.m
-				m.fs, m.dir = vfs.NewCrashableMem(), "db"
+				m.fs, m.dir = enginetest.NewCrashable(), "db"
 				m.open(t)
 				defer func() {
 					if err := m.db.Close(); err != nil && !errors.Is(err, engine.ErrClosed) {

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
@@ -79,7 +80,7 @@ func TestFieldNamesAreStoredWithTheFirstDocument(t *testing.T) {
 // TestFieldNamesSurviveACrash: whenever the machine stops, every row that is
 // there can be read.
 func TestFieldNamesSurviveACrash(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	db := open(t, fs)
 	counters := db.Table("counters")
 	var wg sync.WaitGroup

@@ -81,42 +81,46 @@ func TestFoldersThatDoNotOpen(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		damage func(t *testing.T, fs *vfs.MemFS) vfs.FS
+		damage func(t *testing.T, fs *enginetest.Crashable) vfs.FS
 		want   error
 	}{
-		{"a newer version's", func(t *testing.T, fs *vfs.MemFS) vfs.FS {
+		{"a newer version's", func(t *testing.T, fs *enginetest.Crashable) vfs.FS {
 			db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 			if err := errors.Join(db.Damage(map[string][]byte{"mformat": binary.BigEndian.AppendUint32(nil, 1000)}), db.Close()); err != nil {
 				t.Fatal(err)
 			}
 			return fs
 		}, engine.ErrNewerFormat},
-		{"a newer Pebble's", func(t *testing.T, fs *vfs.MemFS) vfs.FS {
+		{"a newer Pebble's", func(t *testing.T, fs *enginetest.Crashable) vfs.FS {
 			marker := file(t, fs, "", "marker.format-version.")
 			if err := fs.Rename(marker, marker[:len(marker)-3]+"999"); err != nil {
 				t.Fatal(err)
 			}
 			return fs
 		}, engine.ErrNewerFormat},
-		{"no marker", func(t *testing.T, fs *vfs.MemFS) vfs.FS { return removed(t, fs, file(t, fs, "", "marker.manifest.")) }, engine.ErrCorrupt},
-		{"no manifest", func(t *testing.T, fs *vfs.MemFS) vfs.FS { return removed(t, fs, file(t, fs, "", "MANIFEST-")) }, engine.ErrCorrupt},
-		{"no table", func(t *testing.T, fs *vfs.MemFS) vfs.FS { return removed(t, fs, file(t, fs, ".sst", "")) }, engine.ErrCorrupt},
-		{"a short table", func(t *testing.T, fs *vfs.MemFS) vfs.FS {
+		{"no marker", func(t *testing.T, fs *enginetest.Crashable) vfs.FS {
+			return removed(t, fs, file(t, fs, "", "marker.manifest."))
+		}, engine.ErrCorrupt},
+		{"no manifest", func(t *testing.T, fs *enginetest.Crashable) vfs.FS {
+			return removed(t, fs, file(t, fs, "", "MANIFEST-"))
+		}, engine.ErrCorrupt},
+		{"no table", func(t *testing.T, fs *enginetest.Crashable) vfs.FS { return removed(t, fs, file(t, fs, ".sst", "")) }, engine.ErrCorrupt},
+		{"a short table", func(t *testing.T, fs *enginetest.Crashable) vfs.FS {
 			cut(t, fs, file(t, fs, ".sst", ""), 100)
 			return fs
 		}, engine.ErrCorrupt},
-		{"an empty manifest", func(t *testing.T, fs *vfs.MemFS) vfs.FS {
+		{"an empty manifest", func(t *testing.T, fs *enginetest.Crashable) vfs.FS {
 			cut(t, fs, file(t, fs, "", "MANIFEST-"), 0)
 			return fs
 		}, engine.ErrCorrupt},
-		{"LevelDB's", func(t *testing.T, _ *vfs.MemFS) vfs.FS { return with(t, "db/CURRENT") }, engine.ErrNotDatabase},
-		{"something else", func(t *testing.T, _ *vfs.MemFS) vfs.FS { return with(t, "db/notes.txt") }, engine.ErrNotDatabase},
-		{"not ours to read", func(t *testing.T, fs *vfs.MemFS) vfs.FS { return refusing(fs, syscall.EACCES) }, engine.ErrPermission},
-		{"mounted to read only", func(t *testing.T, fs *vfs.MemFS) vfs.FS { return refusing(fs, syscall.EROFS) }, engine.ErrPermission},
+		{"LevelDB's", func(t *testing.T, _ *enginetest.Crashable) vfs.FS { return with(t, "db/CURRENT") }, engine.ErrNotDatabase},
+		{"something else", func(t *testing.T, _ *enginetest.Crashable) vfs.FS { return with(t, "db/notes.txt") }, engine.ErrNotDatabase},
+		{"not ours to read", func(t *testing.T, fs *enginetest.Crashable) vfs.FS { return refusing(fs, syscall.EACCES) }, engine.ErrPermission},
+		{"mounted to read only", func(t *testing.T, fs *enginetest.Crashable) vfs.FS { return refusing(fs, syscall.EROFS) }, engine.ErrPermission},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
-			fs := vfs.NewCrashableMem()
+			fs := enginetest.NewCrashable()
 			db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 			insert(t, db, "counters", fields("name", "a", "n", 1))
 			if err := errors.Join(db.Compact(t.Context()), db.Close()); err != nil {
@@ -147,7 +151,7 @@ func TestFoldersThatDoNotOpen(t *testing.T) {
 	enginetest.OpenWith(t, schema, engine.Options{FS: with(t, "db/lost+found")})
 }
 
-func removed(t *testing.T, fs *vfs.MemFS, name string) vfs.FS {
+func removed(t *testing.T, fs *enginetest.Crashable, name string) vfs.FS {
 	t.Helper()
 	if err := fs.Remove(name); err != nil {
 		t.Fatal(err)
@@ -220,7 +224,7 @@ func refusing(fs vfs.FS, errno syscall.Errno) vfs.FS {
 // write that a crash has cut short; there, the newest documents may be gone.
 func TestDamageIsNeverTakenForData(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
-	pristine := vfs.NewCrashableMem()
+	pristine := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: pristine})
 	put := func(n int) {
 		for i := range n {

@@ -36,7 +36,7 @@ func once(db *engine.DB, c engine.ClientID, request uint32, counter string) (eng
 }
 
 func TestOnceHappensOnce(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	db := enginetest.OpenWith(t, schema, engine.Options{FS: fs})
 	const requests, copies = 40, 6
 	var first [requests]engine.Receipt

@@ -124,7 +124,7 @@ func TestCloseWithALogThatDoesNotAnswer(t *testing.T) {
 func TestSchemaChangesOnASharedLog(t *testing.T) {
 	seed := newSeed(t)
 	shared := logtest.NewMemory()
-	first := vfs.NewCrashableMem()
+	first := enginetest.NewCrashable()
 	small := engine.Schema{Tables: []engine.TableDef{{Name: "counters"}}}
 	more := engine.Schema{Tables: []engine.TableDef{
 		{

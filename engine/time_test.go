@@ -198,7 +198,7 @@ func TestQueryTimeFollowsItsSnapshot(t *testing.T) {
 // seen, those of time alone included, also when the clock was set back.
 func TestTimestampsGoOnAfterACrash(t *testing.T) {
 	rng := rand.New(rand.NewPCG(newSeed(t), 1))
-	fs := vfs.NewCrashableMem()
+	fs := enginetest.NewCrashable()
 	seen := engine.Timestamp(0)
 	for crash := range 12 {
 		clock := enginetest.NewClock(epoch.Add(time.Duration(rng.IntN(20)-10) * time.Minute))

@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/coder/websocket"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/replicate"
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
 	"github.com/halcyon-db/halcyon/server"
 	"github.com/halcyon-db/halcyon/server/token"
 	"github.com/halcyon-db/halcyon/server/token/tokentest"
@@ -57,7 +57,7 @@ func (l *logText) String() string {
 
 func newHouse(t testing.TB, o replicate.Options) *house {
 	t.Helper()
-	h := &house{world: &world{t: t, fs: vfs.NewCrashableMem()}, issuer: tokentest.New(t)}
+	h := &house{world: &world{t: t, fs: enginetest.NewCrashable()}, issuer: tokentest.New(t)}
 	o.Name = "tasks"
 	h.tasks = replicate.New(o)
 	h.more = halcyon.NewModule("more")

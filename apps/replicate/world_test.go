@@ -8,11 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/replicate"
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
 	"github.com/halcyon-db/halcyon/engine/value"
 	"github.com/halcyon-db/halcyon/yjs"
 )
@@ -42,7 +41,7 @@ var tasks = []replicate.Field{
 // world is a collection "tasks" on a database in memory.
 type world struct {
 	t     testing.TB
-	fs    *vfs.MemFS
+	fs    *enginetest.Crashable
 	clock *handClock
 	tasks *replicate.Collection
 	app   *halcyon.App
@@ -51,7 +50,7 @@ type world struct {
 
 func newWorld(t testing.TB, o replicate.Options) *world {
 	t.Helper()
-	w := &world{t: t, fs: vfs.NewCrashableMem(), clock: new(handClock)}
+	w := &world{t: t, fs: enginetest.NewCrashable(), clock: new(handClock)}
 	w.clock.micros.Store(noon.UnixMicro())
 	w.open(o)
 	t.Cleanup(func() {

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/enginetest"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
@@ -166,7 +167,7 @@ func (s *simulation) crash() error {
 
 // disk returns what a crash leaves: all that was synced, and of the rest
 // nothing, all, or any part.
-func (s *simulation) disk() (*vfs.MemFS, error) {
+func (s *simulation) disk() (*enginetest.Crashable, error) {
 	synced := s.life.fs.CrashClone(vfs.CrashCloneCfg{})
 	kind, seed := s.rng.IntN(3), s.rng.Uint64()
 	if kind == 0 {
@@ -197,7 +198,7 @@ func (s *simulation) disk() (*vfs.MemFS, error) {
 
 // mix puts some of the blocks of a file that were not synced where a crash
 // finds them.
-func mix(synced, all *vfs.MemFS, name string, rng *rand.Rand) error {
+func mix(synced, all *enginetest.Crashable, name string, rng *rand.Rand) error {
 	const block = 512
 	to, err := synced.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/halcyon-db/halcyon/engine"
@@ -101,7 +100,7 @@ type simulation struct {
 // life is one process on the folder.
 type life struct {
 	number int
-	fs     *vfs.MemFS
+	fs     *enginetest.Crashable
 	db     *engine.DB
 	gates  *gates
 	fatal  chan error
@@ -180,7 +179,7 @@ func (s *simulation) trace(format string, args ...any) {
 }
 
 func (s *simulation) run() error {
-	if err := s.open(vfs.NewCrashableMem()); err != nil {
+	if err := s.open(enginetest.NewCrashable()); err != nil {
 		return err
 	}
 	if err := s.fill(); err != nil {
@@ -220,7 +219,7 @@ func (s *simulation) options() *engine.Options {
 }
 
 // open starts a process on a folder.
-func (s *simulation) open(fs *vfs.MemFS) error {
+func (s *simulation) open(fs *enginetest.Crashable) error {
 	number := 1
 	if s.life != nil {
 		number = s.life.number + 1
