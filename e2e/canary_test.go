@@ -245,8 +245,8 @@ func canaryServer(t *testing.T, dir, temporary, cert, key string, log *output, s
 
 // fromCanary returns a dialer and a client whose connections come from the address of canaryPeer.
 func fromCanary() (*net.Dialer, *http.Client) {
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: canaryPeer.at.AsSlice()}, Timeout: 5 * time.Second}
-	return dialer, &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: canaryPeer.at.AsSlice()}, Timeout: patience}
+	return dialer, &http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext: dialer.DialContext, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // of this test
 	}}
 }
@@ -444,7 +444,7 @@ func driveCanaries(t *testing.T, s *server, admin string, told *bytes.Buffer) {
 	} {
 		header := make(http.Header)
 		headers(header)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		ws, _, err := websocket.Dial(ctx, url+"/api/1.48.0/sync", &websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
 		if err != nil {
 			t.Error("WebSocket:", err)

@@ -120,7 +120,7 @@ func (w *walk) run(b block) error {
 		w.running = append(w.running, s)
 		return nil
 	case b.language == "sh":
-		ctx, cancel := context.WithTimeout(w.t.Context(), 10*patience) // go and npm may have to fetch a lot
+		ctx, cancel := context.WithTimeout(w.t.Context(), 4*patience) // go and npm may have to fetch a lot
 		defer cancel()
 		out, err := w.shell(ctx, text).CombinedOutput()
 		w.output = string(out)
@@ -169,7 +169,7 @@ func (w *walk) stop() {
 // await waits until something answers at an address. It may have to be built before.
 func (w *walk) await(url string) {
 	w.t.Helper()
-	pollFor(w.t, 4*patience, url+" answers", func() (bool, string) {
+	pollFor(w.t, 2*patience, url+" answers", func() (bool, string) {
 		answer, err := http.Get(url)
 		if err != nil {
 			return false, err.Error()

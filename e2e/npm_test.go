@@ -11,8 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -38,7 +40,7 @@ func installClients(dir string) error {
 	if clientsInstalled(dir) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts")
 	cmd.Dir = dir
@@ -459,5 +461,51 @@ func TestNPMClientsSeeErrors(t *testing.T) {
 	n.must("mutation", "ws", "stats:heartbeat", map[string]any{"sessionId": "x", "currentPath": "/"})
 	if got := query[liveStats](s, "stats:getStats", map[string]any{}); got.ActiveVisitors != 1 {
 		t.Errorf("%d active visitors, want 1", got.ActiveVisitors)
+	}
+}
+
+// What a client has said last is more than fits a pipe, and nobody has read it yet when it
+// is told to end. It must not be cut.
+func TestNPMClientsSayAllBeforeTheyEnd(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{clientsDir, replicateDir, yjsDir} {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
+			if err := installed[dir](); err != nil {
+				lacking(t, "npm clients", err)
+			}
+			cmd := exec.CommandContext(impatient(t), "node", "steer.mjs", "http://127.0.0.1:1")
+			cmd.Dir = dir
+			// The answer to what is no verb has the verb in it.
+			verb := strings.Repeat("x", 1<<20)
+			cmd.Stdin = bytes.NewReader(append(encode(command{ID: 1, Do: verb}), '\n'))
+			out, in, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			cmd.Stdout = in
+			if err := errors.Join(cmd.Start(), in.Close()); err != nil {
+				t.Fatal(err)
+			}
+			said := make([]byte, 1)
+			if _, err := io.ReadFull(out, said); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			select {
+			case err := <-ended:
+				t.Errorf("node ended with %v before anybody had read what it said", err)
+			case <-time.After(time.Second): // one that ends too early does so before
+			}
+			rest, err := io.ReadAll(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said = append(said, rest...); len(said) < len(verb) || said[len(said)-1] != '\n' {
+				t.Errorf("%d bytes arrived, want the line of more than %d", len(said), len(verb))
+			}
+		})
 	}
 }

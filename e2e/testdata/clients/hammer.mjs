@@ -56,4 +56,5 @@ await Promise.all(
 await Promise.all(opened.map((c) => c.until(() => c.shown.at(-1) === total)));
 console.log(JSON.stringify(opened.map(({ shown, settled }) => ({ shown, settled }))));
 await Promise.all(opened.map((c) => c.client.close()));
-process.exit(0);
+// Not at once: what is written to a pipe may be on its way still.
+process.stdout.write("", () => process.exit(0));

@@ -14,7 +14,7 @@ const [url, scenario, folder, adminKey] = process.argv.slice(2);
 
 /** Waits for what has to become true. */
 async function until(what, ok) {
-  const late = Date.now() + 20_000;
+  const late = Date.now() + 80_000;
   for (let last; ; await new Promise((done) => setTimeout(done, 10))) {
     last = ok();
     if (last) return last;
@@ -176,4 +176,5 @@ async function sync() {
 }
 
 await { stats, sync }[scenario]();
-process.exit(0);
+// Not at once: what is written to a pipe may be on its way still.
+process.stdout.write("", () => process.exit(0));

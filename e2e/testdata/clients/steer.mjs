@@ -73,4 +73,5 @@ for await (const line of createInterface({ input: process.stdin })) {
     (error) => say({ id: command.id, error: describe(error) }),
   );
 }
-process.exit(0);
+// Not at once: what is written to a pipe may be on its way still.
+process.stdout.write("", () => process.exit(0));

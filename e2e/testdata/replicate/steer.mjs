@@ -114,4 +114,5 @@ for await (const line of createInterface({ input: process.stdin })) {
     (error) => say({ id: command.id, error: { name: error.name, message: `${error.message}\n${error.stack}` } }),
   );
 }
-process.exit(0);
+// Not at once: what is written to a pipe may be on its way still.
+process.stdout.write("", () => process.exit(0));

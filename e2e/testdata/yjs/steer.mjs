@@ -132,4 +132,5 @@ lines.on("line", (line) => {
     say({ id: command.id, error: { name: error.name, message: error.message } });
   }
 });
-lines.on("close", () => process.exit(0));
+// Not at once: what is written to a pipe may be on its way still.
+lines.on("close", () => process.stdout.write("", () => process.exit(0)));
