@@ -76,8 +76,9 @@ func (t *target) call(ctx context.Context, function string, args value.Value, lo
 	}
 	if status, _ := answer.Get("status").AsString(); status != "success" {
 		message, _ := answer.Get("errorMessage").AsString()
-		err := fmt.Errorf("%s failed: %s", function, strings.TrimSpace(message))
-		if resp.Header.Get("X-Halcyon-Code") == string(halcyon.CodeDiskFull) {
+		failure := &halcyon.Failure{Message: strings.TrimSpace(message), Data: answer.Get("errorData"), Code: halcyon.Code(resp.Header.Get("X-Halcyon-Code"))}
+		err := fmt.Errorf("%s failed: %w", function, failure)
+		if failure.Code == halcyon.CodeDiskFull {
 			return none, hinted{err, "free some space; or keep less of it free, with --storage.free-min 200MiB"}
 		}
 		return none, err

@@ -22,10 +22,10 @@ import (
 func Docs(collections ...*Collection) *halcyon.Module {
 	d := docsCommands(collections)
 	m := halcyon.NewModule("docs")
-	m.Command("list", "List the documents of a collection: docs list COLLECTION", d.list)
-	m.Command("export", "Write documents to standard output: docs export [--document NAME [--v2]] COLLECTION", d.export)
-	m.Command("import", "Merge Yjs state into documents: docs import [--document NAME [--v2]] COLLECTION [FILE]", d.importAll)
-	m.Command("delete", "Mark documents as deleted, for all clients: docs delete [--erase] COLLECTION NAME...", d.remove)
+	m.Command("list", "List the documents of a collection: docs list COLLECTION", d.list, halcyon.Served())
+	m.Command("export", "Write documents to standard output: docs export [--document NAME [--v2]] COLLECTION", d.export, halcyon.Served())
+	m.Command("import", "Merge Yjs state into documents: docs import [--document NAME [--v2]] COLLECTION [FILE]", d.importAll, halcyon.Served())
+	m.Command("delete", "Mark documents as deleted, for all clients: docs delete [--erase] COLLECTION NAME...", d.remove, halcyon.Served())
 	return m
 }
 
@@ -70,11 +70,11 @@ func (d docsCommands) find(flags *flag.FlagSet, args []string) (c *Collection, r
 }
 
 // each calls f for all documents, in the order of their names.
-func (c *Collection) each(ctx context.Context, app *halcyon.App, f func(docsRow) error) error {
+func (c *Collection) each(ctx context.Context, env *halcyon.CommandEnv, f func(docsRow) error) error {
 	args := docsListArgs{}
 	for {
 		var rows []docsRow
-		if err := app.Run(ctx, c.Name()+":docsList", args, &rows); err != nil {
+		if err := env.Call(ctx, c.Name()+":docsList", args, &rows); err != nil {
 			return err
 		}
 		for _, row := range rows {
@@ -100,7 +100,7 @@ func (d docsCommands) list(ctx context.Context, env *halcyon.CommandEnv, args []
 	if !*asJSON {
 		fmt.Fprintln(out, "DOCUMENT\tBYTES\tWRITTEN\tSTATE")
 	}
-	err = c.each(ctx, env.App, func(row docsRow) error {
+	err = c.each(ctx, env, func(row docsRow) error {
 		if *asJSON {
 			return json.NewEncoder(env.Stdout).Encode(row)
 		}
@@ -126,7 +126,7 @@ func (d docsCommands) export(ctx context.Context, env *halcyon.CommandEnv, args 
 		return err
 	}
 	load := func(name string) (out exported, err error) {
-		err = env.App.Run(ctx, c.Name()+":docsLoad", docsLoadArgs{name, *v2}, &out)
+		err = env.Call(ctx, c.Name()+":docsLoad", docsLoadArgs{name, *v2}, &out)
 		return out, forOperator(err)
 	}
 	if *document != "" {
@@ -140,7 +140,7 @@ func (d docsCommands) export(ctx context.Context, env *halcyon.CommandEnv, args 
 	if *v2 {
 		return misuse{"docs export: --v2 goes with --document; lines are in V1"}
 	}
-	return c.each(ctx, env.App, func(row docsRow) error {
+	return c.each(ctx, env, func(row docsRow) error {
 		e, err := load(row.Document)
 		if err != nil {
 			return err
@@ -169,7 +169,7 @@ func (d docsCommands) importAll(ctx context.Context, env *halcyon.CommandEnv, ar
 	counts := map[Status]int{}
 	write := func(name string, update []byte) error {
 		var got docsWritten
-		if err := env.App.Run(ctx, c.Name()+":docsWrite", docsWriteArgs{name, update, *v2}, &got); err != nil {
+		if err := env.Call(ctx, c.Name()+":docsWrite", docsWriteArgs{name, update, *v2}, &got); err != nil {
 			return fmt.Errorf("document %q: %w", name, err)
 		}
 		if counts[got.Status]++; got.Status == Gapped || got.Status == Refused {
@@ -233,8 +233,12 @@ func (d docsCommands) remove(ctx context.Context, env *halcyon.CommandEnv, args 
 	if len(names) == 0 {
 		return misuse{"docs delete: name the documents"}
 	}
+	function := c.Name() + ":docsDelete"
+	if *erase {
+		function = c.Name() + ":docsErase"
+	}
 	for _, name := range names {
-		if err := env.App.Run(ctx, c.Name()+":docsDelete", docsDeleteArgs{name, *erase}, nil); err != nil {
+		if err := env.Call(ctx, function, docsDeleteArgs{name}, nil); err != nil {
 			return forOperator(err)
 		}
 	}
@@ -273,12 +277,9 @@ type docsLoadArgs struct {
 }
 
 func (c *Collection) docsLoad(tx *halcyon.Tx, args docsLoadArgs) (exported, error) {
-	h, ok, err := c.find(tx, args.Document)
+	h, err := c.docsHead(tx, args.Document)
 	if err != nil {
 		return exported{}, err
-	}
-	if !ok {
-		return exported{}, &halcyon.Error{Code: "NoDocument", Message: fmt.Sprintf("there is no document %q", args.Document)}
 	}
 	out := exported{Document: args.Document, Deleted: h.Deleted}
 	if out.Update, _, err = c.content(tx, args.Document); err != nil || args.V2 {
@@ -315,22 +316,39 @@ func (c *Collection) docsWrite(tx *halcyon.Tx, args docsWriteArgs) (docsWritten,
 
 type docsDeleteArgs struct {
 	Document string `json:"document"`
-	Erase    bool   `json:"erase"`
+}
+
+func (c *Collection) docsHead(tx *halcyon.Tx, document string) (head, error) {
+	h, ok, err := c.find(tx, document)
+	if err == nil && !ok {
+		err = &halcyon.Error{Code: "NoDocument", Message: fmt.Sprintf("there is no document %q", document)}
+	}
+	return h, err
 }
 
 func (c *Collection) docsDelete(tx *halcyon.Tx, args docsDeleteArgs) error {
-	h, ok, err := c.find(tx, args.Document)
-	if err != nil {
+	h, err := c.docsHead(tx, args.Document)
+	if err != nil || h.Deleted {
 		return err
 	}
-	if !ok {
-		return &halcyon.Error{Code: "NoDocument", Message: fmt.Sprintf("there is no document %q", args.Document)}
+	_, err = c.Edit(tx, args.Document, func(doc *yjs.Doc) error { return doc.Map(rootMeta).Set(metaGone, true) })
+	return err
+}
+
+// docsErase removes a document and sends away who has it open, since what they went on to write would build on what is gone.
+func (c *Collection) docsErase(ctx *halcyon.Ctx, args docsDeleteArgs) error {
+	if err := ctx.RunMutation(c.Name()+":docsRemove", args, nil); err != nil {
+		return err
 	}
-	if !args.Erase {
-		if h.Deleted {
-			return nil
-		}
-		_, err := c.Edit(tx, args.Document, func(doc *yjs.Doc) error { return doc.Map(rootMeta).Set(metaGone, true) })
+	if hub := c.rooms.hub.Load(); hub != nil {
+		hub.Dismiss(args.Document)
+	}
+	return nil
+}
+
+func (c *Collection) docsRemove(tx *halcyon.Tx, args docsDeleteArgs) error {
+	h, err := c.docsHead(tx, args.Document)
+	if err != nil {
 		return err
 	}
 	for row, err := range c.deltas.By("by_document").Eq(args.Document).Each(tx) {

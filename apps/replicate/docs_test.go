@@ -26,7 +26,7 @@ func (w *world) docs(stdin, name string, args ...string) (string, error) {
 		if c.Name == name {
 			var out, talk bytes.Buffer
 			err := c.Run(context.Background(), &halcyon.CommandEnv{
-				App: w.app, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &talk, Logger: slog.New(slog.DiscardHandler),
+				App: w.app, Call: w.app.Run, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &talk, Logger: slog.New(slog.DiscardHandler),
 			}, args)
 			w.t.Logf("docs %s %q said %s", name, args, &talk)
 			return out.String(), err

@@ -158,6 +158,8 @@ func (c *Collection) Module() *halcyon.Module {
 	m.Internal.Query("docsLoad", c.docsLoad)
 	m.Internal.Mutation("docsWrite", c.docsWrite)
 	m.Internal.Mutation("docsDelete", c.docsDelete)
+	m.Internal.Mutation("docsRemove", c.docsRemove)
+	m.Internal.Action("docsErase", c.docsErase)
 	m.Cron("sweep", halcyon.Every(time.Minute), "sweep")
 	c.serveRooms(m)
 	return m

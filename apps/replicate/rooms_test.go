@@ -390,3 +390,28 @@ func TestRulesOfSockets(t *testing.T) {
 	late := h.dial(true, "doc", writer)
 	late.awaitText("w!w")
 }
+
+// TestErasedDocuments: who has a document open when it is erased is sent away, and what is opened anew is empty. Others are left alone.
+func TestErasedDocuments(t *testing.T) {
+	h := newHouse(t, replicate.Options{})
+	plain, hocus, other := h.dial(true, "a", ""), h.dial(false, "a", ""), h.dial(true, "b", "")
+	for _, l := range []*line{plain, hocus, other} {
+		l.await("synced", func() bool { return l.mu.synced })
+	}
+	plain.write("old")
+	hocus.awaitText("old")
+	if _, err := h.docs("", "delete", "--erase", "tasks", "a"); err != nil {
+		t.Fatal(err)
+	}
+	if code, reason := plain.closedWith(); code != 4410 || reason != "Erased" {
+		t.Errorf("y-websocket is closed with %d %s", code, reason)
+	}
+	hocus.await("sent away", func() bool { return hocus.mu.shut == "Erased" })
+	again := h.dial(true, "a", "")
+	again.await("synced", func() bool { return again.mu.synced })
+	again.write("new")
+	late := h.dial(false, "a", "")
+	late.awaitText("new")
+	other.write("b") // its connection is there
+	h.dial(true, "b", "").awaitText("b")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
@@ -220,7 +221,7 @@ func (h *Hub) handle(ch *channel, reply *wire.Reply) error {
 // recheck asks again what the clients of a document may do, and has it so.
 func (h *Hub) recheck(ctx context.Context, r *roster) {
 	h.mu.Lock()
-	channels := append([]*channel(nil), r.channels...)
+	channels := slices.Clone(r.channels)
 	h.mu.Unlock()
 	known := map[string]Access{}
 	for _, ch := range channels {
@@ -241,5 +242,19 @@ func (h *Hub) recheck(ctx context.Context, r *roster) {
 		case (access == Read) != ch.readOnly.Load():
 			ch.rescope(access == Read)
 		}
+	}
+}
+
+// Dismiss ends everybody's use of a document that was erased. Clients of y-websocket stay away then; one that opens the document again brings
+// back what it has of it.
+func (h *Hub) Dismiss(document string) {
+	h.mu.Lock()
+	var channels []*channel
+	if r := h.mu.rosters[document]; r != nil {
+		channels = slices.Clone(r.channels)
+	}
+	h.mu.Unlock()
+	for _, ch := range channels {
+		ch.expel(CloseGone, ReasonGone)
 	}
 }
