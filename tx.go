@@ -45,6 +45,10 @@ func (tx *Tx) Now() time.Time {
 	return tx.now
 }
 
+// TimeLeft returns how long this execution of the function may still take. A function that may do a part of what it was asked for, and say how much,
+// stops early by it instead of failing with Timeout.
+func (tx *Tx) TimeLeft() time.Duration { return tx.inner.TimeLeft() }
+
 // Rand returns the randomness of this execution.
 func (tx *Tx) Rand() *rand.Rand { return tx.inner.Rand() }
 

@@ -117,6 +117,11 @@ func (tx *Tx) failLocked(err error) error {
 	return err
 }
 
+// TimeLeft returns how long this execution may still take before its calls fail
+// with ErrTimeout. What a function makes of it differs from one execution to the
+// next.
+func (tx *Tx) TimeLeft() time.Duration { return tx.deadline.Sub(tx.db.o.Clock.Now()) }
+
 // Now returns the time of this execution: fixed, in microseconds. A query that
 // looks at it should say with WakeAt when its answer changes; without that it
 // is run again every 5 seconds.

@@ -141,7 +141,8 @@ type batchResult struct {
 }
 
 // replicateBatch writes many updates in one transaction. One that is refused does not touch the others. The ids are the caller's, and only
-// tell the results apart.
+// tell the results apart. When half of the time of a function is used it ends: writes that have no result then were not looked at, and are to be
+// sent again.
 func (c *Collection) replicateBatch(tx *halcyon.Tx, args batchArgs) (batchResults, error) {
 	size := 0
 	for _, w := range args.Writes {
@@ -151,13 +152,17 @@ func (c *Collection) replicateBatch(tx *halcyon.Tx, args batchArgs) (batchResult
 		return batchResults{}, &halcyon.Error{Code: CodeTooLarge,
 			Message: fmt.Sprintf("%d writes of %d bytes, at most %d of %d bytes are allowed in one call", len(args.Writes), size, BatchMax, BatchBytesMax)}
 	}
-	results := batchResults{Results: make([]batchResult, len(args.Writes))}
+	results := batchResults{Results: make([]batchResult, 0, len(args.Writes))}
+	patience := patienceOf(tx)
 	for i, w := range args.Writes {
+		if i > 0 && patience.over() {
+			break
+		}
 		result, err := c.Write(tx, w.Document, w.Bytes, yjs.V2)
 		if err != nil {
 			return batchResults{}, err
 		}
-		results.Results[i] = batchResult{ID: w.ID, Status: result.Status, Code: result.Code, Message: result.Message}
+		results.Results = append(results.Results, batchResult{ID: w.ID, Status: result.Status, Code: result.Code, Message: result.Message})
 	}
 	return results, nil
 }
@@ -200,8 +205,9 @@ func (c *Collection) recoverBatch(tx *halcyon.Tx, args recoverArgs) (recovered, 
 	}
 	answer := recovered{Documents: []recoveredDocument{}}
 	size, rows := 0, 0
+	patience := patienceOf(tx)
 	for ; place < len(args.Documents); place++ {
-		if size > pageBytesMax || rows > pageRowsMax || len(answer.Documents) == pageRuledMax {
+		if size > pageBytesMax || rows > pageRowsMax || len(answer.Documents) == pageRuledMax || rows > 0 && patience.over() {
 			answer.Cursor = strconv.Itoa(place)
 			return answer, nil
 		}

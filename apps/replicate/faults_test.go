@@ -220,11 +220,11 @@ func TestFaultsOfReplicate(t *testing.T) {
 		}},
 		{"9 and 13 a client that is new gets 10,000 documents at once", func(t *testing.T) {
 			w := newWorld(t, replicate.Options{})
-			for batch := range 20 {
+			for batch := range 100 {
 				var writes []writeArgs
-				for d := range 500 {
-					id := fmt.Sprintf("doc %05d", batch*500+d)
-					writes = append(writes, writeArgs{"", id, newPeer(t, uint64(batch*500+d+1)).set("title", id)})
+				for d := range 100 {
+					id := fmt.Sprintf("doc %05d", batch*100+d)
+					writes = append(writes, writeArgs{"", id, newPeer(t, uint64(batch*100+d+1)).set("title", id)})
 				}
 				w.call("", "tasks:replicateBatch", map[string]any{"writes": writes}, nil)
 			}
@@ -281,7 +281,7 @@ func TestFaultsOfReplicate(t *testing.T) {
 				id := fmt.Sprintf("doc %05d", d)
 				writes = append(writes, writeArgs{"", id, newPeer(t, uint64(d+1)).set("title", id)})
 				documents = append(documents, map[string]any{"document": id, "vector": []byte{0}})
-				if len(writes) == 250 || d == n-1 {
+				if len(writes) == 100 || d == n-1 {
 					w.call("", "tasks:replicateBatch", map[string]any{"writes": writes}, nil)
 					writes = nil
 				}

@@ -209,18 +209,20 @@ type roomChanges struct {
 // roomChanges returns what came after a place in the order of the collection, whoever may see it. All of a timestamp is on one page.
 func (c *Collection) roomChanges(tx *halcyon.Tx, args roomArgs) (roomChanges, error) {
 	page := roomChanges{Changes: []roomChange{}, Seq: args.After}
-	size := 0
+	size, rows := 0, 0
+	patience := patienceOf(tx)
 	for u, err := range whole(c.deltas.By("by_at").Gt(args.After.time()).Each(tx)) {
 		if err != nil {
 			return roomChanges{}, err
 		}
-		if u.seq > page.Seq && size > pageBytesMax {
+		if u.seq > page.Seq && (size > pageBytesMax || rows > pageRowsMax || rows > 0 && patience.over()) {
 			page.More = true
 			break
 		}
 		page.Seq = u.seq
 		page.Changes = append(page.Changes, roomChange{u.document, u.seq, u.bytes})
 		size += len(u.bytes) + len(u.document)
+		rows += u.rows
 	}
 	return page, nil
 }

@@ -36,11 +36,12 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 	var updates [][][]byte
 	var heads []head // of the same documents, where a rule has to be asked
 	size, rows := 0, 0
+	patience := patienceOf(tx)
 	for u, err := range whole(c.deltas.By("by_at").Gt(after.time()).Each(tx)) {
 		if err != nil {
 			return StreamPage{}, err
 		}
-		if u.seq > page.Seq && (len(places) >= limit || size > pageBytesMax || rows > pageRowsMax) {
+		if u.seq > page.Seq && (len(places) >= limit || size > pageBytesMax || rows > pageRowsMax || rows > 0 && patience.over()) {
 			page.More = true
 			break
 		}

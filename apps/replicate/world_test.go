@@ -20,11 +20,14 @@ import (
 var noon = time.Date(2026, time.March, 14, 12, 0, 0, 0, time.UTC)
 
 // handClock tells the time that a test has set. Its timers run in real time.
-type handClock struct{ micros atomic.Int64 }
+type handClock struct {
+	micros atomic.Int64
+	step   atomic.Int64 // by which each look at it moves it
+}
 
 var _ engine.Clock = (*handClock)(nil)
 
-func (c *handClock) Now() time.Time          { return time.UnixMicro(c.micros.Load()) }
+func (c *handClock) Now() time.Time          { return time.UnixMicro(c.micros.Add(c.step.Load())) }
 func (c *handClock) advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 
 func (c *handClock) AfterFunc(d time.Duration, f func()) func() {
@@ -100,7 +103,7 @@ func (w *world) open(o replicate.Options) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	options := &halcyon.Options{ShowErrors: true, Engine: engine.Options{FS: w.fs, Clock: w.clock, Seed: 1, Fatal: func(error) {}}}
+	options := &halcyon.Options{ShowErrors: true, Engine: engine.Options{FS: w.fs, Clock: w.clock, Seed: 1, Fatal: func(error) {}, FunctionTimeMax: waitMax}}
 	if err := app.Open("data", options); err != nil {
 		w.t.Fatal(err)
 	}
