@@ -149,6 +149,7 @@ func (c *Collection) Module() *halcyon.Module {
 	m.Mutation("replicate", c.replicate)
 	m.Mutation("replicateBatch", c.replicateBatch)
 	m.Query("recoverBatch", c.recoverBatch)
+	m.Query("snapshot", c.snapshot)
 	m.Mutation("presence", c.tell)
 	m.Query("session", c.sessions)
 	m.Background(c.loaded.age)
