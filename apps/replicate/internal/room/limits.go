@@ -71,7 +71,7 @@ const (
 	CloseMalformed    = 4400
 	CloseUnauthorized = int(wire.CloseUnauthorized) // 4401
 	CloseForbidden    = int(wire.CloseForbidden)    // 4403
-	CloseGone         = 4410 // the document was erased, and is not wanted back
+	CloseGone         = 4410                        // the document was erased, and is not wanted back
 	CloseTooLarge     = 4413
 	CloseReset        = int(wire.CloseReset) // 4205: to be opened anew
 )
