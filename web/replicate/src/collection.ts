@@ -11,6 +11,8 @@ import { alone, browserTabs, type JoinTabs, type Tabs } from "./tabs.js";
 
 /** How long at most the reading of rows keeps the page from doing something else. */
 const SLICE_MS = 10;
+/** How often the page is told of rows while there are more to come: to show them may take longer than to read them. */
+const TELL_MS = 500;
 /** How many commits of edits are under way at once; more edits are gathered until one has ended. */
 const STORING_MAX = 16;
 
@@ -88,6 +90,9 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   #caughtUp = false;
   #problem: string | undefined;
   #status: Status | undefined;
+  /** When rows that were read were told of. */
+  #told = -Infinity;
+  #tellSoon: number | undefined;
   /** How many steps of one change are under way; listeners hear of it at the end. */
   #depth = 0;
   #dirty = false;
@@ -269,10 +274,18 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   }
 
   async #load(): Promise<void> {
+    let leads = false;
+    let lead = (): void => void (leads = true);
+    this.#tabs.lead(() => lead());
+    let snapshot: Snapshot | undefined;
     try {
-      const snapshot = await (await this.#store).load();
+      const store = await this.#store;
+      // What is read by the tab that speaks with the server is read once: no other adds to it but edits, and tells of these.
+      const alone = leads;
+      const found = await store.load();
       if (this.#closed) return;
-      await this.#absorb(snapshot);
+      await this.#absorb(found);
+      if (alone) snapshot = found;
     } catch (error) {
       this.#report("load from the device", error);
     }
@@ -280,7 +293,8 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     this.#loaded = true;
     this.#touch();
     this.#tabs.post({ kind: "hello" } satisfies Message);
-    this.#tabs.lead(() => void this.#lead());
+    if (leads) void this.#lead(snapshot);
+    else lead = () => void this.#lead();
   }
 
   /** Takes in what is stored, also where some of it is here already. */
@@ -307,17 +321,29 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     await this.#readAll();
   }
 
-  /** Reads the rows of new documents, in slices that leave the page time for its user. */
-  async #readAll(): Promise<void> {
-    while (!this.#documents.readRows(SLICE_MS)) {
+  /**
+   * Reads the rows of new documents, in slices that leave the page time for its user. When there are more documents
+   * to come, it may leave it to a later call to tell of the last ones.
+   */
+  async #readAll(more = false): Promise<void> {
+    for (;;) {
+      const left = this.#documents.readRows(SLICE_MS);
+      const now = this.#environment.now();
+      if ((left === 0 && !more) || now - this.#told >= TELL_MS) {
+        this.#told = now;
+        this.#documents.tell();
+      }
+      if (left === 0) break;
       await new Promise<void>((resolve) => this.#environment.after(0, resolve));
       if (this.#closed) return;
     }
+    // What is to come may not come.
+    if (more) this.#tellSoon ??= this.#environment.after(TELL_MS, () => (this.#documents.tell(), (this.#tellSoon = undefined)));
   }
 
   // ---- The server
 
-  async #lead(): Promise<void> {
+  async #lead(snapshot?: Snapshot): Promise<void> {
     const store = await this.#store.catch(() => undefined);
     if (this.#closed || !store) return;
     this.#follower = new Follower({
@@ -329,7 +355,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
       absorb: (snapshot) => this.#absorb(snapshot),
       together: (run) => this.#together(run),
       isOwn: (n) => this.#mine.delete(n),
-      breathe: () => this.#readAll(),
+      breathe: (more) => this.#readAll(more),
       changed: (updates) => this.#tabs.post({ kind: "changes", updates } satisfies Message),
       states: (states) => this.#tell({ kind: "states", states }),
       link: (connected, caughtUp) => this.#tell({ kind: "link", connected, caughtUp }),
@@ -337,7 +363,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
       replace: (document, bytes) => this.#tell({ kind: "replace", document, ...(bytes ? { bytes } : {}) }),
       report: (what, error) => this.#report(what, error),
     });
-    await this.#follower.start();
+    await this.#follower.start(snapshot);
   }
 
   /** Tells all tabs, this one too. */
@@ -466,6 +492,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     while (this.#storing.size > 0) await Promise.all(this.#storing);
     if (this.#closed) return;
     this.#closed = true;
+    this.#environment.cancel(this.#tellSoon);
     await this.#follower?.close();
     this.#tabs.close();
     this.#documents.close();

@@ -1,5 +1,6 @@
 import * as Y from "yjs";
 import { newClientID, type Environment } from "./environment.js";
+import { glance } from "./glance.js";
 import { type Fields, readRow, same, sameBytes } from "./material.js";
 import { merge, own } from "./memory.js";
 
@@ -40,6 +41,8 @@ export class Documents {
   readonly #client: number;
   /** Documents that came from elsewhere and whose first row has not been read: they are not in `rows` yet. */
   readonly #unread = new Set<Entry>();
+  /** Whether there are rows that were read and not told of. */
+  #untold = false;
   #rows: readonly Fields[] | undefined;
   #sorted: Entry[] | undefined;
 
@@ -73,8 +76,9 @@ export class Documents {
       return;
     }
     const entry = this.#add(document, [bytes], row);
+    // One that has no row yet changes nothing for who looks at rows.
     if (row === undefined) this.#unread.add(entry);
-    this.#touch();
+    else this.#touch();
   }
 
   #add(document: string, parts: Uint8Array<ArrayBuffer>[], row?: Fields | null): Entry {
@@ -89,7 +93,6 @@ export class Documents {
     const entry = this.#entries.get(document);
     if (!entry) {
       this.#unread.add(this.#add(document, [bytes]));
-      this.#touch();
       return bytes;
     }
     const doc = this.#load(entry);
@@ -190,22 +193,27 @@ export class Documents {
     return rows;
   }
 
-  /** Reads rows of documents that are new here, for up to `ms`, and reports whether all are read. */
-  readRows(ms: number): boolean {
-    if (this.#unread.size === 0) return true;
+  /** Reads rows of documents that are new here, for up to `ms`, and returns how many are left. Who wants to know of them is told by `tell`. */
+  readRows(ms: number): number {
     const end = this.#environment.now() + ms;
     for (const entry of this.#unread) {
       this.#row(entry);
+      this.#untold = true;
       if (this.#environment.now() >= end) break;
     }
-    this.#touch();
-    return this.#unread.size === 0;
+    return this.#unread.size;
+  }
+
+  /** Tells of the rows that were read. */
+  tell(): void {
+    if (this.#untold) this.#touch();
   }
 
   #row(entry: Entry): Fields | null {
     if (this.#unread.delete(entry)) this.#rows = undefined;
     if (!entry.stale) return entry.row;
-    const row = this.#read(entry, (doc) => readRow(entry.document, doc));
+    const glanced = entry.doc || entry.parts.length === 0 ? undefined : glance(entry.document, this.#merged(entry));
+    const row = glanced === undefined ? this.#read(entry, (doc) => readRow(entry.document, doc)) : glanced;
     entry.stale = false;
     // Who compares rows by identity sees a change only where there is one.
     if (!same(row, entry.row)) entry.row = row;
@@ -249,6 +257,7 @@ export class Documents {
 
   #touch(): void {
     this.#rows = undefined;
+    this.#untold = false;
     this.#changed();
   }
 

@@ -10,6 +10,8 @@ import type { Change, Refusal, Snapshot, Store, StoredDocument, Update } from ".
 /** After so many changes on one subscription, or so many bytes, the next begins behind them: each push repeats them all. */
 const REPEATED_CHANGES_MAX = 32;
 const REPEATED_BYTES_MAX = 32 << 10;
+/** How many answers of the server wait to be applied, and how many to be stored, before no more is asked for. */
+const AHEAD_MAX = 2;
 /** How many documents are compared with the server in one call. */
 const RECOVERED_MAX = 1000;
 /** How many updates of one document the log has before they are merged into it. */
@@ -30,14 +32,19 @@ export interface FollowerOptions {
   together(run: () => void): void;
   /** Whether this tab made the edit of a number, which it asks once. */
   isOwn(n: number): boolean;
-  /** Reads rows while the page may do other things in between. */
-  breathe(): Promise<void>;
+  /** Reads rows while the page may do other things in between; `more` says that others follow soon. */
+  breathe(more: boolean): Promise<void>;
   changed(updates: readonly Update[]): void;
   states(states: readonly DocumentState[]): void;
   link(connected: boolean, caughtUp: boolean): void;
   refused(refusal: Refusal): void;
   replace(document: string, bytes: Uint8Array<ArrayBuffer> | undefined): void;
   report(what: string, error: unknown): void;
+}
+
+/** An answer that waits to be applied, and the subscription whose newest it is. */
+interface Answer extends Changes {
+  readonly of: symbol;
 }
 
 /** The part of a collection that speaks with the server, in the one tab that does. */
@@ -49,14 +56,25 @@ export class Follower {
   /** How many updates of each document are in the log. */
   readonly #logged = new Map<string, number>();
   #closed = false;
+  /** How far what the server sent has been applied. */
   #cursor = 0;
   #caughtUp = false;
   #compared = false;
   #stop: (() => void) | undefined;
+  /** The subscription there is. */
+  #following: symbol | undefined;
   #watchFailures = 0;
   /** What the server sent is applied one answer after the other; only the newest of a subscription counts. */
-  #waiting: Changes | undefined;
+  #waiting: Answer[] = [];
   #applying: Promise<void> | undefined;
+  /** The commits of what was applied that are under way. */
+  readonly #storing = new Set<Promise<void>>();
+  /** Whether something the server sent could not be stored: where the device goes on next time stays before it. */
+  #lost = false;
+  /** Documents that came whole from the server in this life, of which there is nothing to compare. */
+  readonly #brought = new Set<string>();
+  /** Whether the device had nothing of the server's, so that what comes is all there is. */
+  #empty = false;
   /** The greatest number of a write that was taken from the store. */
   #scanned = 0;
   #scanning: Promise<void> | undefined;
@@ -79,15 +97,21 @@ export class Follower {
     });
   }
 
-  /** Begins: what other tabs have stored is taken in, then the server is asked. */
-  async start(): Promise<void> {
+  /**
+   * Begins. The snapshot is what the device has, if that was read when no other tab spoke with the server any more;
+   * otherwise what others have stored is taken in first.
+   */
+  async start(snapshot?: Snapshot): Promise<void> {
     const { store, remote, absorb, report } = this.#options;
     try {
-      const snapshot = await store.load();
-      if (this.#closed) return;
-      await absorb(snapshot);
-      if (this.#closed) return;
+      if (!snapshot) {
+        snapshot = await store.load();
+        if (this.#closed) return;
+        await absorb(snapshot);
+        if (this.#closed) return;
+      }
       this.#cursor = snapshot.cursor;
+      this.#empty = snapshot.cursor === 0;
       for (const { document } of snapshot.log) this.#count(document);
       for (const refusal of snapshot.refusals) this.#outbox.addRefusal(refusal);
       for (const write of snapshot.writes) {
@@ -157,7 +181,7 @@ export class Follower {
           if (!this.#options.isOwn(write.n)) this.#options.documents.apply(write.document, write.bytes);
           this.#outbox.add(write);
         }
-        void this.#options.breathe();
+        void this.#options.breathe(false);
       });
     } catch (error) {
       this.#options.report("read edits", error);
@@ -172,9 +196,12 @@ export class Follower {
   async #commit(change: Change): Promise<void> {
     for (const { document } of change.log ?? []) this.#count(document);
     const fold = this.#full();
+    const { cursor, ...rest } = change;
     try {
-      await this.#options.store.commit(fold.length > 0 ? { ...change, fold } : change);
+      await this.#options.store.commit({ ...rest, ...(cursor === undefined || this.#lost ? {} : { cursor }), ...(fold.length > 0 ? { fold } : {}) });
     } catch (error) {
+      // Without it the device is not where the cursor says, and asks for it again when it starts.
+      if (change.log?.length || change.documents?.length) this.#lost = true;
       this.#options.report("store what the server said", error);
     }
   }
@@ -235,31 +262,40 @@ export class Follower {
 
   // ---- From the server
 
-  #watch(): void {
+  #watch(cursor = this.#cursor): void {
     this.#stop?.();
     if (this.#closed) return;
-    this.#waiting = undefined;
-    const cursor = this.#cursor;
+    const of = Symbol("subscription");
     let current = true;
     const stop = this.#options.remote.watch(
       cursor,
       (changes) => {
         if (!current || this.#closed) return;
         this.#watchFailures = 0;
-        this.#waiting = changes;
+        const waiting = this.#waiting;
+        if (waiting.at(-1)?.of === of) waiting.pop();
+        waiting.push({ ...changes, of });
+        this.#goOn();
         this.#applying ??= this.#applyAll().finally(() => (this.#applying = undefined));
       },
       (error) => {
         if (!current || this.#closed) return;
         this.#options.report("follow the server", error);
         current = false;
-        this.#after(this.#backoff(this.#watchFailures++), () => this.#watch());
+        this.#following = undefined;
+        this.#after(this.#backoff(this.#watchFailures++), () => this.#watch(cursor));
       },
     );
+    this.#following = of;
     this.#stop = () => {
       current = false;
       stop();
     };
+  }
+
+  /** Asks for what comes after the newest answer before that is applied, so that the server has it ready then. */
+  #goOn(newest = this.#waiting.at(-1)): void {
+    if (newest?.more && newest.of === this.#following && this.#waiting.length < AHEAD_MAX) this.#watch(newest.cursor);
   }
 
   #backoff(failures: number): number {
@@ -268,13 +304,14 @@ export class Follower {
   }
 
   async #applyAll(): Promise<void> {
-    while (this.#waiting && !this.#closed) {
-      const { changes, cursor, more } = this.#waiting;
-      this.#waiting = undefined;
-      await this.#apply(changes, cursor);
+    for (let answer = this.#waiting.shift(); answer && !this.#closed; answer = this.#waiting.shift()) {
+      const { changes, cursor, more, of } = answer;
+      this.#goOn(this.#waiting.at(-1) ?? answer);
+      await this.#apply(changes, cursor, more);
       if (this.#closed) return;
       const size = changes.reduce((n, change) => n + change.bytes.length, 0);
-      if (more || changes.length >= REPEATED_CHANGES_MAX || size >= REPEATED_BYTES_MAX) this.#watch();
+      const repeats = changes.length >= REPEATED_CHANGES_MAX || size >= REPEATED_BYTES_MAX;
+      if (repeats && !more && this.#following === of && this.#waiting.length === 0) this.#watch();
       if (!more && !this.#caughtUp) {
         this.#caughtUp = true;
         this.#link();
@@ -286,8 +323,8 @@ export class Follower {
     }
   }
 
-  /** Applies changes, in slices, and stores them with the cursor that says so. */
-  async #apply(changes: readonly ServerChange[], cursor: number): Promise<void> {
+  /** Applies changes, in slices, and has them stored with the cursor that says so. */
+  async #apply(changes: readonly ServerChange[], cursor: number, more = false): Promise<void> {
     const { documents, together, breathe, reading } = this.#options;
     const byDocument = new Map<string, Uint8Array<ArrayBuffer>[]>();
     const gone = new Set<string>();
@@ -308,9 +345,11 @@ export class Follower {
         const bytes = documents.apply(document, merge(parts));
         if (!bytes) continue;
         news.push({ document, bytes });
-        if (unknown) fresh.push(document);
+        if (!unknown) continue;
+        fresh.push(document);
+        if (this.#empty && !this.#compared) this.#brought.add(document);
       }
-      rowsRead = breathe();
+      rowsRead = breathe(more);
     });
     await rowsRead;
     if (this.#closed || (news.length === 0 && gone.size === 0 && cursor === this.#cursor)) return;
@@ -326,22 +365,34 @@ export class Follower {
     this.#cursor = Math.max(this.#cursor, cursor);
     // A document that has not been deleted, and is not there, is one that the user may not see any more. What they did to it is kept, and refused.
     const forget = [...gone].filter((document) => documents.row(document) && !this.#outbox.holds(document));
-    await this.#commit({ documents: put, log, cursor: this.#cursor });
-    // Afterwards: a tab that is opened finds a change in the store or hears of it here, and never neither.
-    if (news.length > 0) this.#options.changed(news);
+    for (const document of forget) this.#brought.delete(document);
+    // The screen does not wait for the device.
+    while (this.#storing.size >= AHEAD_MAX) await Promise.race(this.#storing);
+    if (this.#closed) return;
+    const storing = this.#keep({ documents: put, log, cursor: this.#cursor }, news).finally(() => this.#storing.delete(storing));
+    this.#storing.add(storing);
     if (forget.length === 0) return;
+    await storing;
     for (const document of forget) this.#logged.delete(document);
     await this.#commit({ forget });
     for (const document of forget) this.#options.replace(document, undefined);
   }
 
+  /** Stores what was applied. Stores keep the order of the commits they are given. */
+  async #keep(change: Change, news: readonly Update[]): Promise<void> {
+    await this.#commit(change);
+    // Afterwards: a tab that is opened finds a change in the store or hears of it here, and never neither.
+    if (news.length > 0 && !this.#closed) this.#options.changed(news);
+  }
+
   /**
-   * Compares all documents with the server, and sends what it lacks: what was made in a life of
+   * Compares the documents that the device had with the server, and sends what it lacks: what was made in a life of
    * this client of which nothing is left but the documents, or by a server that forgot.
    */
   async #compare(): Promise<void> {
     const { documents, remote } = this.#options;
-    const names = documents.names();
+    const names = documents.names().filter((document) => !this.#brought.has(document));
+    this.#brought.clear();
     for (let failures = 0; names.length > 0 && !this.#closed; ) {
       const some = names.slice(0, RECOVERED_MAX);
       try {
@@ -406,6 +457,7 @@ export class Follower {
     for (const timer of this.#timers) this.#options.environment.cancel(timer);
     await this.#scanning;
     await this.#applying;
+    await Promise.all(this.#storing);
   }
 }
 

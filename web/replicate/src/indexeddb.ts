@@ -2,15 +2,23 @@ import { merge } from "./memory.js";
 import type { Change, Fold, Persistence, Snapshot, Store, StoredDocument, StoredWrite, Update } from "./store.js";
 
 /** The version of the stores below; a later one upgrades in `open`. */
-const VERSION = 1;
+const VERSION = 2;
 
 const DOCUMENTS = "documents";
+/**
+ * Documents that came many at once, as a list in one record: a thousand records take a browser a hundred times as long.
+ * The state of a document is the merge of what is in packs, in documents and in the log.
+ */
+const PACKS = "packs";
 const LOG = "log";
 const WRITES = "writes";
 const REFUSALS = "refusals";
 const FACTS = "facts";
-const ALL = [DOCUMENTS, LOG, WRITES, REFUSALS, FACTS];
+const ALL = [DOCUMENTS, PACKS, LOG, WRITES, REFUSALS, FACTS];
 const BY_DOCUMENT = "document";
+
+/** How many new documents of one change are a pack. */
+const PACK_MIN = 16;
 
 /**
  * Keeps each collection in a database of the browser, named `prefix` and its name. Its tabs
@@ -23,8 +31,10 @@ export function indexedDB({ prefix = "halcyon/", factory = globalThis.indexedDB 
 function open(factory: IDBFactory, name: string): Promise<IDBDatabase> {
   return new Promise((resolve, reject) => {
     const request = factory.open(name, VERSION);
-    request.onupgradeneeded = () => {
+    request.onupgradeneeded = ({ oldVersion }) => {
       const db = request.result;
+      db.createObjectStore(PACKS, { autoIncrement: true });
+      if (oldVersion === 1) return;
       db.createObjectStore(DOCUMENTS, { keyPath: "document" });
       db.createObjectStore(LOG, { keyPath: "n", autoIncrement: true }).createIndex(BY_DOCUMENT, "document");
       db.createObjectStore(WRITES, { keyPath: "n", autoIncrement: true }).createIndex(BY_DOCUMENT, "document");
@@ -45,14 +55,21 @@ class IndexedDBStore implements Store {
 
   async load(): Promise<Snapshot> {
     const tx = this.db.transaction(ALL, "readonly");
-    const [documents, log, writes, refusals, cursor] = await Promise.all([
+    const [single, packs, log, writes, refusals, cursor] = await Promise.all([
       result<StoredDocument[]>(tx.objectStore(DOCUMENTS).getAll()),
+      result<StoredDocument[][]>(tx.objectStore(PACKS).getAll()),
       result<Update[]>(tx.objectStore(LOG).getAll()),
       result<StoredWrite[]>(tx.objectStore(WRITES).getAll()),
       result<Snapshot["refusals"]>(tx.objectStore(REFUSALS).getAll()),
       result<number | undefined>(tx.objectStore(FACTS).get("cursor")),
     ]);
-    return { documents, log, writes, refusals, cursor: cursor ?? 0 };
+    // A document that is in several places is in the snapshot once, and what else there is of it as in the log.
+    const documents = new Map<string, StoredDocument>();
+    for (const document of [...single, ...packs.flat()]) {
+      if (!documents.has(document.document)) documents.set(document.document, document);
+      else log.push({ document: document.document, bytes: document.bytes });
+    }
+    return { documents: [...documents.values()], log, writes, refusals, cursor: cursor ?? 0 };
   }
 
   async writesAfter(n: number): Promise<StoredWrite[]> {
@@ -86,12 +103,14 @@ class IndexedDBStore implements Store {
 
 /** Makes the requests of a change. It may wait for requests of the transaction, and for nothing else. */
 async function put(tx: IDBTransaction, change: Change, numbers: number[]): Promise<void> {
-  const [documents, log, writes, refusals] = [DOCUMENTS, LOG, WRITES, REFUSALS].map((name) => tx.objectStore(name)) as [
+  const [documents, packs, log, writes, refusals] = [DOCUMENTS, PACKS, LOG, WRITES, REFUSALS].map((name) => tx.objectStore(name)) as [
+    IDBObjectStore,
     IDBObjectStore,
     IDBObjectStore,
     IDBObjectStore,
     IDBObjectStore,
   ];
+  if (change.forget?.length) await unpack(packs, new Set(change.forget));
   for (const document of change.forget ?? []) {
     documents.delete(document);
     refusals.delete(document);
@@ -109,17 +128,38 @@ async function put(tx: IDBTransaction, change: Change, numbers: number[]): Promi
   for (const refusal of change.refusals ?? []) refusals.put(refusal);
   if (change.cursor !== undefined) tx.objectStore(FACTS).put(change.cursor, "cursor");
   for (const update of change.log ?? []) log.add({ document: update.document, bytes: update.bytes });
-  const fresh = new Set<string>();
-  // All at once: a thousand documents are a thousand requests under way, not a thousand turns.
+  const added = change.documents ?? [];
+  const isPack = added.length >= PACK_MIN;
+  if (isPack) packs.add(added);
   await Promise.all([
-    ...(change.documents ?? []).map(async (document) => {
-      const known = await result(documents.getKey(document.document));
-      if (known === undefined && !fresh.has(document.document)) documents.add(document);
-      else log.add({ document: document.document, bytes: document.bytes });
-      fresh.add(document.document);
+    ...(isPack ? [] : added).map(async (document) => {
+      if (await isNew(documents.add(document))) return;
+      log.add({ document: document.document, bytes: document.bytes });
     }),
     ...(change.fold ?? []).map((fold) => foldOne(documents, log, fold)),
   ]);
+}
+
+/** Whether a record was added that was not there. The transaction goes on if it was. */
+function isNew(request: IDBRequest): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(true);
+    request.onerror = (event) => {
+      if (request.error?.name !== "ConstraintError") return reject(request.error);
+      event.preventDefault();
+      event.stopPropagation();
+      resolve(false);
+    };
+  });
+}
+
+/** Takes documents out of the packs. Seldom done, so nothing says in which they are. */
+async function unpack(packs: IDBObjectStore, documents: ReadonlySet<string>): Promise<void> {
+  const [keys, values] = await Promise.all([result(packs.getAllKeys()), result<StoredDocument[][]>(packs.getAll())]);
+  for (const [i, pack] of values.entries()) {
+    const rest = pack.filter(({ document }) => !documents.has(document));
+    if (rest.length < pack.length) packs.put(rest, keys[i]);
+  }
 }
 
 async function foldOne(documents: IDBObjectStore, log: IDBObjectStore, { document, entries, reading, row }: Fold): Promise<void> {

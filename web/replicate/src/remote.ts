@@ -87,8 +87,8 @@ export interface ReactClient extends Omit<Client, "onUpdate"> {
   watchQuery(reference: never, args: never): { onUpdate(changed: () => void): () => void; localQueryResult(): unknown };
 }
 
-/** How many changes one answer has at most. */
-const CHANGES_MAX = 500;
+/** How many changes one answer has at most. 1,000 would stand for as many as the server can. */
+const CHANGES_MAX = 999;
 
 const buffer = (bytes: Uint8Array): ArrayBuffer => own(bytes).buffer;
 const bytesOf = (value: ArrayBuffer): Uint8Array<ArrayBuffer> => new Uint8Array(value);

@@ -58,7 +58,7 @@ export interface Change {
   /** Numbers of writes that go. */
   readonly drop?: readonly number[];
   readonly log?: readonly Update[];
-  /** Documents that are new here; one that is not has its bytes added to the log. */
+  /** Documents that are new here. One that is not has its bytes kept beside what there is, as in the log. */
   readonly documents?: readonly StoredDocument[];
   /** Documents whose log is merged into them. The row goes with `entries` updates of the log, no other number. */
   readonly fold?: readonly Fold[];

@@ -357,25 +357,69 @@ test("a document that the user may not see any more goes, unless they have edits
   assert.deepEqual(titles(second), []);
 });
 
-test("thousands of documents come in pages and are compared in batches", async () => {
-  const { world, server, device, tab } = await begin();
-  await ended(world, tab.close());
-  for (let i = 0; i < 3_000; i++) {
+/** Puts documents on the server, as another client does. */
+function put(server: Server, n: number, from = 0): void {
+  for (let i = from; i < from + n; i++) {
     const doc = new Y.Doc({ guid: "d" });
     doc.getMap("fields").set("title", `task ${i}`);
     server.put(`d${String(i).padStart(5, "0")}`, Y.encodeStateAsUpdateV2(doc).slice());
   }
+}
+
+test("thousands of documents come in pages, and are compared in batches by who has them already", async () => {
+  const { world, server, device, tab } = await begin();
+  await ended(world, tab.close());
+  put(server, 3_000);
+  server.pageMax = 400;
   const second = device.open();
   await world.pass(5000);
   assert.equal(second.collection.rows().length, 3_000);
   assert.equal(second.collection.rows()[2999]?.title, "task 2999");
-  assert.deepEqual(server.recoveries, [1000, 1000, 1000]);
+  assert.deepEqual(server.recoveries, [], "what came from the server is not compared with it");
   await ended(world, second.close());
-  server.stop();
   const third = device.open();
+  await world.pass(5000);
+  assert.deepEqual(server.recoveries, [1000, 1000, 1000]);
+  await ended(world, third.close());
+  server.stop();
+  const fourth = device.open();
   await world.pass(1000);
-  assert.equal(third.collection.rows().length, 3_000);
-  assert.equal(third.collection.rows()[1500], third.collection.rows()[1500]);
+  assert.equal(fourth.collection.rows().length, 3_000);
+  assert.equal(fourth.collection.rows()[1500], fourth.collection.rows()[1500]);
+});
+
+test("documents are on the screen before they are stored, and the next are asked for before that", async () => {
+  const { world, server, device, tab } = await begin();
+  await ended(world, tab.close());
+  put(server, 30);
+  server.pageMax = 10;
+  server.faults.latency = 0;
+  const second = device.open();
+  await world.pass(100);
+  await ended(world, second.close());
+  put(server, 30, 30);
+  const third = device.open();
+  while (third.collection.rows().length < 30) await world.pass(1);
+  device.storeLatency = 1_000_000;
+  while (third.collection.rows().length < 60) await world.pass(1);
+  assert.ok(world.now < 10_000, `at ${world.now} ms`);
+});
+
+test("what the device had no room for comes again from the server", async () => {
+  const { world, server, device, tab } = await begin();
+  put(server, 5);
+  device.full = true;
+  for (const link of server.links) link.push();
+  await world.pass(500);
+  assert.equal(tab.collection.rows().length, 5);
+  device.full = false;
+  put(server, 5, 5);
+  for (const link of server.links) link.push();
+  await world.pass(500);
+  await ended(world, tab.close());
+  const second = device.open();
+  await world.pass(500);
+  assert.equal(second.collection.rows().length, 10);
 });
 
 /** Waits for something that takes time of the world. */

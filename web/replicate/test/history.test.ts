@@ -13,6 +13,7 @@ const DOCUMENTS = ["a", "b", "c", "d", "e", "f"];
 async function history(seed: number): Promise<void> {
   const world = new World(seed);
   const server = new Server(world);
+  server.pageMax = world.pick([2, 7, 1000]);
   const devices = [0, 1, 2].map((i) => new Device(world, server, `device ${i}`));
   for (const device of devices) {
     device.open();

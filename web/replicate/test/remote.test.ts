@@ -61,7 +61,7 @@ test("changes are followed with either client", () => {
   const got: unknown[] = [];
   convexRemote(plain, "tasks").watch(5, (changes) => got.push(changes), assert.fail);
   plain.watched[0]?.take(answer as never);
-  assert.deepEqual([plain.watched[0]?.name, plain.watched[0]?.args], ["tasks:delta", { seq: 5, limit: 500 }]);
+  assert.deepEqual([plain.watched[0]?.name, plain.watched[0]?.args], ["tasks:delta", { seq: 5, limit: 999 }]);
 
   let [result, changed, failing] = [undefined as unknown, (): void => {}, false];
   const { onUpdate: _, ...rest } = new Fake(() => undefined);

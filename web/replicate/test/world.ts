@@ -100,10 +100,12 @@ export class Server {
   up = true;
   /** Refuses an update by what the document would be with it. */
   rule: (document: string, after: Y.Doc, before: Y.Doc) => string | undefined = () => undefined;
+  /** How many changes one answer has at most. */
+  pageMax = 1000;
   /** Answers that every write has gaps. */
   alwaysGapped = false;
   readonly docs = new Map<string, Y.Doc>();
-  readonly log: { document: string; bytes: Uint8Array<ArrayBuffer>; seq: number }[] = [];
+  readonly log: { document: string; bytes: Uint8Array<ArrayBuffer>; seq: number; gone: boolean }[] = [];
   readonly hidden = new Set<string>();
   /** The calls of write, as they came. */
   readonly batches: { at: number; writes: readonly Write[] }[] = [];
@@ -155,15 +157,16 @@ export class Server {
 
   /** Appends an update, as from another client. */
   put(document: string, bytes: Uint8Array<ArrayBuffer>): void {
-    Y.applyUpdateV2(this.doc(document), bytes);
-    this.log.push({ document, bytes, seq: this.log.length + 1 });
+    const doc = this.doc(document);
+    Y.applyUpdateV2(doc, bytes);
+    this.log.push({ document, bytes, seq: this.log.length + 1, gone: doc.getMap("_meta").get("_deleted") === true });
   }
 
-  after(cursor: number, limit = 1000): Changes {
+  after(cursor: number): Changes {
     const rest = this.log.filter(({ seq }) => seq > cursor);
-    const page = rest.slice(0, limit);
-    const changes = page.map(({ document, bytes }) =>
-      this.hidden.has(document) ? { document, bytes: EMPTY, exists: false } : { document, bytes, exists: this.doc(document).getMap("_meta").get("_deleted") !== true },
+    const page = rest.slice(0, this.pageMax);
+    const changes = page.map(({ document, bytes, gone }) =>
+      this.hidden.has(document) ? { document, bytes: EMPTY, exists: false } : { document, bytes, exists: !gone },
     );
     return { changes, cursor: page.at(-1)?.seq ?? cursor, more: rest.length > page.length };
   }
