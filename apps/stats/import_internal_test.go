@@ -26,7 +26,7 @@ func openStats(t *testing.T, files vfs.FS) (*app, *halcyon.App) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := opened.Open("data", &halcyon.Options{Engine: engine.Options{FS: files, Seed: 1}}); err != nil {
+	if err := opened.Open("data", &halcyon.Options{Engine: engine.Options{FS: files, Seed: 1, FunctionTimeMax: time.Minute}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -233,7 +233,7 @@ func TestLoadIsFinishedAtTheNextStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if until == "visitors" {
-			if err := a.loadVisitors(t.Context(), app, map[string]time.Time{}); err != nil {
+			if err := a.loadVisitors(t.Context(), app, storedVisitors(t.Context(), app), map[string]time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
@@ -27,7 +28,14 @@ const (
 
 	// loadedPage is how many views one query goes through for their visitors: few
 	// enough for the time that a function has, also where the processors are busy.
-	loadedPage = 2_000
+	loadedPage = 500
+
+	// keptVisitorsMax is how many visitors of a load are kept in memory, with some
+	// 90 bytes each, so that they need not be looked for in its views.
+	keptVisitorsMax = 1 << 19
+
+	// loadBatch is how many views go from the reading of logs to the load at a time.
+	loadBatch = 256
 )
 
 // errNotLoadable says that a log can't be loaded: a view comes after a later one of
@@ -84,7 +92,10 @@ func (r *importRun) tryLoad(ctx context.Context) (loaded bool, err error) {
 	}
 	r.done.merge(load.done)
 	r.progress.show(r.done.Lines, r.done.Counted, "counting visitors")
-	return true, r.stats.finishLoads(ctx, r.app)
+	if load.tooMany {
+		return true, r.stats.finishLoads(ctx, r.app)
+	}
+	return true, r.stats.finishLoadsOf(ctx, r.app, func(yield func([]knownVisitor, error) bool) { yield(load.visitors, nil) })
 }
 
 // logLoad makes the rows of a load.
@@ -95,44 +106,82 @@ type logLoad struct {
 
 	seen   seenVisitors
 	sample string // the first visitor
+
+	visitors []knownVisitor
+	tooMany  bool // for visitors to have all of them
 }
 
 // views yields the counted views of all logs, and notes at their end what came of
-// them.
+// them. The logs are read beside whoever takes the views.
 func (d *logLoad) views(ctx context.Context) iter.Seq2[PageView, error] {
 	return func(yield func(PageView, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		batches := make(chan []PageView, 4)
 		var rows []ImportedLog
-		for _, l := range d.logs {
-			if err := d.read(ctx, l, yield); err != nil {
-				if !errors.Is(err, errYieldEnded) {
-					yield(PageView{}, err)
+		var failed error
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			defer close(batches)
+			rows, failed = d.readAll(ctx, batches)
+		})
+		defer reading.Wait()
+		defer cancel()
+		for batch := range batches {
+			for i := range batch {
+				if !yield(batch[i], nil) {
+					return
 				}
-				return
-			}
-			l.row.Run, l.row.Done, l.row.Loading = d.run.name, true, d.sample
-			l.state.setMark(l.Mark())
-			l.state.Loading = d.sample
-			l.row.ImportState = l.state
-			rows = append(rows, l.row.ImportedLog)
-			d.done.merge(l.state)
-		}
-		if d.done.Counted == 0 {
-			// There is nothing to load, and so no sign that it was.
-			for i := range rows {
-				rows[i].Loading = ""
 			}
 		}
-		if err := d.run.app.Run(ctx, "stats:noteLoads", loadNotes{rows}, nil); err != nil {
-			yield(PageView{}, err)
+		if failed == nil {
+			failed = d.run.app.Run(ctx, "stats:noteLoads", loadNotes{rows}, nil)
+		}
+		if failed != nil {
+			yield(PageView{}, failed)
 		}
 	}
 }
 
-// errYieldEnded says that nobody wants more rows.
-var errYieldEnded = errors.New("the load has ended")
+// readAll sends the counted views of all logs, and returns what came of these.
+func (d *logLoad) readAll(ctx context.Context, batches chan<- []PageView) (rows []ImportedLog, err error) {
+	batch := make([]PageView, 0, loadBatch)
+	send := func() error {
+		select {
+		case batches <- batch:
+			batch = make([]PageView, 0, loadBatch)
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	counted := func(view PageView) error {
+		if batch = append(batch, view); len(batch) < loadBatch {
+			return nil
+		}
+		return send()
+	}
+	for _, l := range d.logs {
+		if err := d.read(ctx, l, counted); err != nil {
+			return nil, err
+		}
+		l.row.Run, l.row.Done, l.row.Loading = d.run.name, true, d.sample
+		l.state.setMark(l.Mark())
+		l.state.Loading = d.sample
+		l.row.ImportState = l.state
+		rows = append(rows, l.row.ImportedLog)
+		d.done.merge(l.state)
+	}
+	if d.done.Counted == 0 {
+		// There is nothing to load, and so no sign that it was.
+		for i := range rows {
+			rows[i].Loading = ""
+		}
+	}
+	return rows, send()
+}
 
-// read yields the counted views of one log.
-func (d *logLoad) read(ctx context.Context, l *openLog, yield func(PageView, error) bool) error {
+// read passes the counted views of one log on.
+func (d *logLoad) read(ctx context.Context, l *openLog, counted func(PageView) error) error {
 	for ended := false; !ended; {
 		var reason accesslog.Reason
 		var err error
@@ -155,8 +204,8 @@ func (d *logLoad) read(ctx context.Context, l *openLog, yield func(PageView, err
 				continue
 			}
 			l.state.Counted++
-			if !yield(view, nil) {
-				return errYieldEnded
+			if err := counted(view); err != nil {
+				return err
 			}
 		}
 		l.state.Lines = int(l.Lines())
@@ -190,7 +239,21 @@ func (d *logLoad) view(e *accesslog.Entry) (PageView, accesslog.Reason, error) {
 	if d.sample == "" {
 		d.sample = view.SessionID
 	}
+	if view.Before.IsZero() {
+		d.know(&view)
+	}
 	return view, "", nil
+}
+
+// know keeps the visitor of a first view.
+func (d *logLoad) know(view *PageView) {
+	switch {
+	case d.tooMany:
+	case len(d.visitors) == keptVisitorsMax:
+		d.visitors, d.tooMany = nil, true
+	default:
+		d.visitors = append(d.visitors, knownVisitor{Site: view.Site, SessionID: view.SessionID, FirstSeen: view.Timestamp})
+	}
 }
 
 // isEmpty reports whether there is neither a view nor a visitor, nor was any.
@@ -338,6 +401,11 @@ func (a *app) endLoads(tx *halcyon.Tx, args endLoadsArgs) error {
 // finishLoads does what is left to do of loads that were published and not ended,
 // and forgets those that were not published.
 func (a *app) finishLoads(ctx context.Context, app *halcyon.App) error {
+	return a.finishLoadsOf(ctx, app, storedVisitors(ctx, app))
+}
+
+// finishLoadsOf is finishLoads for views whose visitors are known.
+func (a *app) finishLoadsOf(ctx context.Context, app *halcyon.App, visitors iter.Seq2[[]knownVisitor, error]) error {
 	var state loadsState
 	if err := app.Run(ctx, "stats:getLoads", nil, &state); err != nil || !state.Begun {
 		return err
@@ -345,7 +413,7 @@ func (a *app) finishLoads(ctx context.Context, app *halcyon.App) error {
 	end := endLoadsArgs{Published: state.Published, Sites: []loadedSite{}}
 	if state.Published {
 		sites := make(map[string]time.Time)
-		if err := a.loadVisitors(ctx, app, sites); err != nil {
+		if err := a.loadVisitors(ctx, app, visitors, sites); err != nil {
 			return fmt.Errorf("count the visitors of an import: %w", err)
 		}
 		for name, since := range sites {
@@ -355,26 +423,27 @@ func (a *app) finishLoads(ctx context.Context, app *halcyon.App) error {
 	return app.Run(ctx, "stats:endLoads", end, nil)
 }
 
-// loadVisitors counts the visitors of all views, and tells their sites.
-func (a *app) loadVisitors(ctx context.Context, app *halcyon.App, sites map[string]time.Time) error {
-	pages := func(yield func([]knownVisitor, error) bool) {
+// storedVisitors yields the visitors of all views there are.
+func storedVisitors(ctx context.Context, app *halcyon.App) iter.Seq2[[]knownVisitor, error] {
+	return func(yield func([]knownVisitor, error) bool) {
 		for after := ""; ; {
 			var page loadedVisitorsPage
 			if err := app.Run(ctx, "stats:loadedVisitors", loadedVisitorsArgs{after}, &page); err != nil {
 				yield(nil, err)
 				return
 			}
-			for _, v := range page.Visitors {
-				if first, ok := sites[v.Site]; !ok || v.FirstSeen.Before(first) {
-					sites[v.Site] = v.FirstSeen
-				}
-				after = v.SessionID
+			if n := len(page.Visitors); n > 0 {
+				after = page.Visitors[n-1].SessionID
 			}
 			if !yield(page.Visitors, nil) || page.Ended {
 				return
 			}
 		}
 	}
+}
+
+// loadVisitors counts visitors, pages of them, and tells their sites.
+func (a *app) loadVisitors(ctx context.Context, app *halcyon.App, pages iter.Seq2[[]knownVisitor, error], sites map[string]time.Time) error {
 	_, err := Visitors.Load(ctx, app, func(yield func(Visitor, error) bool) {
 		for page, err := range pages {
 			if err != nil {
@@ -382,6 +451,9 @@ func (a *app) loadVisitors(ctx context.Context, app *halcyon.App, sites map[stri
 				return
 			}
 			for _, v := range page {
+				if first, ok := sites[v.Site]; !ok || v.FirstSeen.Before(first) {
+					sites[v.Site] = v.FirstSeen
+				}
 				if !yield(Visitor{Site: v.Site, SessionID: v.SessionID, FirstSeen: v.FirstSeen}, nil) {
 					return
 				}
