@@ -25,6 +25,7 @@ type SocketRoute struct {
 	module          string
 	path            string
 	handler         SocketHandler
+	open            SocketOpener // in the place of handler
 	fn              *function
 	origins         []string
 	subprotocols    []string
@@ -104,7 +105,7 @@ func (r *SocketRoute) pattern() string { return http.MethodGet + " " + r.path }
 // check finds the mistakes in one route.
 func (r *SocketRoute) check() error {
 	errs := slices.Clone(r.mistakes)
-	if r.handler == nil {
+	if r.handler == nil && r.open == nil {
 		errs = append(errs, errors.New("it has no handler"))
 	}
 	return errors.Join(errs...)
@@ -187,7 +188,7 @@ func (s *Socket) PathValue(name string) string { return s.request.PathValue(name
 // Subprotocol returns the subprotocol that was agreed on, or "".
 func (s *Socket) Subprotocol() string { return s.conn.Subprotocol() }
 
-// Receive waits for the next message of the client. Its data is valid until the next Receive. When the connection has ended the error is a
+// Receive waits for the next message of the client. Its data is valid until the next Receive. It is for handlers of [Module.Socket]. When the connection has ended the error is a
 // [*SocketClosed], which a handler may return as it is.
 //
 // While a handler works on a message nothing more is read, so that a client which is faster than its handler has to wait.
@@ -253,8 +254,11 @@ type SocketEndpoint struct {
 	RefuseSlow      bool
 
 	// Serve runs the handler and returns how the connection is to be closed. ctx ends with the connection, with a *SocketClosed as its
-	// cause. r is the request that opened it, without a body.
+	// cause. r is the request that opened it, without a body. Nil where Open is not.
 	Serve func(ctx context.Context, r *http.Request, conn SocketConn) SocketClosed
+	// Open begins to serve a connection for which there is no goroutine, see [Module.SocketReceiver]. Its arguments are those of Serve, and the
+	// context has to end when conn is closed. Without a session it says how the connection is to be closed.
+	Open func(ctx context.Context, r *http.Request, conn SocketConn) (*SocketSession, SocketClosed)
 }
 
 // Sockets returns the modules' WebSocket addresses.
@@ -262,18 +266,29 @@ func (a *App) Sockets() []SocketEndpoint {
 	var endpoints []SocketEndpoint
 	for _, m := range a.modules {
 		for _, route := range m.sockets {
-			endpoints = append(endpoints, SocketEndpoint{
+			e := SocketEndpoint{
 				Module: route.module, Path: route.path, Origins: route.origins, Subprotocols: route.subprotocols,
 				MessageBytesMax: route.messageBytesMax, SendBytesMax: route.sendBytesMax, RefuseSlow: route.refuseSlow,
-				Serve: func(ctx context.Context, r *http.Request, conn SocketConn) SocketClosed {
+			}
+			if route.open != nil {
+				e.Open = func(ctx context.Context, r *http.Request, conn SocketConn) (*SocketSession, SocketClosed) {
+					run := a.running.Load()
+					if run == nil || !run.sockets.begin() {
+						return nil, SocketClosed{SocketTryAgain, string(CodeUnavailable)}
+					}
+					return run.openSocket(ctx, route, r, conn)
+				}
+			} else {
+				e.Serve = func(ctx context.Context, r *http.Request, conn SocketConn) SocketClosed {
 					run := a.running.Load()
 					if run == nil || !run.sockets.begin() {
 						return SocketClosed{SocketTryAgain, string(CodeUnavailable)}
 					}
 					defer run.sockets.end()
 					return run.serveSocket(ctx, route, r, conn)
-				},
-			})
+				}
+			}
+			endpoints = append(endpoints, e)
 		}
 	}
 	return endpoints

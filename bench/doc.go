@@ -8,6 +8,7 @@
 //	go run . http       durable inserts over HTTP, beside PocketBase where -pocketbase names it
 //	go run . idle       resident memory of an empty store after a minute
 //	go run . yjs        the Yjs package beside npm yjs and ywasm
+//	go run . open       the second half of rooms
 //	go run . rooms      50 writers of one Yjs document, and 1,000 open documents, beside Hocuspocus
 //
 //	go run . transfer   transfers between two of 100,000 accounts, beside Pebble and PostgreSQL

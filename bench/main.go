@@ -20,6 +20,7 @@ type settings struct {
 	bytes   int64
 	hot     time.Duration
 	profile string
+	memory  string
 
 	pocketBase string
 
@@ -52,6 +53,7 @@ func run(args []string) error {
 	flags.Int64Var(&s.bytes, "bytes", 1<<30, "size of the store in reopen")
 	flags.DurationVar(&s.hot, "hot", 20*time.Second, "how long rows are touched in hotscan; 10m for what is published")
 	flags.StringVar(&s.profile, "cpuprofile", "", "file for the processor profile of the server process, of the last run")
+	flags.StringVar(&s.memory, "memprofile", "", "file for the heap profile of the server process in open, of the last run")
 	flags.StringVar(&s.pocketBase, "pocketbase", "", "program of PocketBase to run beside http")
 	flags.StringVar(&s.accessLog, "log", "", "access log in the combined format for import, gzipped or not")
 	flags.StringVar(&s.halcyon, "halcyon", "", "program of Halcyon for import")
@@ -61,7 +63,7 @@ func run(args []string) error {
 	workloads := map[string]func(settings) error{
 		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
-		"build": build, "import": importLogs, "rooms": rooms, "reopen": reopen, "subscriptions": subscriptions,
+		"build": build, "import": importLogs, "rooms": rooms, "open": openRooms, "reopen": reopen, "subscriptions": subscriptions,
 		"documents": documents,
 	}
 	names := flags.Args()

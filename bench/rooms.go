@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -221,6 +223,7 @@ func startHocuspocus(s settings) (*child, error) {
 // openRooms measures what documents cost that are open and that nobody changes: each on a connection of its own, in both protocols, and all on
 // one connection of Hocuspocus.
 func openRooms(s settings) error {
+	const mib = 1 << 20
 	for _, w := range []struct {
 		name  string
 		peer  bool
@@ -233,7 +236,7 @@ func openRooms(s settings) error {
 		{"on one connection, Hocuspocus' server", true, openMany, 1},
 		{"each on one, Hocuspocus' server", true, openOne, openDocuments},
 	} {
-		var open, closed figures
+		var open, closed, heap, stacks figures
 		for range s.rounds {
 			start, path := startChild, "/yjs/docs"
 			if w.peer {
@@ -243,15 +246,17 @@ func openRooms(s settings) error {
 			if err != nil {
 				return err
 			}
-			a, b, err := memoryOfRooms(c, path, w.times, w.open, !w.peer)
+			grown, stays, err := memoryOfRooms(s, c, path, w.times, w.open, !w.peer)
 			c.stop()
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
-			open, closed = append(open, a), append(closed, b)
+			open, closed = append(open, grown.resident/mib), append(closed, stays.resident/mib)
+			heap, stacks = append(heap, grown.heap/mib), append(stacks, grown.stacks/mib)
 		}
 		fmt.Printf("%-52s %s MiB, %s MiB after they were closed\n", fmt.Sprintf("%d open documents, %s", openDocuments, w.name), open.fine(), closed.fine())
 		if !w.peer {
+			fmt.Printf("%-52s %s MiB, %s MiB\n", "  of that in the heap and in stacks, by MemStats", heap.fine(), stacks.fine())
 			reachedAtMost("MiB while open", open.median(), 10)
 			reachedAtMost("MiB after", closed.median(), 5)
 		}
@@ -259,49 +264,84 @@ func openRooms(s settings) error {
 	return nil
 }
 
-// memoryOfRooms returns by how much the memory of a server grows with open documents, and what stays of it when they are closed, in MiB.
-func memoryOfRooms(c *child, path string, connections int, open func(addr, path string, i int, write bool) (*client, error), collects bool) (grown, stays float64, err error) {
-	resident := func() (float64, error) {
+// footprint is the memory of a process in bytes: resident, and in the heap and the stacks of Go.
+type footprint struct{ resident, heap, stacks float64 }
+
+func (f footprint) minus(g footprint) footprint {
+	return footprint{f.resident - g.resident, f.heap - g.heap, f.stacks - g.stacks}
+}
+
+// memoryOfRooms returns by how much the memory of a server grows with open documents, and what stays of it when they are closed.
+func memoryOfRooms(s settings, c *child, path string, connections int, open func(addr, path string, i int, write bool) (*client, error), collects bool) (grown, stays footprint, err error) {
+	measure := func() (f footprint, err error) {
 		if collects {
-			answer, err := http.Post("http://"+c.addr+"/collect", "", nil)
-			if err != nil {
-				return 0, err
+			var m memory
+			if m, err = c.collect(); err != nil {
+				return f, err
 			}
-			_ = answer.Body.Close()
+			f.heap, f.stacks = float64(m.Heap), float64(m.Stacks)
 		} else {
 			time.Sleep(6 * time.Second) // for its collector to come by
 		}
 		kib, err := c.memory("VmRSS")
-		return kib / 1024, err
+		f.resident = kib * 1024
+		return f, err
 	}
 	// The documents are written in the first round, so that in the second all that is new is that they are open.
+	var before footprint
 	for round := range 2 {
 		var all []*client
 		for i := range connections {
 			cl, err := open(c.addr, path, i, round == 0)
 			if err != nil {
-				return 0, 0, err
+				return grown, stays, err
 			}
 			all = append(all, cl)
 		}
-		before := grown
-		if grown, err = resident(); err != nil {
-			return 0, 0, err
+		if grown, err = measure(); err != nil {
+			return grown, stays, err
+		}
+		if round == 1 && collects && s.memory != "" {
+			if err := c.heapProfile(s.memory); err != nil {
+				return grown, stays, err
+			}
 		}
 		for _, cl := range all {
 			_ = cl.conn.NetConn().Close()
 		}
 		time.Sleep(500 * time.Millisecond)
-		if stays, err = resident(); err != nil {
-			return 0, 0, err
+		if stays, err = measure(); err != nil {
+			return grown, stays, err
 		}
-		if before == 0 {
-			grown = stays // the yardstick of the second round
-			continue
+		if round == 0 {
+			before = stays
 		}
-		return grown - before, stays - before, nil
 	}
-	return 0, 0, errors.New("unreachable")
+	return grown.minus(before), stays.minus(before), nil
+}
+
+// collect has a server of ours free what is not used.
+func (c *child) collect() (m memory, err error) {
+	answer, err := http.Post("http://"+c.addr+"/collect", "", nil)
+	if err != nil {
+		return m, err
+	}
+	defer answer.Body.Close()
+	return m, json.NewDecoder(answer.Body).Decode(&m)
+}
+
+// heapProfile writes what of the heap of a server of ours was allocated where.
+func (c *child) heapProfile(file string) error {
+	answer, err := http.Post("http://"+c.addr+"/collect?profile=heap", "", nil)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	profile, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, profile, 0o600)
 }
 
 // openOne opens document i on a connection of its own.

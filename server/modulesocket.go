@@ -25,20 +25,21 @@ const (
 	closeReasonBytesMax = 123
 )
 
-// moduleConn is a WebSocket connection that a handler of a module serves.
+// moduleConn is a WebSocket connection that a handler or a receiver of a module serves.
 //
 // Its reading goroutine hands one message after the other to the handler, which runs on a goroutine of its own, and reads on when the handler
-// asks for the next: a client that is faster than its handler is held up by the network. What is sent goes to the socket at once, which never
-// waits; the bytes that a client has yet to take are bounded.
+// asks for the next: a client that is faster than its handler is held up by the network. A receiver has no goroutine: the messages are given to
+// it by one of the crew, see modulereceiver.go. What is sent goes to the socket at once, which never waits; the bytes that a client has yet to take
+// are bounded.
 type moduleConn struct {
 	server   *Server
-	endpoint halcyon.SocketEndpoint
+	endpoint *halcyon.SocketEndpoint
 	socket   *socket
 	ws       *gws.Conn
 
 	// ctx ends with the connection, with how it was closed as its cause, or with the server's time for actions.
-	ctx context.Context
-	end context.CancelCauseFunc
+	ctx    context.Context
+	cancel context.CancelCauseFunc // end is to be called
 
 	seenAt    atomic.Int64 // nanoseconds of the server's clock, see conn
 	probedAt  atomic.Int64
@@ -46,14 +47,10 @@ type moduleConn struct {
 	stopped   atomic.Bool
 	handing   atomic.Bool // a message waits for the handler, or is in its hands: silence is not the client's
 
-	in    chan halcyon.SocketMessage // unbuffered
-	taken chan struct{}              // the handler is done with the message; holds one
-	holds bool                       // a message; of the goroutine that receives
+	handler   *handing  // nil where there is a receiver
+	receiving receiving // where there is one
 
-	ignored    chan struct{} // closed when messages are not wanted any more
-	ignoreOnce sync.Once
-
-	parties atomic.Int32 // reader and handler: the place of the connection is free when both have ended
+	parties atomic.Int32 // reader and handler or receiver: the place of the connection is free when both have ended
 
 	mu struct {
 		sync.Mutex
@@ -61,6 +58,16 @@ type moduleConn struct {
 		pong    []byte        // for a client that does not take what it is sent; nil for none
 		signed  []*signedIn
 	}
+}
+
+// handing is how messages get from the goroutine that reads to the one that handles them.
+type handing struct {
+	in    chan halcyon.SocketMessage // unbuffered
+	taken chan struct{}              // the handler is done with the message; holds one
+	holds bool                       // a message; of the goroutine that receives
+
+	ignored    chan struct{} // closed when messages are not wanted any more
+	ignoreOnce sync.Once
 }
 
 var _ halcyon.SocketConn = (*moduleConn)(nil)
@@ -99,20 +106,23 @@ func (s *Server) serveModuleSocket(endpoint halcyon.SocketEndpoint) http.Handler
 			refuseConnection(w)
 			return
 		}
-		s.openModuleSocket(w, r, endpoint, upgrader, agreed)
+		s.openModuleSocket(w, r, &endpoint, upgrader, agreed)
 	}
 }
 
 // openModuleSocket makes a connection of a request. enter has counted it. agreed is the subprotocol, or "".
-func (s *Server) openModuleSocket(w http.ResponseWriter, r *http.Request, endpoint halcyon.SocketEndpoint, upgrader *gws.Upgrader, agreed string) {
-	c := &moduleConn{server: s, endpoint: endpoint, in: make(chan halcyon.SocketMessage), taken: make(chan struct{}, 1), ignored: make(chan struct{})}
+func (s *Server) openModuleSocket(w http.ResponseWriter, r *http.Request, endpoint *halcyon.SocketEndpoint, upgrader *gws.Upgrader, agreed string) {
+	c := &moduleConn{server: s, endpoint: endpoint}
+	if endpoint.Open == nil {
+		c.handler = &handing{in: make(chan halcyon.SocketMessage), taken: make(chan struct{}, 1), ignored: make(chan struct{})}
+	}
 	ctx := halcyon.WithRequestID(s.acting, halcyon.RequestID(r.Context()))
 	// A protocol may bring credentials of its own, so those in the header that are not good are nobody's.
 	if who, err := s.authenticateRequest(r); err == nil && who.identity != nil {
 		ctx = halcyon.WithIdentity(ctx, who.identity)
 		c.signed(who, nil)
 	}
-	c.ctx, c.end = context.WithCancelCause(ctx)
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	c.parties.Store(2)
 	c.seenAt.Store(s.o.Clock.Now().UnixNano())
 	// The request itself holds on to the buffers of its connection.
@@ -124,7 +134,7 @@ func (s *Server) openModuleSocket(w http.ResponseWriter, r *http.Request, endpoi
 	ws, err := upgrader.Upgrade(&hijacker{ResponseWriter: w, attach: c.attach}, r)
 	if err != nil {
 		s.log.Debug("a WebSocket handshake failed", slog.String("error", withoutAddresses(err.Error())))
-		c.end(err)
+		c.cancel(err)
 		s.vacate()
 		s.goroutines.Done()
 		return
@@ -179,7 +189,11 @@ func (c *moduleConn) readLoop(request *http.Request) {
 		c.close(closeRestart, reasonRestart)
 	}
 	s.handlers.begin()
-	go c.serve(request) // Shutdown waits for it by the gauge
+	if c.handler != nil {
+		go c.serve(request) // Shutdown waits for it by the gauge
+	} else {
+		s.crew.do(shift{conn: c, request: request})
+	}
 	c.ws.ReadLoop()
 }
 
@@ -195,6 +209,14 @@ func (c *moduleConn) serve(request *http.Request) {
 func (c *moduleConn) part() {
 	if c.parties.Add(-1) == 0 {
 		c.server.vacate()
+	}
+}
+
+// end ends the context, and the session of a receiver.
+func (c *moduleConn) end(cause error) {
+	c.cancel(cause)
+	if c.handler == nil {
+		c.endSession()
 	}
 }
 
@@ -236,24 +258,30 @@ func (c *moduleConn) Subprotocol() string { return c.ws.SubProtocol() }
 
 // Ignore is that of a [halcyon.SocketConn].
 func (c *moduleConn) Ignore() {
-	c.ignoreOnce.Do(func() { close(c.ignored) })
+	if c.handler == nil {
+		return
+	}
+	c.handler.ignoreOnce.Do(func() { close(c.handler.ignored) })
 	c.letGo()
 }
 
 // letGo tells the reading goroutine that the message that was received last is not needed any more.
 func (c *moduleConn) letGo() {
-	if c.holds {
-		c.holds = false
-		c.taken <- struct{}{}
+	if c.handler.holds {
+		c.handler.holds = false
+		c.handler.taken <- struct{}{}
 	}
 }
 
 // Receive is that of a [halcyon.SocketConn].
 func (c *moduleConn) Receive(ctx context.Context) (halcyon.SocketMessage, error) {
+	if c.handler == nil {
+		return halcyon.SocketMessage{}, errReceiver
+	}
 	c.letGo()
 	select {
-	case m := <-c.in:
-		c.holds = true
+	case m := <-c.handler.in:
+		c.handler.holds = true
 		return m, nil
 	case <-c.ctx.Done():
 		return halcyon.SocketMessage{}, c.closed()
@@ -280,20 +308,23 @@ func (c *moduleConn) handOver(m halcyon.SocketMessage) bool {
 	}
 	c.handing.Store(true)
 	defer c.handing.Store(false)
+	if c.handler == nil {
+		return c.server.crew.do(shift{conn: c, message: m})
+	}
 	select {
-	case <-c.ignored:
+	case <-c.handler.ignored:
 		return true
 	default:
 	}
 	select {
-	case c.in <- m:
-	case <-c.ignored:
+	case c.handler.in <- m:
+	case <-c.handler.ignored:
 		return true
 	case <-c.ctx.Done():
 		return true
 	}
 	select {
-	case <-c.taken:
+	case <-c.handler.taken:
 		return true
 	case <-c.ctx.Done():
 		return false

@@ -48,6 +48,7 @@ type Server struct {
 	runners gauge
 	// handlers counts the handlers of modules' WebSocket connections.
 	handlers gauge
+	crew     crew
 	sweeper  sweeper
 
 	mu struct {
@@ -88,6 +89,7 @@ func newServer(app application, opts *Options) *Server {
 	s.mu.empty = sync.NewCond(&s.mu.Mutex)
 	s.runners.changed = sync.NewCond(&s.runners.Mutex)
 	s.handlers.changed = sync.NewCond(&s.handlers.Mutex)
+	s.crew.handlers = &s.handlers
 	s.upgrader = gws.NewUpgrader(events{}, s.webSocketOptions())
 	s.handler = s.routes()
 	s.fanout = newFanout(s.o.Clock, s.o.Tick, s.o.Workers, (*conn).step)
@@ -185,6 +187,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.runners.wait(ctx) {
 		return errors.New("shut down: a mutation or an action is still running")
 	}
+	s.crew.end()
 	if !s.handlers.wait(ctx) {
 		return errors.New("shut down: the handler of a WebSocket connection is still running")
 	}

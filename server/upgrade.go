@@ -19,7 +19,7 @@ const transitionBytesMax = 1 << 30
 func (s *Server) webSocketOptions() *gws.ServerOption {
 	return &gws.ServerOption{
 		ReadMaxPayloadSize:  s.o.MessageBytesMax,
-		ReadBufferSize:      1 << 10, // every connection has one; large messages bypass it
+		ReadBufferSize:      512, // every connection has one; large messages bypass it
 		WriteMaxPayloadSize: transitionBytesMax,
 		CheckUtf8Enabled:    true,
 		HandshakeTimeout:    s.o.HeaderTimeout,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -78,7 +79,7 @@ func (c *Collection) serveRooms(m *halcyon.Module) {
 	m.Internal.Query("roomChanges", c.roomChanges)
 	m.Internal.Mutation("roomWrite", c.roomWrite)
 	for _, path := range []string{"/yjs/" + c.options.Name, "/yjs/" + c.options.Name + "/{document...}"} {
-		m.Socket(path, c.serveSocket).Origins(o.Origins...).MessageMax(c.options.UpdateBytesMax + socketFrameBytes).RefuseSlow()
+		m.SocketReceiver(path, c.openSocket).Origins(o.Origins...).MessageMax(c.options.UpdateBytesMax + socketFrameBytes).RefuseSlow()
 	}
 	// Before the server takes connections, and until the App closes.
 	m.OnStart(func(_ context.Context, app *halcyon.App) error {
@@ -97,20 +98,20 @@ func (c *Collection) serveRooms(m *halcyon.Module) {
 	})
 }
 
-// serveSocket serves one connection. A token may be in the parameter token of the address, as y-websocket's clients can have it, and comes
+// openSocket begins to serve one connection. A token may be in the parameter token of the address, as y-websocket's clients can have it, and comes
 // with each document from those of Hocuspocus.
-func (c *Collection) serveSocket(s *halcyon.Socket) error {
+func (c *Collection) openSocket(s *halcyon.Socket) (halcyon.SocketReceiver, error) {
 	hub := c.rooms.hub.Load()
 	if hub == nil {
-		return &halcyon.SocketClosed{Code: halcyon.SocketTryAgain, Reason: "Unavailable"}
+		return nil, &halcyon.SocketClosed{Code: halcyon.SocketTryAgain, Reason: "Unavailable"}
 	}
 	if token := s.Request().URL.Query().Get("token"); token != "" {
 		err := s.SignIn(token)
 		if told, ok := errors.AsType[*halcyon.Error](err); ok {
-			return &halcyon.SocketClosed{Code: room.CloseUnauthorized, Reason: told.Code + ": " + told.Message}
+			return nil, &halcyon.SocketClosed{Code: room.CloseUnauthorized, Reason: told.Code + ": " + told.Message}
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	var stateless func(*room.Stateless) error
@@ -129,7 +130,8 @@ func (c *Collection) serveSocket(s *halcyon.Socket) error {
 		}
 		return room.User{Identity: identityOf(as), Token: as, Release: release}, nil
 	}
-	return hub.Serve(s, s, s.PathValue("document"), identityOf(s.Ctx), authenticate, stateless)
+	// The address is cut out of the request, which is to be freed.
+	return hub.Open(s, s, strings.Clone(s.PathValue("document")), identityOf(s.Ctx), authenticate, stateless), nil
 }
 
 // identityOf returns for whom something runs, nil for nobody.

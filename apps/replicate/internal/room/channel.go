@@ -50,7 +50,7 @@ type channel struct {
 
 	readOnly atomic.Bool
 
-	// Of the goroutine that serves the connection.
+	// Of who has a message of the client in hand.
 
 	vector yjs.StateVector // of the document as it was loaded for the message at hand
 	forget func()          // lets go of the user
@@ -230,8 +230,7 @@ func (h *Hub) must(c *client, frames ...[]byte) {
 	}
 }
 
-// caughtUp waits until the client has taken what it was sent. The goroutine that serves a connection calls it, so that nothing is read from a
-// client that does not read.
+// caughtUp waits until the client has taken what it was sent, as a part of receiving, so that nothing is read from a client that does not read.
 func (h *Hub) caughtUp(c *client) error {
 	h.mu.Lock()
 	caught := c.caught

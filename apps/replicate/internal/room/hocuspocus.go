@@ -42,27 +42,30 @@ type Stateless struct {
 	ToAll    []string // to all clients of Hocuspocus on the document
 }
 
-func (s *hocuspocus) serve(message []byte) error {
-	s.protocol = wire.NewConnection(nil)
-	s.channels = map[wire.Address]*channel{}
+var _ protocol = (*hocuspocus)(nil)
+
+// openHocuspocus begins to serve a client of Hocuspocus.
+func (h *Hub) openHocuspocus(v *Visit) protocol {
+	s := &hocuspocus{
+		hub: h, client: &v.client, document: v.document, caller: v.caller, authenticate: v.authenticate, stateless: v.stateless,
+		protocol: wire.NewConnection(nil), channels: map[wire.Address]*channel{},
+	}
 	s.client.hocuspocus = s
-	defer func() {
-		for _, ch := range s.channels {
-			ch.releaseUser()
-		}
-	}()
-	for {
-		s.follow()
-		e, err := s.protocol.Receive(message)
-		if err != nil {
-			return closedFor(err)
-		}
-		if err := s.do(e); err != nil {
-			return closedFor(err)
-		}
-		if message, err = receive(s.client.conn); err != nil {
-			return err
-		}
+	return s
+}
+
+func (s *hocuspocus) receive(message []byte) error {
+	s.follow()
+	e, err := s.protocol.Receive(message)
+	if err != nil {
+		return err
+	}
+	return s.do(e)
+}
+
+func (s *hocuspocus) end() {
+	for _, ch := range s.channels {
+		ch.releaseUser()
 	}
 }
 

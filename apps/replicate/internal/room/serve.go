@@ -23,46 +23,80 @@ type User struct {
 // connection.
 type Authenticate func(token string) (User, error)
 
-// Serve serves one connection until it ends, and returns how it is to be closed. The protocol is that which the first message is of.
+// Visit is one connection that the hub serves, from Open to Closed. Its methods are called by one goroutine at a time.
+type Visit struct {
+	client
+	document     string
+	caller       *halcyon.Identity
+	authenticate Authenticate
+	stateless    func(*Stateless) error
+	entered      bool
+	protocol     protocol // nil before the first message
+}
+
+// protocol is what the client of a connection speaks.
+type protocol interface {
+	// receive does what a message asks for, and returns how the connection is to be closed.
+	receive(message []byte) error
+	// end lets go of what is held for the client.
+	end()
+}
+
+// Open begins to serve a connection. Nothing is done for it before its first message, which says by its form what protocol the client speaks. ctx
+// ends with the connection.
 //
 // document is what the address of the connection names. A client of y-websocket needs one; one of Hocuspocus may open no other then, and all
 // where it is empty. caller is whom the request that opened the connection is of; a client of Hocuspocus that gives a token for a document is
 // whom authenticate says. stateless, which may be nil, is given the messages of the application.
-func (h *Hub) Serve(ctx context.Context, conn Conn, document string, caller *halcyon.Identity, authenticate Authenticate, stateless func(*Stateless) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	first, err := receive(conn)
-	if err != nil {
-		return err
-	}
-	c := &client{hub: h, conn: conn, ctx: ctx}
-	c.sentAt.Store(time.Now().UnixNano())
-	if err := h.enter(ctx, c); err != nil {
-		return err
-	}
-	defer h.leave(c)
-	// A frame of y-websocket begins with its kind, of which the first one sent is a sync message; a message of Hocuspocus with the length of
-	// the document's name.
-	if len(first) > 0 && first[0] == byte(wire.FrameSync) {
-		if document == "" {
-			return &halcyon.SocketClosed{Code: CloseMalformed, Reason: ReasonName}
-		}
-		return h.serveWebsocket(c, document, caller, first)
-	}
-	hc := &hocuspocus{hub: h, client: c, document: document, caller: caller, authenticate: authenticate, stateless: stateless}
-	return hc.serve(first)
+func (h *Hub) Open(ctx context.Context, conn Conn, document string, caller *halcyon.Identity, authenticate Authenticate, stateless func(*Stateless) error) *Visit {
+	v := &Visit{document: document, caller: caller, authenticate: authenticate, stateless: stateless}
+	v.hub, v.conn, v.ctx = h, conn, ctx
+	v.sentAt.Store(time.Now().UnixNano())
+	return v
 }
 
-// receive returns the next message.
-func receive(conn Conn) ([]byte, error) {
-	m, err := conn.Receive()
-	if err != nil {
-		return nil, err
-	}
+// Receive does what a message asks for. An error says how the connection is to be closed.
+func (v *Visit) Receive(m halcyon.SocketMessage) error {
 	if !m.Binary {
-		return nil, &halcyon.SocketClosed{Code: CloseMalformed, Reason: ReasonText}
+		return &halcyon.SocketClosed{Code: CloseMalformed, Reason: ReasonText}
 	}
-	return m.Data, nil
+	if v.protocol == nil {
+		if err := v.begin(m.Data); err != nil {
+			return err
+		}
+	}
+	if err := v.protocol.receive(m.Data); err != nil {
+		return closedFor(err)
+	}
+	return nil
+}
+
+// begin finds out what the client speaks.
+func (v *Visit) begin(first []byte) error {
+	if err := v.hub.enter(v.ctx, &v.client); err != nil {
+		return err
+	}
+	v.entered = true
+	// A frame of y-websocket begins with its kind, of which the first one sent is a sync message; a message of Hocuspocus with the length of
+	// the document's name.
+	var err error
+	if len(first) > 0 && first[0] == byte(wire.FrameSync) {
+		v.protocol, err = v.hub.openWebsocket(&v.client, v.document, v.caller)
+	} else {
+		v.protocol = v.hub.openHocuspocus(v)
+	}
+	v.authenticate, v.stateless = nil, nil // the protocol has what it needs of them
+	return err
+}
+
+// Closed ends the visit.
+func (v *Visit) Closed() {
+	if v.protocol != nil {
+		v.protocol.end()
+	}
+	if v.entered {
+		v.hub.leave(&v.client)
+	}
 }
 
 // nameIsGood reports whether a document may have a name.

@@ -87,8 +87,6 @@ type Store interface {
 // Conn is the WebSocket connection of a client. A [halcyon.Socket] is one whose route refuses slow clients, see
 // [halcyon.SocketRoute.RefuseSlow].
 type Conn interface {
-	// Receive returns the next message, valid until the next call.
-	Receive() (halcyon.SocketMessage, error)
 	// Send sends bytes as one message and never waits. It returns halcyon.ErrSlowReader when the client has yet to take too much.
 	Send(message []byte) error
 	// Flush waits until the client has been handed all that was sent.

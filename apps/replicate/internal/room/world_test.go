@@ -39,7 +39,20 @@ func newPipe() *pipe {
 	return p
 }
 
-func (p *pipe) Receive() (halcyon.SocketMessage, error) {
+// serve has a visit receive what the client says, until the connection ends, and returns how it did.
+func (p *pipe) serve(v *Visit) error {
+	for {
+		m, err := p.receive()
+		if err == nil {
+			err = v.Receive(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (p *pipe) receive() (halcyon.SocketMessage, error) {
 	select {
 	case <-p.mu.gone:
 	default:
@@ -228,7 +241,9 @@ func (p *peer) connect() *peer {
 		return User{Identity: identity(token)}, nil
 	}
 	go func() {
-		err := p.w.hub.Serve(ctx, conn, document, identity(p.user), authenticate, p.w.tells)
+		v := p.w.hub.Open(ctx, conn, document, identity(p.user), authenticate, p.w.tells)
+		err := conn.serve(v)
+		v.Closed()
 		if closed, ok := errors.AsType[*halcyon.SocketClosed](err); ok {
 			conn.Close(closed.Code, closed.Reason)
 		} else {
