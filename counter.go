@@ -210,15 +210,19 @@ func (c Counter[T]) CountGroups(tx *Tx) (int64, error) {
 	return tx.inner.CountGroups(a)
 }
 
-// Groups returns an iterator over the groups that have documents, in the order of their values. The Counter must not be narrowed.
+// Groups returns an iterator over the groups that have documents, in the order of their values. The Counter may be narrowed by Eq to the
+// groups with these first values, and not further.
 func (c Counter[T]) Groups(tx *Tx) iter.Seq2[GroupCount, error] {
 	return func(yield func(GroupCount, error) bool) {
-		a, err := c.whole(tx, "Groups")
+		a, err := c.bound(tx)
+		if err == nil && (c.keys.r.Lower != nil || c.keys.r.Upper != nil) {
+			err = fmt.Errorf("%s: Groups counts whole groups; it takes no bounds", c.keys.what)
+		}
 		if err != nil {
 			yield(GroupCount{}, err)
 			return
 		}
-		for g, err := range tx.inner.Groups(a) {
+		for g, err := range tx.inner.Groups(a, c.keys.r.Eq...) {
 			if !yield(GroupCount{Group: g.Group, Count: g.Count}, err) || err != nil {
 				return
 			}

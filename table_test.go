@@ -309,9 +309,20 @@ func TestCounts(t *testing.T) {
 				t.Errorf("%s: no error", name)
 			}
 		}
-		for _, err := range count.Eq("/a").Groups(tx) {
-			if err == nil {
-				t.Error("groups of a narrowed counter: no error")
+		for name, tt := range map[string]struct {
+			count halcyon.Counter[Visit]
+			fails bool
+			want  int64
+		}{
+			"one group": {count.Eq("/a"), false, 3}, "no group": {count.Eq("/x"), false, 0},
+			"a part of a group": {count.Eq("/a", t0), true, 0}, "a range": {count.Gte("/b"), true, 0},
+		} {
+			n, failed := int64(0), false
+			for g, err := range tt.count.Groups(tx) {
+				n, failed = n+g.Count, failed || err != nil
+			}
+			if n != tt.want || failed != tt.fails {
+				t.Errorf("groups narrowed to %s: %d documents, an error: %v; want %d, %v", name, n, failed, tt.want, tt.fails)
 			}
 		}
 		return nil

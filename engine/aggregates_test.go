@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/halcyon-db/halcyon/engine"
 	"github.com/halcyon-db/halcyon/engine/enginetest"
@@ -597,6 +598,47 @@ func TestRankingOfManyGroups(t *testing.T) {
 	})
 	expect(groups, 20, 3, 3)
 	verify(t, db)
+
+	// The groups of one shop, as a transaction sees them that adds to one, adds one
+	// and takes one away.
+	mutate(t, db, func(tx *engine.Tx) error {
+		if err := errors.Join(add(tx, 13), add(tx, groups+3)); err != nil {
+			return err
+		}
+		for _, id := range ids[23] {
+			if err := tx.Delete(table, id); err != nil {
+				return err
+			}
+		}
+		var got, want []string
+		for g, err := range tx.Groups(a, value.String("s3")) {
+			if err != nil {
+				return err
+			}
+			got = append(got, fmt.Sprint(g.Group, g.Count))
+		}
+		for n := 3; n <= groups+3; n += 10 {
+			count := 1 + n%3
+			switch n {
+			case 13:
+				count++
+			case 23:
+				continue
+			case groups + 3:
+				count = 1
+			}
+			want = append(want, fmt.Sprint([]value.Value{value.String("s3"), value.Float64(float64(n))}, count))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("groups of a shop (-want +got):\n%s", diff)
+		}
+		for _, err := range tx.Groups(a, value.String("s3"), value.Float64(3), value.Float64(0)) {
+			if err == nil {
+				return errors.New("groups of more values than they have: no error")
+			}
+		}
+		return nil
+	})
 }
 
 // TestTopRunsWhenTheTopChanges counts the runs of live queries: they depend on

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -147,15 +148,17 @@ func (tx *Tx) Top(a *Aggregate, n int) ([]GroupCount, error) {
 		return nil, err
 	}
 	out := make([]GroupCount, len(ranks))
+	values := make([]value.Value, 0, len(ranks)*a.groups)
 	for i, r := range ranks {
-		out[i].Count = r.count
+		first := len(values)
 		for rest := r.group; len(rest) > 0; {
 			var v value.Value
 			if v, rest, err = value.DecodeOrdered(rest); err != nil {
 				return nil, tx.failLocked(fmt.Errorf("%w: ranking of %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err))
 			}
-			out[i].Group = append(out[i].Group, v)
+			values = append(values, v)
 		}
+		out[i] = GroupCount{Group: values[first:len(values):len(values)], Count: r.count}
 	}
 	return out, nil
 }
@@ -175,33 +178,37 @@ func (tx *Tx) topLocked(a *Aggregate, n int) ([]rank, error) {
 		}
 	}
 	slices.SortFunc(own, rank.compare)
-	tree, reader := tx.state.trees[a.ranking.slot], tx.reader()
+	tree := tx.state.trees[a.ranking.slot]
 	out := make([]rank, 0, min(int64(n), tree.Entries+int64(len(own))))
-	next := []byte{}
-	for len(out) < n {
-		entry, ok, err := tree.Seek(reader, next)
-		if err != nil {
-			return nil, err
+	var groups []byte // of all ranks, one after the other
+	var broken error
+	err = tree.Ascend(tx.reader(), nil, func(entry []byte) bool {
+		if len(out) == n {
+			return false
 		}
-		if !ok {
-			return append(out, own[:min(len(own), n-len(out))]...), nil
-		}
-		next = keys.Next(entry)
 		r, err := decodeRank(entry)
 		if err != nil {
-			return nil, err
+			broken = err
+			return false
 		}
-		if changes[string(r.group)] {
-			continue
+		if len(changes) > 0 && changes[string(r.group)] {
+			return true
 		}
 		for len(own) > 0 && len(out) < n && own[0].compare(r) < 0 {
 			out, own = append(out, own[0]), own[1:]
 		}
-		if len(out) < n {
-			out = append(out, r)
+		if len(out) == n {
+			return false
 		}
+		groups = append(groups, r.group...)
+		r.group = groups[len(groups)-len(r.group) : len(groups) : len(groups)]
+		out = append(out, r)
+		return true
+	})
+	if err = errors.Join(err, broken); err != nil {
+		return nil, err
 	}
-	return out, nil
+	return append(out, own[:min(len(own), n-len(out))]...), nil
 }
 
 // regroupedLocked returns the groups whose counts the layers above the state

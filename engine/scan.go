@@ -275,11 +275,20 @@ type GroupCount struct {
 }
 
 // Groups returns the groups of an aggregate that have documents, in the order
-// of their values. It costs O(log n) for each group.
-func (tx *Tx) Groups(a *Aggregate) iter.Seq2[GroupCount, error] {
+// of their values: all, or those whose first values are within. It costs O(log n)
+// for each group.
+func (tx *Tx) Groups(a *Aggregate, within ...value.Value) iter.Seq2[GroupCount, error] {
 	return func(yield func(GroupCount, error) bool) {
-		all := keys.Prefixed(keys.AppendEntry(nil, a.id))
-		for cursor := all; ; {
+		if len(within) > a.groups {
+			yield(GroupCount{}, fmt.Errorf("groups of %s of %s: they have %d values, not %d", a.Name, a.table.Name, a.groups, len(within)))
+			return
+		}
+		cursor, err := a.bytes(Range{Eq: within})
+		if err != nil {
+			yield(GroupCount{}, err)
+			return
+		}
+		for {
 			g, rest, ok, err := tx.nextGroup(a, cursor)
 			if err != nil {
 				yield(GroupCount{}, err)
@@ -313,6 +322,7 @@ func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Ra
 	}
 	if ok {
 		entry = append(keys.AppendEntry(nil, a.id), entry...)
+		ok = rg.Contains(entry)
 	}
 	for _, o := range tx.mu.view.Layers {
 		o.EachEntry(rg, func(k string, _ txn.Entry) bool {

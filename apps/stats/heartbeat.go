@@ -39,6 +39,9 @@ func (a *app) applyBeat(tx *halcyon.Tx, beat ActiveSession) error {
 	if err := beat.check(); err != nil {
 		return err
 	}
+	// No more is shown, so no more is kept, and visitors of one place are in one
+	// group of its aggregate.
+	beat.Latitude, beat.Longitude = coarse(beat.Latitude), coarse(beat.Longitude)
 	// One row is the rule. More than one, left by an import or by hand, is
 	// healed here: the one seen last stays.
 	rows, err := ActiveSessions.By("by_sessionId").Eq(beat.SessionID, beat.Site).Take(tx, 2)
@@ -119,37 +122,6 @@ func addChange[T comparable](changes halcyon.Fields, name string, old, given *T)
 	if given != nil && (old == nil || *old != *given) {
 		changes[name] = *given
 	}
-}
-
-// sweepBatches is the most batches one run of the cron deletes: 4,000 rows with
-// the default batch, so that a site that 800 visitors leave each minute does not
-// fall behind.
-const sweepBatches = 8
-
-// cleanupStaleSessions deletes the rows of visitors who have left, at most one
-// batch, and returns how many. Their leaving itself needs no write, so rows that
-// wait for the next run change no number.
-func (a *app) cleanupStaleSessions(tx *halcyon.Tx) (int, error) {
-	return a.deleteStale(tx, a.CleanupBatch)
-}
-
-// sweepStaleSessions is what the cron runs: cleanupStaleSessions for several
-// batches at once. What is more is left to its next run.
-func (a *app) sweepStaleSessions(tx *halcyon.Tx) (int, error) {
-	return a.deleteStale(tx, a.CleanupBatch*sweepBatches)
-}
-
-func (a *app) deleteStale(tx *halcyon.Tx, most int) (int, error) {
-	left, err := ActiveSessions.By("by_lastSeen").Lt(a.activeSince(tx)).Take(tx, most)
-	if err != nil {
-		return 0, err
-	}
-	for _, session := range left {
-		if err := ActiveSessions.Delete(tx, session.ID); err != nil {
-			return 0, err
-		}
-	}
-	return len(left), nil
 }
 
 // activeSince returns the time after which a visitor has to have been seen to

@@ -1,20 +1,9 @@
 package stats
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
-)
-
-const (
-	// activeRowsMax is the most rows of active visitors that are read to say
-	// where they are. The number of active visitors counts all of them.
-	activeRowsMax = 10_000
-
-	// activePathsMax is the most paths Stats.ActiveByPath lists.
-	activePathsMax = 1_000
 )
 
 // never is a moment to wake at for an answer that time does not change: no
@@ -61,8 +50,10 @@ type getStatsArgs struct {
 	Viewer
 }
 
-// getStats returns everything the statistics page shows. It reads the rows of
-// active visitors and no row of the views but the first.
+// getStats returns everything the statistics page shows. What it costs depends on
+// how many paths and places it lists, and neither on how many visitors are here nor
+// on how many views there are: it reads the first view, and the rows of those who
+// have left and are still to be cleared away.
 func (a *app) getStats(tx *halcyon.Tx, args getStatsArgs) (Stats, error) {
 	var stats Stats
 	if err := a.allow(args.Key); err != nil {
@@ -104,29 +95,12 @@ func (a *app) addActive(tx *halcyon.Tx, stats *Stats, only string) error {
 		}
 		stats.ActiveVisitors += int(active)
 	}
-	newest, err := ActiveSessions.By("by_lastSeen").Gt(since).Desc().Take(tx, activeRowsMax)
+	here, err := findPresence(tx, since, only)
 	if err != nil {
 		return err
 	}
-	onPath := make(map[PathCount]int)
-	places := newPlaces()
-	for _, visitor := range newest {
-		if only != "" && visitor.Site != only {
-			continue
-		}
-		onPath[PathCount{Site: visitor.Site, Path: visitor.CurrentPath}]++
-		places.add(visitor)
-	}
-	stats.ActiveByPath = make([]PathCount, 0, len(onPath))
-	for at, count := range onPath {
-		at.Count = count
-		stats.ActiveByPath = append(stats.ActiveByPath, at)
-	}
-	slices.SortFunc(stats.ActiveByPath, func(x, y PathCount) int {
-		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Site, y.Site))
-	})
-	stats.ActiveByPath = stats.ActiveByPath[:min(len(stats.ActiveByPath), activePathsMax)]
-	stats.VisitorLocations = places.list()
+	stats.ActiveByPath = here.paths[:min(len(here.paths), activePathsMax)]
+	stats.VisitorLocations = here.places.list()
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"github.com/halcyon-db/halcyon"
 )
 
 const (
@@ -35,73 +37,110 @@ type place struct {
 // city is a city as a map key: names repeat between countries.
 type city struct{ name, country string }
 
-// places collects where active visitors are.
-type places struct {
-	located []place
-	inCity  map[city]int
+// places is how many visitors are where.
+type places map[place]int
+
+// place returns where a visitor is. Those without both coordinates are nowhere.
+func (s *ActiveSession) place() (place, bool) {
+	if s.Latitude == nil || s.Longitude == nil {
+		return place{}, false
+	}
+	at := place{latitude: tenth(*s.Latitude), longitude: tenth(*s.Longitude)}
+	if s.Country != nil {
+		at.country = *s.Country
+	}
+	if s.City != nil {
+		at.city = *s.City
+	}
+	return at, true
 }
 
-func newPlaces() *places { return &places{inCity: make(map[city]int)} }
-
-// add takes in a visitor. Those without both coordinates are nowhere.
-func (p *places) add(visitor ActiveSession) {
-	if visitor.Latitude == nil || visitor.Longitude == nil {
+// addGroup adds a group of an aggregate whose values are a place from the first one on.
+func (p places) addGroup(g halcyon.GroupCount, first int) {
+	group := g.Group[first:]
+	latitude, known := group[0].AsFloat64()
+	longitude, both := group[1].AsFloat64()
+	if !known || !both {
 		return
 	}
-	at := place{latitude: tenth(*visitor.Latitude), longitude: tenth(*visitor.Longitude)}
-	if visitor.Country != nil {
-		at.country = *visitor.Country
+	at := place{latitude: tenth(latitude), longitude: tenth(longitude)}
+	at.country, _ = group[2].AsString()
+	at.city, _ = group[3].AsString()
+	p[at] += int(g.Count)
+}
+
+// less takes off visitors.
+func (p places) less(left places) places {
+	for at, count := range left {
+		if p[at] -= count; p[at] <= 0 {
+			delete(p, at)
+		}
 	}
-	if visitor.City != nil {
-		at.city = *visitor.City
-		p.inCity[city{at.city, at.country}]++
-	}
-	p.located = append(p.located, at)
+	return p
 }
 
 // tenth rounds to a tenth of a degree. The sum turns -0 into 0.
 func tenth(degrees float64) float64 { return math.Round(degrees*10)/10 + 0 }
 
+// coarse is tenth for a coordinate that may not be known.
+func coarse(degrees *float64) *float64 {
+	if degrees == nil {
+		return nil
+	}
+	rounded := tenth(*degrees)
+	return &rounded
+}
+
 // list returns the locations in an order that says nothing about the visitors'.
-func (p *places) list() []VisitorLocation {
-	visitors := make(map[place]int)
-	for _, at := range p.located {
-		if p.inCity[city{at.city, at.country}] < cityVisitorsMin {
+func (p places) list() []VisitorLocation {
+	inCity, total := make(map[city]int), 0
+	for at, count := range p {
+		total += count
+		if at.city != "" {
+			inCity[city{at.city, at.country}] += count
+		}
+	}
+	visitors := make(places, len(p))
+	for at, count := range p {
+		if inCity[city{at.city, at.country}] < cityVisitorsMin {
 			at.city = ""
 		}
-		visitors[at]++
+		visitors[at] += count
 	}
-	listed := make([]place, 0, len(visitors))
-	for at := range visitors {
-		listed = append(listed, at)
+	type counted struct {
+		place
+		count int
 	}
-	slices.SortFunc(listed, func(x, y place) int {
+	listed := make([]counted, 0, len(visitors))
+	for at, count := range visitors {
+		listed = append(listed, counted{at, count})
+	}
+	slices.SortFunc(listed, func(x, y counted) int {
 		return cmp.Or(
-			cmp.Compare(visitors[y], visitors[x]),
+			cmp.Compare(y.count, x.count),
 			cmp.Compare(x.latitude, y.latitude), cmp.Compare(x.longitude, y.longitude),
 			cmp.Compare(x.country, y.country), cmp.Compare(x.city, y.city))
 	})
-	if len(p.located) > locationsMax {
+	if total > locationsMax {
 		listed = listed[:min(len(listed), locationsMax)]
-		locations := make([]VisitorLocation, 0, len(listed))
-		for _, at := range listed {
-			location := at.location()
-			location.Count = new(int)
-			*location.Count = visitors[at]
-			locations = append(locations, location)
+		locations := make([]VisitorLocation, len(listed))
+		for i := range listed {
+			locations[i] = listed[i].location()
+			locations[i].Count = &listed[i].count
 		}
 		return locations
 	}
-	locations := make([]VisitorLocation, 0, len(p.located))
-	for _, at := range listed {
-		for range visitors[at] {
-			locations = append(locations, at.location())
+	locations := make([]VisitorLocation, 0, total)
+	for i := range listed {
+		for range listed[i].count {
+			locations = append(locations, listed[i].location())
 		}
 	}
 	return locations
 }
 
-func (at place) location() VisitorLocation {
+// location returns a place as it is shown. It shares the names.
+func (at *place) location() VisitorLocation {
 	location := VisitorLocation{Latitude: at.latitude, Longitude: at.longitude}
 	if at.city != "" {
 		location.City = &at.city

@@ -553,11 +553,14 @@ func (a *app) clearRollups(tx *halcyon.Tx, done Progress) (int, error) {
 	return len(old) + 1, err
 }
 
-// everyMinute samples who is here, and rolls up what was stored.
+// everyMinute samples who is here, rolls up what was stored, and sees to it that of
+// those who leave until the next minute not too many stay rows.
 func (a *app) everyMinute(tx *halcyon.Tx) error {
 	if err := a.sample(tx); err != nil {
 		return err
 	}
-	_, err := a.rollUp(tx)
-	return err
+	if _, err := a.rollUp(tx); err != nil {
+		return err
+	}
+	return a.planSweep(tx, tx.Now().Add(time.Minute))
 }

@@ -172,6 +172,7 @@ func Module(options Options) *halcyon.Module {
 	m.Query("getSites", a.getSites)
 	m.Internal.Mutation("cleanupStaleSessions", a.cleanupStaleSessions)
 	m.Internal.Mutation("sweepStaleSessions", a.sweepStaleSessions)
+	m.Internal.Mutation("sweepAhead", a.sweepAhead)
 	m.Internal.Mutation("backfillAggregates", a.backfillAggregates)
 	m.Internal.Mutation("backfillAggregatesChunk", a.backfillAggregatesChunk)
 	m.Internal.Query("exportRows", a.exportRows)

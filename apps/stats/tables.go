@@ -69,7 +69,7 @@ type ActiveSession struct {
 	LastSeen    time.Time                 `json:"lastSeen"`
 	City        *string                   `json:"city"`
 	Country     *string                   `json:"country"`
-	Latitude    *float64                  `json:"latitude"`
+	Latitude    *float64                  `json:"latitude"` // to a tenth of a degree, as is the next
 	Longitude   *float64                  `json:"longitude"`
 }
 
@@ -171,7 +171,12 @@ var (
 	ActiveSessions = halcyon.NewTable[ActiveSession]("activeSessions").
 			Index("by_sessionId", "sessionId", "site").
 			Index("by_lastSeen", "lastSeen").
-			Aggregate("seenByTime", halcyon.GroupBy("site"), halcyon.OrderBy("lastSeen"))
+			Aggregate("seenByTime", halcyon.GroupBy("site"), halcyon.OrderBy("lastSeen")).
+		// These are not by time, so that a beat which changes nothing else does
+		// not change them: see presence.
+		Aggregate("byPath", halcyon.GroupBy("site", "currentPath"), halcyon.Ranked()).
+		Aggregate("byPlace", halcyon.GroupBy("latitude", "longitude", "country", "city"), halcyon.Ranked()).
+		Aggregate("bySitePlace", halcyon.GroupBy("site", "latitude", "longitude", "country", "city"))
 
 	Visitors = halcyon.NewTable[Visitor]("visitors").
 			Index("by_sessionId", "sessionId", "site").

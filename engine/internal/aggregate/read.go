@@ -180,6 +180,52 @@ func (t Tree) At(r *Reader, offset int64) (key []byte, ok bool, err error) {
 	return n.keys.key(int(offset)), true, nil
 }
 
+// Ascend calls f with the entries >= from in their order until it returns false. An
+// entry is valid for the call. Going on to the next entry costs next to nothing, so
+// it is how to read many; all nodes come through one Reader.
+func (t Tree) Ascend(r *Reader, from []byte, f func(entry []byte) bool) error {
+	if t.Height == 0 {
+		return nil
+	}
+	n, err := t.root(r)
+	if err != nil {
+		return err
+	}
+	_, err = t.ascend(r, n, from, make([]byte, 0, 128), f)
+	return err
+}
+
+// ascend is Ascend below a node. buf is for the entries.
+func (t Tree) ascend(r *Reader, n *node, from, buf []byte, f func(entry []byte) bool) (more bool, err error) {
+	i := 0
+	if n.leaf() {
+		if from != nil {
+			i, _ = n.search(from, 0)
+		}
+		for ; i < n.keys.len(); i++ {
+			buf = n.keys.appendHead(buf[:0], i, n.keys.size(i))
+			if !f(buf) {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
+	if from != nil {
+		i = n.route(from, 0)
+	}
+	for more = true; i < len(n.kids) && more; i++ {
+		kid, err := t.child(r, n, i)
+		if err != nil {
+			return false, err
+		}
+		if more, err = t.ascend(r, kid, from, buf, f); err != nil {
+			return false, err
+		}
+		from = nil // all of the next child is after it
+	}
+	return more, nil
+}
+
 // Seek returns a copy of the first entry >= from; ok is false when there is none.
 func (t Tree) Seek(r *Reader, from []byte) (key []byte, ok bool, err error) {
 	if t.Height == 0 {

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -41,6 +42,13 @@ func TestReadsAtEveryEntry(t *testing.T) {
 		if got, err := tree.Count(r, entry, above); err != nil || got != 1 {
 			t.Fatalf("count of entry %d alone: got %d, %v", i, got, err)
 		}
+		want := entries[i:min(len(entries), i+i%300)]
+		if i%300 == 0 {
+			want = entries[i:] // to the end
+		}
+		if got, err := ascend(tree, r, entry, len(want)); err != nil || !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Fatalf("ascend from entry %d: got %d entries, %v, want %d in order", i, len(got), err, len(want))
+		}
 		if got, ok, err := tree.At(r, int64(i)); err != nil || !ok || !bytes.Equal(got, entry) {
 			t.Fatalf("at %d: got %x, %v, %v, want %x", i, got, ok, err, entry)
 		}
@@ -49,6 +57,35 @@ func TestReadsAtEveryEntry(t *testing.T) {
 		if key, ok, err := tree.At(r, offset); key != nil || ok || err != nil {
 			t.Errorf("at %d: got %x, %v, %v, want nothing", offset, key, ok, err)
 		}
+	}
+}
+
+// ascend returns the first n entries >= from, or all when there are not so many.
+func ascend(tree Tree, r *Reader, from []byte, n int) (got [][]byte, err error) {
+	err = tree.Ascend(r, from, func(entry []byte) bool {
+		if len(got) == n {
+			return false
+		}
+		got = append(got, bytes.Clone(entry))
+		return true
+	})
+	return got, err
+}
+
+func TestAscendOfNothing(t *testing.T) {
+	v := newVersions()
+	for name, from := range map[string][]byte{"all": nil, "from a key": {1}} {
+		if got, err := ascend(Tree{Agg: 1}, &Reader{Blocks: v.at(10)}, from, 1); got != nil || err != nil {
+			t.Errorf("an empty tree, %s: got %x, %v", name, got, err)
+		}
+	}
+	tree, entries := highTree(t, v)
+	r := &Reader{Blocks: v.at(10)}
+	if got, err := ascend(tree, r, nil, len(entries)+1); err != nil || !slices.EqualFunc(got, entries, bytes.Equal) {
+		t.Errorf("all: got %d entries, %v, want %d in order", len(got), err, len(entries))
+	}
+	if got, err := ascend(tree, r, append(bytes.Clone(entries[len(entries)-1]), 0), 1); got != nil || err != nil {
+		t.Errorf("after the last entry: got %x, %v, want nothing", got, err)
 	}
 }
 
@@ -120,6 +157,8 @@ func TestReadFaults(t *testing.T) {
 			verdict("seek", i, ok == (i+1 < len(entries)) && (!ok || bytes.Equal(key, entries[i+1])), err)
 			key, ok, err = tree.At(r, int64(i))
 			verdict("at", i, ok && bytes.Equal(key, entries[i]), err)
+			some, err := ascend(tree, r, entries[i], 40)
+			verdict("ascend", i, slices.EqualFunc(some, entries[i:min(len(entries), i+40)], bytes.Equal), err)
 		}
 		if !failed {
 			t.Errorf("no read needed node %d", id)
