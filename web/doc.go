@@ -8,9 +8,10 @@
 // Who mounts the statistics serves, with [TrackHandler] and [StatsHandler]:
 //
 //	GET /track.js          the tracker, for a script tag on any site
-//	GET /stats             the page
+//	GET /stats             the page, with its style, the numbers of the moment and a
+//	                       script that has the rest wait for the first paint
 //	GET /stats/stats.js    its script, on the official Convex client
-//	GET /stats/stats.css   its look
+//	GET /stats/stats.css   its look, for the page that says that there are no statistics
 //	GET /stats/icon.svg    its icon
 //	GET /stats/world.svg   the land of its map
 //

@@ -11,8 +11,8 @@ import (
 func Example() {
 	mux := http.NewServeMux()
 	mux.Handle("GET /track.js", web.TrackHandler())
-	mux.Handle("GET /stats", web.StatsHandler())
-	mux.Handle("GET /stats/", web.StatsHandler())
+	mux.Handle("GET /stats", web.StatsHandler(nil))
+	mux.Handle("GET /stats/", web.StatsHandler(nil))
 
 	for _, path := range []string{"/track.js", "/stats", "/stats/icon.svg"} {
 		w := httptest.NewRecorder()

@@ -22,8 +22,9 @@ var theme []byte
 var statsDist embed.FS
 
 // statsPolicy is the page's Content-Security-Policy: it talks to the origin it
-// came from and to nobody else, and runs no inline script.
-const statsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+// came from and to nobody else, and has no script and no style written in it but
+// those whose hashes are given, each with a space before it.
+const statsPolicy = "default-src 'none'; script-src 'self'%s; style-src 'self'%s; img-src 'self'; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 
 // TrackJS returns the tracker script. It is not to be modified.
@@ -36,16 +37,34 @@ func Icon() []byte { return icon }
 // colours for light and dark, type, header and footer. It is not to be modified.
 func Theme() []byte { return theme }
 
-// Stats returns the statistics page as files: index.html, off.html, stats.js, stats.css,
-// icon.svg and world.svg. The page expects index.html at /stats and the others below /stats/,
-// which is what [StatsHandler] does.
-func Stats() fs.FS { return statsFS() }
-
 // TrackHandler serves the tracker script, whatever the path it is mounted at.
 func TrackHandler() http.Handler { return trackFile() }
 
-// StatsHandler serves the statistics page at /stats and its files below /stats/.
-func StatsHandler() http.Handler { return statsMux() }
+// StatsHandler serves the statistics page at /stats and its files below /stats/. The
+// page is asked for with what its first paint shows, as first tells it for each request;
+// where first is nil, or returns nil, the numbers come with the script.
+func StatsHandler(first func(*http.Request) *StatsFrame) http.Handler {
+	files := statsFiles()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stats" {
+			var frame *StatsFrame
+			if first != nil {
+				frame = first(r)
+			}
+			statsPage().serve(w, r, frame)
+			return
+		}
+		if r.URL.Path == "/stats/" {
+			http.Redirect(w, r, "/stats", http.StatusMovedPermanently)
+			return
+		}
+		if file, ok := files[r.URL.Path]; ok {
+			file.ServeHTTP(w, r)
+			return
+		}
+		http.NotFound(w, r)
+	})
+}
 
 // StatsOffHandler serves what stands in the place of the statistics page where nobody
 // may see it, with status 404.
@@ -70,46 +89,24 @@ var statsFiles = sync.OnceValue(func() map[string]*File {
 	} {
 		files["/stats/"+name] = NewFile(contentType, embedded(name))
 	}
-	// The style asks for the land by its plain name, and the land does not move.
-	files["/stats/world.svg"].Header.Set("Cache-Control", "public, max-age=86400")
 	return files
 })
 
-// statsPage returns a page of the statistics. It asks for its files by names that
-// change with them, so that they need not be asked for again.
-func statsPage(name string) *File {
-	page := string(embedded(name))
+// withVersions has a text ask for its files by names that change with them, so that
+// they need not be asked for again. In the text the names stand between quotes, or
+// nothing.
+func withVersions(text, quote string) string {
 	for path, file := range statsFiles() {
-		page = strings.ReplaceAll(page, `"`+path+`"`, `"`+file.Versioned(path)+`"`)
+		text = strings.ReplaceAll(text, quote+path+quote, quote+file.Versioned(path)+quote)
 	}
-	f := NewFile("text/html; charset=utf-8", []byte(page))
-	f.Header.Set("Content-Security-Policy", statsPolicy)
-	f.Header.Set("Referrer-Policy", "same-origin")
-	return f
+	return text
 }
 
 var statsOff = sync.OnceValue(func() http.Handler {
-	page := statsPage("off.html")
+	page := NewFile("text/html; charset=utf-8", []byte(withVersions(string(embedded("off.html")), `"`)))
+	page.Header.Set("Content-Security-Policy", fmt.Sprintf(statsPolicy, "", ""))
+	page.Header.Set("Referrer-Policy", "same-origin")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { page.Serve(w, r, http.StatusNotFound) })
-})
-
-var statsMux = sync.OnceValue(func() http.Handler {
-	files, index := statsFiles(), statsPage("index.html")
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/stats" {
-			index.ServeHTTP(w, r)
-			return
-		}
-		if r.URL.Path == "/stats/" {
-			http.Redirect(w, r, "/stats", http.StatusMovedPermanently)
-			return
-		}
-		if file, ok := files[r.URL.Path]; ok {
-			file.ServeHTTP(w, r)
-			return
-		}
-		http.NotFound(w, r)
-	})
 })
 
 var statsFS = sync.OnceValue(func() fs.FS {

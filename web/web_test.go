@@ -3,13 +3,19 @@ package web_test
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/halcyon-db/halcyon/web"
 )
@@ -67,7 +73,7 @@ func TestScriptsAreSmallAsTheyTravel(t *testing.T) {
 		bytesMax int64
 	}{
 		{"/track.js", web.TrackHandler(), 1536},
-		{"/stats/stats.js", web.StatsHandler(), 60 << 10},
+		{"/stats/stats.js", web.StatsHandler(nil), 60 << 10},
 	}
 	for _, test := range tests {
 		r := get(t, test.handler, "GET", test.target, "Accept-Encoding", "gzip")
@@ -82,11 +88,11 @@ func TestScriptsAreSmallAsTheyTravel(t *testing.T) {
 }
 
 func TestStatsPageNamesOnlyFilesThatAreServed(t *testing.T) {
-	h := web.StatsHandler()
+	h := web.StatsHandler(nil)
 	page := string(body(t, get(t, h, "GET", "/stats")))
-	names := regexp.MustCompile(`"(/stats/[^"]+)"`).FindAllStringSubmatch(page, -1)
+	names := regexp.MustCompile(`["(](/stats/[^")]+)[")]`).FindAllStringSubmatch(page, -1)
 	if len(names) < 3 {
-		t.Fatalf("the page names %d files below /stats/, want its script, style and icon", len(names))
+		t.Fatalf("the page names %d files below /stats/, want its script, the land and its icons", len(names))
 	}
 	for _, name := range names {
 		r := get(t, h, "GET", name[1])
@@ -99,19 +105,95 @@ func TestStatsPageNamesOnlyFilesThatAreServed(t *testing.T) {
 	}
 }
 
-func TestStatsPageFitsItsOwnPolicy(t *testing.T) {
-	r := get(t, web.StatsHandler(), "GET", "/stats")
-	if got := r.Header.Get("Content-Security-Policy"); !strings.Contains(got, "default-src 'none'") {
-		t.Errorf("got policy %q", got)
+// fullFrame is a first frame with something in every place, some of it hostile.
+var fullFrame = web.StatsFrame{
+	Data:   []byte(`{"stats":{"path":"</script><script>alert(1)</script><!--"}}`),
+	Active: 1234, Curve: []int{0, 5, 3}, Located: 1200, Countries: []int{700, 500},
+	Where: []web.StatsPath{
+		{"/", "Home", 1000}, {`/"><img src=x onerror=alert(1)>`, `</title><script>alert(1)</script>`, 100}, {"/a", "A", 50}, {"/b", "B", 40},
+		{"/c", "C", 30}, {"/d", "D", 10}, {"/e", "E", 3}, {"/f", "F", 1},
+	},
+	Views: 1234567, Visitors: 1, Since: time.Date(2015, time.May, 17, 23, 0, 0, 0, time.UTC),
+	Sites: []string{"a.example", "demo.example"}, MadeUp: "demo.example",
+}
+
+// page returns the page with a first frame, and its policy.
+func page(t *testing.T, frame *web.StatsFrame) (html, policy string) {
+	t.Helper()
+	r := get(t, web.StatsHandler(func(*http.Request) *web.StatsFrame { return frame }), "GET", "/stats", "Accept-Encoding", "gzip")
+	if got := r.Header.Get("Cache-Control"); got != "no-store" {
+		t.Errorf("got Cache-Control %q, and the numbers are for whoever may see them now", got)
 	}
-	page := string(body(t, r))
-	for _, forbidden := range []string{`style="`, `<style`, ` onclick`, ` onload`, `http://`, `https://`} {
-		if strings.Contains(page, forbidden) {
-			t.Errorf("the page contains %q, which its policy refuses", forbidden)
+	return string(body(t, r)), r.Header.Get("Content-Security-Policy")
+}
+
+func TestStatsPageFitsItsOwnPolicy(t *testing.T) {
+	for name, frame := range map[string]*web.StatsFrame{"without a frame": nil, "empty": {}, "full": &fullFrame} {
+		t.Run(name, func(t *testing.T) {
+			html, policy := page(t, frame)
+			if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+				t.Errorf("got policy %q", policy)
+			}
+			for _, forbidden := range []string{`style="`, ` onclick`, ` onload`, `http://`, `https://`} {
+				if strings.Contains(html, forbidden) {
+					t.Errorf("the page contains %q, which its policy refuses", forbidden)
+				}
+			}
+			inline := regexp.MustCompile(`(?s)<(style|script)>(.*?)</`).FindAllStringSubmatch(html, -1)
+			for _, part := range inline {
+				sum := sha256.Sum256([]byte(part[2]))
+				if hash := base64.StdEncoding.EncodeToString(sum[:]); !strings.Contains(policy, part[1]+"-src 'self'") || !strings.Contains(policy, "'sha256-"+hash+"'") {
+					t.Errorf("the policy %q does not allow the %s %.60q", policy, part[1], part[2])
+				}
+			}
+			if want := strings.Count(policy, "'sha256-"); len(inline) != want || want < 2 {
+				t.Errorf("%d scripts and styles are in the page, and the policy names %d", len(inline), want)
+			}
+		})
+	}
+}
+
+func TestStatsPageShowsItsFirstFrame(t *testing.T) {
+	html, _ := page(t, &fullFrame)
+	for _, want := range []string{
+		"<title>1,234 active · Live statistics</title>", `id="active">1,234</span> <span class="unit" id="active-unit">visitors<`, `aria-busy="false"`,
+		`id="map-note">1,200 of 1,234 visitors placed<`, `id="where-more">and 4 visitors on 2 more pages<`, `id="views">1,234,567<`, `id="visitors">1<`,
+		`id="since">May 17, 2015<`, `id="curve-peak">peak 1,234<`, `d="M0.0 39.0L59.5 38.9L119.0 2.0"`,
+		`<td class="num">1,000</td>`, ".share{width:10%}", `<option value="demo.example">demo.example (made up)<`, `id="made-up-site">demo.example<`,
+	} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page lacks %q", want)
 		}
 	}
-	if regexp.MustCompile(`<script[^>]*>[^<]`).MatchString(page) {
-		t.Error("the page has an inline script")
+	if n := strings.Count(html, "<tr><th scope=\"row\">"); n != web.StatsPathsMax {
+		t.Errorf("%d paths are shown, want %d", n, web.StatsPathsMax)
+	}
+	for _, hostile := range []string{"<script>alert", "<img src=x", "<!--"} {
+		if strings.Contains(html, hostile) {
+			t.Errorf("the page has %q of a visitor's path in it", hostile)
+		}
+	}
+	data := regexp.MustCompile(`(?s)<script type="application/json" id="first">(.*?)</script>`).FindStringSubmatch(html)
+	if data == nil {
+		t.Fatal("the page has no data for its script")
+	}
+	var got, want any
+	if err := errors.Join(json.Unmarshal([]byte(data[1]), &got), json.Unmarshal(fullFrame.Data, &want)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what the script reads (-want +got):\n%s", diff)
+	}
+
+	html, _ = page(t, nil)
+	if strings.Contains(html, `id="first"`) || !strings.Contains(html, `aria-busy="true"`) || strings.Contains(html, `id="views">0<`) {
+		t.Error("a page without a first frame shows numbers")
+	}
+	html, _ = page(t, &web.StatsFrame{Unvisited: true})
+	for _, want := range []string{`id="since">Not yet<`, `id="start" aria-labelledby="start-title">`, `id="map-none">Nobody`, `id="where-none">Nobody`, `id="map-unplaced" hidden`} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the empty page lacks %q", want)
+		}
 	}
 }
 
@@ -139,7 +221,7 @@ func TestStatsHandlerRoutes(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			r := get(t, web.StatsHandler(), test.method, test.target)
+			r := get(t, web.StatsHandler(nil), test.method, test.target)
 			if r.StatusCode != test.status {
 				t.Errorf("%s %s: got status %d, want %d", test.method, test.target, r.StatusCode, test.status)
 			}
@@ -202,13 +284,5 @@ func TestFileEncoding(t *testing.T) {
 	r := get(t, small, "GET", "/f", "Accept-Encoding", "gzip")
 	if got := string(body(t, r)); got != "small" || r.Header.Get("Content-Encoding") != "" {
 		t.Errorf("a small file: got %q in encoding %q, want it as it is", got, r.Header.Get("Content-Encoding"))
-	}
-}
-
-func TestStatsHoldsThePage(t *testing.T) {
-	for _, name := range []string{"index.html", "off.html", "stats.js", "stats.css", "icon.svg", "world.svg"} {
-		if b, err := fs.ReadFile(web.Stats(), name); err != nil || len(b) == 0 {
-			t.Errorf("%s: got %d bytes, error %v", name, len(b), err)
-		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -155,6 +156,9 @@ func TestWhoMaySee(t *testing.T) {
 			w.site().mux.ServeHTTP(answer, httptest.NewRequest("GET", "/stats", nil))
 			if answer.Code != tt.page {
 				t.Errorf("the page: %d, want %d", answer.Code, tt.page)
+			}
+			if numbers := strings.Contains(answer.Body.String(), `id="first"`); numbers != (tt.want == "" && tt.key == "") {
+				t.Errorf("the page has numbers in it: %t", numbers)
 			}
 			s := w.site()
 			if status, reason := s.send(object{"name": "pageview", "url": "https://a.org/", "visitor": "ada"}); status != http.StatusAccepted || reason != "" {

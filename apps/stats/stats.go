@@ -170,6 +170,7 @@ func Module(options Options) *halcyon.Module {
 	m.Query("getSeries", a.getSeries)
 	m.Query("getActiveCurve", a.getActiveCurve)
 	m.Query("getSites", a.getSites)
+	m.Internal.Query("getFirstFrame", a.getFirstFrame)
 	m.Internal.Mutation("cleanupStaleSessions", a.cleanupStaleSessions)
 	m.Internal.Mutation("sweepStaleSessions", a.sweepStaleSessions)
 	m.Internal.Mutation("sweepAhead", a.sweepAhead)

@@ -52,6 +52,7 @@ func bundles() []bundle {
 	}
 	return []bundle{
 		{entry: "tracker/src/track.ts", out: "tracker/dist/track.js", gzipBytesMax: 1536, options: tracker},
+		{entry: "stats/src/boot.ts", out: "stats/dist/boot.js", gzipBytesMax: 1 << 10, options: script},
 		{entry: "stats/src/stats.ts", out: "stats/dist/stats.js", gzipBytesMax: 60 << 10, options: page},
 		{entry: "replicate/src/index.ts", out: "replicate/dist/replicate.js", gzipBytesMax: 12 << 10, options: library},
 		{entry: "replicate/src/react.ts", out: "replicate/dist/react.js", gzipBytesMax: 3 << 10, options: library},

@@ -23,7 +23,7 @@ export function make<K extends keyof HTMLElementTagNameMap>(tag: K, className = 
  * long as its key is in the list, so that focus, selection and transitions survive.
  */
 export class Keyed<Item, Row extends HTMLElement> {
-  #rows = new Map<string, Row>();
+  #rows: Map<string, Row> | undefined;
 
   constructor(
     private readonly parent: Element,
@@ -33,14 +33,17 @@ export class Keyed<Item, Row extends HTMLElement> {
   ) {}
 
   show(items: readonly Item[]): void {
+    // What the server had put there is shown until now.
+    if (!this.#rows) this.parent.replaceChildren();
+    const shown = this.#rows ?? new Map<string, Row>();
     const rows = new Map<string, Row>();
     for (const item of items) {
       const key = this.key(item);
-      const row = this.#rows.get(key) ?? this.create(item);
+      const row = shown.get(key) ?? this.create(item);
       this.update(row, item);
       rows.set(key, row);
     }
-    for (const [key, row] of this.#rows) if (!rows.has(key)) row.remove();
+    for (const [key, row] of shown) if (!rows.has(key)) row.remove();
     this.#rows = rows;
     let next = this.parent.firstElementChild;
     for (const row of rows.values()) {

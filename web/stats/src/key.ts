@@ -66,6 +66,7 @@ export function refused(error: Error & { data?: unknown }): boolean {
   if (code !== KEY_REQUIRED && code !== OFF) return false;
   const input = byID<HTMLInputElement>("lock-key");
   const locked = document.documentElement.classList.contains("locked");
+  document.documentElement.classList.remove("early");
   document.documentElement.classList.add("locked");
   byID("lock").ariaBusy = "false";
   byID("lock-form").hidden = code === OFF;

@@ -86,13 +86,7 @@ export class WorldMap {
     byID("countries-now").hidden = named.length === 0;
     const located = found.reduce((sum, spot) => sum + spot.count, 0);
     setText(byID("map-note"), located === 0 ? "" : `${number(located)} of ${counted(active, "visitor")} placed`);
-    const none = byID("map-none");
-    none.hidden = located > 0;
-    setText(
-      none,
-      active === 0
-        ? "Nobody is here right now. Visitors light up where they are."
-        : "Where visitors are isn’t known. Addresses of this machine and of private networks have no place on earth; behind a trusted proxy that tells the place, dots appear here.",
-    );
+    byID("map-none").hidden = located > 0 || active > 0;
+    byID("map-unplaced").hidden = located > 0 || active === 0;
   }
 }

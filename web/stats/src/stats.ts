@@ -44,6 +44,16 @@ interface Sites {
   timeZone: string;
 }
 
+/** What the server knew when it made the page; its numbers are on the screen already. */
+interface First {
+  stats: Stats;
+  curve: Curve;
+  sites: Sites;
+}
+
+/** The lists and the chart are shown all at once, or after this, whatever has not come. */
+const REVEAL_MS = 3_000;
+
 takeKey();
 let view: View = parseView(location.hash);
 let newest: Stats | undefined;
@@ -139,6 +149,7 @@ function showStats(stats: Stats): void {
   setText(byID("since"), stats.trackingSince === null ? "Not yet" : date(stats.trackingSince));
   byID("start").hidden = view.site !== undefined || !unvisited(stats);
   byID("main").ariaBusy = "false";
+  document.documentElement.classList.remove("narrowed");
   showCards();
   ask();
 }
@@ -192,6 +203,15 @@ function showChart(): void {
   setText(byID("days-note"), parts.join(" · "));
 }
 
+/** Shows what the boot script has kept from the first frame: it would push about what is below it. */
+function reveal(): void {
+  document.documentElement.classList.remove("early");
+}
+
+function revealWhenThere(): void {
+  if (series && cards.every(({ options }) => found.has(options.id))) reveal();
+}
+
 function go(next: View): void {
   view = next;
   history.replaceState(null, "", location.pathname + location.search + formatView(view));
@@ -227,7 +247,6 @@ function start(): void {
   const snippet = `<script defer src="${location.origin}/track.js"></script>`;
   setText(byID("snippet"), snippet);
   const copy = byID("copy");
-  copy.hidden = !navigator.clipboard;
   copy.addEventListener("click", () => {
     void navigator.clipboard.writeText(snippet).then(
       () => setText(copy, "Copied"),
@@ -277,7 +296,7 @@ function start(): void {
   const now = new Live(client, query<{ site?: string }, Stats>("getStats"), "The statistics", showStats);
   const askNow = (): void => now.ask(view.site ? { site: view.site } : {});
   askNow();
-  new Live(client, query<Record<string, never>, Sites>("getSites"), "The sites", (result) => {
+  const showSites = (result: Sites): void => {
     zone = result.timeZone;
     byID("site-choice").hidden = result.sites.length < 2 && !view.site;
     sites.replaceChildren(
@@ -291,7 +310,8 @@ function start(): void {
     if (madeUp) byID("made-up-site").textContent = madeUp.site;
     showFilters();
     ask();
-  }).ask({});
+  };
+  new Live(client, query<Record<string, never>, Sites>("getSites"), "The sites", showSites).ask({});
 
   const curves = new Live(client, query<{ site?: string }, Curve>("getActiveCurve"), "The curve", (result) => curve.show(result));
   let unit: "hour" | "day" = "day";
@@ -302,6 +322,7 @@ function start(): void {
       early = true;
       ask();
     } else showChart();
+    revealWhenThere();
   });
   const lists = cards.map((card) => ({
     card,
@@ -313,6 +334,7 @@ function start(): void {
         found.set(card.options.id, result);
         showCards();
         if (card.options.id === "top") showChart();
+        revealWhenThere();
       },
     ),
   }));
@@ -329,6 +351,15 @@ function start(): void {
     for (const { card, live } of lists) live.ask({ ...args, dimension: card.dimension, limit: ROWS_MAX });
   };
   showFilters();
+  setTimeout(reveal, REVEAL_MS);
+  // The server does not know what the address narrows the page to.
+  const first = document.getElementById("first")?.textContent;
+  if (first && !view.site) {
+    const { stats, curve: points, sites } = JSON.parse(first) as First;
+    showSites(sites);
+    curve.show(points);
+    showStats(stats);
+  }
   // Ranges that end today begin a day later each day.
   setInterval(() => ask(), 60_000);
 }
