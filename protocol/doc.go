@@ -9,9 +9,10 @@
 // A client speaks first with [Connect], keeps its set of live queries with
 // [ModifyQuerySet], calls functions with [Mutation] and [Action], and names its
 // user with [Authenticate]. The server answers with [Transition] (new results
-// of live queries, all of one snapshot), [MutationResponse], [ActionResponse],
-// [AuthError], [FatalError] and [Ping]. [DecodeClient] and [DecodeServer] read
-// them, the Append methods write them.
+// of live queries, all of one snapshot; a very large one in several
+// [TransitionChunk]), [MutationResponse], [ActionResponse], [AuthError],
+// [FatalError] and [Ping]. [DecodeClient] and [DecodeServer] read them, the
+// Append methods write them.
 //
 // # Versions
 //

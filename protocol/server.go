@@ -7,7 +7,8 @@ import (
 )
 
 // ServerMessage is a message from the server to a client: *Transition,
-// *MutationResponse, *ActionResponse, *AuthError, *FatalError or *Ping.
+// *TransitionChunk, *MutationResponse, *ActionResponse, *AuthError, *FatalError or
+// *Ping.
 type ServerMessage interface {
 	// Append appends the JSON text of the message to dst.
 	Append(dst []byte) []byte
@@ -17,6 +18,7 @@ type ServerMessage interface {
 
 var (
 	_ ServerMessage = (*Transition)(nil)
+	_ ServerMessage = (*TransitionChunk)(nil)
 	_ ServerMessage = (*MutationResponse)(nil)
 	_ ServerMessage = (*ActionResponse)(nil)
 	_ ServerMessage = (*AuthError)(nil)
@@ -299,6 +301,8 @@ func DecodeServer(data []byte) (ServerMessage, error) {
 	switch kind {
 	case "Transition":
 		m, err = decodeTransition(s)
+	case "TransitionChunk":
+		m, err = decodeTransitionChunk(s)
 	case "MutationResponse":
 		m, err = decodeMutationResponse(s)
 	case "ActionResponse":

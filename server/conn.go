@@ -78,7 +78,9 @@ type conn struct {
 	handling  sync.WaitGroup
 	connected bool
 	session   engine.ClientID // set once, before the first mutation
+	count     uint32          // of the client's connections before this one; set with session
 	userAgent string          // of the handshake; set before anything is read
+	client    clientVersion   // the same
 	caller    caller
 
 	// Guarded by the lock of the server: the session is registered for this

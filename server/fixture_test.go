@@ -331,6 +331,9 @@ type client struct {
 	querySet  uint32
 	version   protocol.Version
 	keepPings bool
+	// chunks counts the parts in which Transitions came.
+	chunks    int
+	assembler protocol.Assembler
 	// results are those of the live queries, by id: JSON, or "error: " and a text.
 	results map[uint32]string
 }
@@ -340,9 +343,24 @@ const sessionA = "220faa75-0ee8-4ccb-ae77-d9778875541f"
 // dial opens a connection without a word.
 func dial(t testing.TB, s *testServer, opts *websocket.DialOptions) *client {
 	t.Helper()
+	return dialPath(t, s, "/api/1.48.0/sync", opts)
+}
+
+// dialAs is dial for another client than the npm one: its path, and what it says in the header.
+func dialAs(t testing.TB, s *testServer, path, header string) *client {
+	t.Helper()
+	opts := &websocket.DialOptions{HTTPHeader: http.Header{}}
+	if header != "" {
+		opts.HTTPHeader.Set(clientHeader, header)
+	}
+	return dialPath(t, s, path, opts)
+}
+
+func dialPath(t testing.TB, s *testServer, path string, opts *websocket.DialOptions) *client {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	t.Cleanup(cancel)
-	ws, _, err := websocket.Dial(ctx, "ws://"+s.address+"/api/1.48.0/sync", opts)
+	ws, _, err := websocket.Dial(ctx, "ws://"+s.address+path, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,8 +434,17 @@ func (c *client) read() (protocol.ServerMessage, error) {
 			c.t.Fatalf("the server sent %v %.200q", kind, data)
 		}
 		m, err := protocol.DecodeServer(data)
+		if _, ok := m.(*protocol.TransitionChunk); ok {
+			c.chunks++
+		}
+		if err == nil {
+			m, err = c.assembler.Add(m)
+		}
 		if err != nil {
 			c.t.Fatalf("the server sent %.200q: %v", data, err)
+		}
+		if m == nil {
+			continue // a part
 		}
 		switch m := m.(type) {
 		case *protocol.Ping:

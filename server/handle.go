@@ -117,7 +117,7 @@ func (c *conn) handleConnect(m *protocol.Connect) {
 		return
 	}
 	c.connected = true
-	c.session = session
+	c.session, c.count = session, m.ConnectionCount
 	c.socket.gate.limit = int64(c.server.o.MessageBytesMax)
 	set := c.server.app.NewQuerySet(encodeQuery, c.changed)
 
@@ -135,11 +135,9 @@ func (c *conn) handleConnect(m *protocol.Connect) {
 			c.mu.skew = &skew
 		}
 		if m.ConnectionCount > 0 {
-			// What it sent before is on its way too: give it the rest of a tick
-			// to arrive.
+			// What it sent before is on its way too.
 			c.replaying.Store(true)
 			c.mu.replayUntil = now.Add(replayHoldMax)
-			c.mu.sentTick = c.server.fanout.tickNow()
 		}
 	})
 	if closed {

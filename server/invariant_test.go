@@ -35,41 +35,78 @@ func TestBrokenVersionEndsOneConnection(t *testing.T) {
 	ours.mu.Unlock()
 
 	f.call(t, "t:increment", map[string]any{"channel": "a"}, nil)
-	if closed := broken.closed(); closed.Code != closeInternal || closed.Reason != reasonInternal {
+	if closed := broken.closed(); closed.Code != closeInternal || closed.Reason != reasonInternal+": TimestampWentBack" {
 		t.Errorf("closed with %d %q", closed.Code, closed.Reason)
 	}
 	next[*protocol.Transition](other)
-	if text := s.log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "invariant: a Transition from") {
+	if text := s.log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "rule=TimestampWentBack") {
 		t.Errorf("the log does not tell:\n%s", text)
 	}
+	if n := s.BrokenRules(); n != 1 {
+		t.Errorf("%d broken rules were counted, want 1", n)
+	}
 	s.log.reset()
+	// Its client comes back and is shown everything.
+	again := dial(t, s, nil)
+	again.send(&protocol.Connect{SessionID: broken.session, ConnectionCount: 1, LastCloseReason: "InternalServerError: TimestampWentBack"})
+	again.add(0, "t:count", `{"channel":"a"}`)
+	if next[*protocol.Transition](again); again.results[0] != `{"$integer":"AQAAAAAAAAA="}` {
+		t.Errorf("the client that came back is shown %s", again.results[0])
+	}
 }
 
+// moving is a query set in which a result of the new user is still missing, or not.
+type moving struct {
+	querySet
+	is bool
+}
+
+func (m moving) Moving() bool { return m.is }
+
+// No Transition leads anywhere but to where the client asked to be, and where all its results are.
 func TestAdvanceRefuses(t *testing.T) {
 	sent := protocol.Version{QuerySet: 2, Identity: 1, TS: 100}
 	for _, tc := range []struct {
-		name string
-		end  protocol.Version
-		ok   bool
+		name   string
+		end    protocol.Version
+		change func(*conn)
+		want   string // the broken rule
 	}{
-		{"the same", sent, true},
-		{"all on", protocol.Version{QuerySet: 3, Identity: 2, TS: 101}, true},
-		{"time back", protocol.Version{QuerySet: 2, Identity: 1, TS: 99}, false},
-		{"query set back", protocol.Version{QuerySet: 1, Identity: 1, TS: 100}, false},
-		{"identity back", protocol.Version{QuerySet: 2, Identity: 0, TS: 100}, false},
-		{"query set that was not sent", protocol.Version{QuerySet: 4, Identity: 1, TS: 100}, false},
-		{"identity that was not sent", protocol.Version{QuerySet: 2, Identity: 3, TS: 100}, false},
+		{"the same", sent, nil, ""},
+		{"all on", protocol.Version{QuerySet: 3, Identity: 2, TS: 101}, nil, ""},
+		{"time alone", protocol.Version{QuerySet: 2, Identity: 1, TS: 101}, func(c *conn) { c.mu.answer = false }, ""},
+		{"time back", protocol.Version{QuerySet: 2, Identity: 1, TS: 99}, nil, "TimestampWentBack"},
+		{"no time", protocol.Version{}, func(c *conn) { c.mu.sent = protocol.Version{} }, "TransitionWithoutTimestamp"},
+		{"query set back", protocol.Version{QuerySet: 1, Identity: 1, TS: 100}, nil, "QuerySetWentBack"},
+		{"identity back", protocol.Version{QuerySet: 2, Identity: 0, TS: 100}, nil, "IdentityWentBack"},
+		{"query set that was not sent", protocol.Version{QuerySet: 4, Identity: 1, TS: 100}, nil, "QuerySetNotSent"},
+		{"identity that was not sent", protocol.Version{QuerySet: 2, Identity: 3, TS: 100}, nil, "IdentityNotSent"},
+		{"query set that was answered", protocol.Version{QuerySet: 3, Identity: 1, TS: 100}, func(c *conn) { c.mu.answer = false }, "QuerySetWithoutModifyQuerySet"},
+		{"query without a result", protocol.Version{QuerySet: 3, Identity: 1, TS: 101}, func(c *conn) { c.mu.fresh = map[uint32]struct{}{4: {}} }, "QuerySetBeforeItsResults"},
+		{"a result of another user", protocol.Version{QuerySet: 2, Identity: 2, TS: 101}, func(c *conn) { c.mu.set = moving{is: true} }, "IdentityBeforeItsResults"},
+		{"the results of one user", protocol.Version{QuerySet: 2, Identity: 2, TS: 101}, func(c *conn) { c.mu.set = moving{} }, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &conn{}
-			c.mu.sent, c.mu.querySet, c.mu.identity = sent, 3, 2
+			c.mu.sent, c.mu.querySet, c.mu.identity, c.mu.answer = sent, 3, 2, true
+			if tc.change != nil {
+				tc.change(c)
+			}
+			before := c.mu.sent
 			defer func() {
-				if p := recover(); (p == nil) != tc.ok {
-					t.Errorf("panic %v", p)
+				got := ""
+				if p := recover(); p != nil {
+					got = p.(*brokenRule).name
+				}
+				if got != tc.want {
+					t.Errorf("the rule is %q, want %q", got, tc.want)
+				}
+				if got != "" && c.mu.sent != before {
+					t.Errorf("it went on to %+v", c.mu.sent)
 				}
 			}()
 			start, _ := c.advanceLocked(tc.end)
-			if start != sent || c.mu.sent != tc.end {
+			if start != before || c.mu.sent != tc.end {
 				t.Errorf("from %+v to %+v", start, c.mu.sent)
 			}
 		})

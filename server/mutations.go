@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -163,8 +164,10 @@ func (c *conn) runMutation(m mutation) {
 				return
 			}
 			if shown := c.shownTS.Load(); shown >= uint64(out.At) {
-				c.server.log.Error("a Transition overtook the response of the mutation in it",
-					slog.String("function", m.path), slog.Uint64("mutation_ts", uint64(out.At)), slog.Uint64("shown_ts", shown))
+				// Too late for this one: the client begins anew, and asks again.
+				c.server.broke(&brokenRule{name: "ResponseBeforeEffect", detail: fmt.Sprintf("a Transition to %d overtook the response of %s at %d", shown, m.path, out.At)})
+				c.close(closeInternal, reasonInternal+": ResponseBeforeEffect")
+				return
 			}
 			c.respond(success(m.request, out))
 		},

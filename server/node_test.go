@@ -108,7 +108,7 @@ func script(t *testing.T, dir, file, address, name string, said func(line string
 // The official Convex clients, unmodified.
 func TestNPMClients(t *testing.T) {
 	dir := nodeClients(t)
-	for _, name := range []string{"live", "optimistic", "errors", "values", "oneOff", "http", "consistent", "auth", "actions", "burst", "pages"} {
+	for _, name := range []string{"live", "optimistic", "errors", "values", "oneOff", "http", "consistent", "auth", "actions", "burst", "pages", "large"} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			s := serve(t, f.app, Options{})

@@ -40,9 +40,15 @@ import (
 // A mutation that was answered from memory has no OnCommit: it happened on an
 // earlier connection, and its effect may already be in the first round of this
 // one. Its response still leaves before the Transition in practice, because a
-// client that came back gets its first Transition only after the mutations it
-// sent again are answered (or two seconds). A mutation that wrote nothing has no
-// effect to show.
+// client that came back gets its first Transition only when it has sent nothing
+// for a tick and the mutations it sent again are answered (or after two seconds).
+// A mutation that wrote nothing has no effect to show.
+//
+// # No blink
+//
+// A client that came back shows the results of before until its first
+// Transition, and after that nothing but what was in it. So that one waits for
+// the client's queries too, and is not spent on its token alone.
 //
 // # A Transition after every success
 //
@@ -61,6 +67,10 @@ type composer struct {
 	closing *closing // set when the connection is to be closed after all that
 }
 
+// chunkBytesMax is the size of the largest Transition that is sent in one
+// message to a client that knows TransitionChunk, and of a part of a larger one.
+const chunkBytesMax = 5_000_000
+
 // Upper bounds of the parts of a Transition that are not bodies.
 const (
 	transitionTextMax   = 512
@@ -72,8 +82,13 @@ const (
 // tick.
 func (c *conn) step(w *composer) (later bool) {
 	defer func() {
-		if p := recover(); p != nil {
-			// A broken rule is this connection's end, not that of others.
+		// A broken rule is this connection's end, not that of others.
+		switch p := recover().(type) {
+		case nil:
+		case *brokenRule:
+			c.server.broke(p)
+			c.closeNow(closeInternal, reasonInternal+": "+p.name)
+		default:
 			c.server.log.Error("serving a connection panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			c.closeNow(closeInternal, reasonInternal)
 		}
@@ -102,7 +117,7 @@ func (c *conn) step(w *composer) (later bool) {
 		w.items[i] = outgoing{}
 	}
 	if len(w.pieces) > 0 {
-		_ = c.ws.Writev(gws.OpcodeText, w.pieces...)
+		c.writeTransition(w)
 		clear(w.pieces)
 	}
 	c.sendControl(w, sends)
@@ -110,6 +125,32 @@ func (c *conn) step(w *composer) (later bool) {
 		w.single = nil
 	}
 	return later
+}
+
+// writeTransition sends a Transition: in parts when it is so large that a client
+// that waits for the whole might give up, and knows how to put them together.
+func (c *conn) writeTransition(w *composer) {
+	size := 0
+	for _, piece := range w.pieces {
+		size += len(piece)
+	}
+	if size <= chunkBytesMax || !c.client.takesChunks() {
+		_ = c.ws.Writev(gws.OpcodeText, w.pieces...)
+		return
+	}
+	whole := make([]byte, 0, size)
+	for _, piece := range w.pieces {
+		whole = append(whole, piece...)
+	}
+	parts := protocol.SplitText(whole, chunkBytesMax)
+	id := protocol.Timestamp(c.shownTS.Load()).String()
+	for i, part := range parts {
+		chunk := protocol.TransitionChunk{Chunk: string(part), Part: uint32(i), Parts: uint32(len(parts)), TransitionID: id}
+		w.single = chunk.Append(w.single[:0])
+		if c.ws.WriteMessage(gws.OpcodeText, w.single) != nil {
+			return // the reading goroutine cleans up
+		}
+	}
 }
 
 // sendControl sends what does not depend on order, and closes the connection if
@@ -173,8 +214,13 @@ func (c *conn) dueLocked() (due, later bool) {
 	if !wants || c.stopped.Load() {
 		return false, false
 	}
-	if c.replaying.Load() && c.mutations.busy() && c.server.o.Clock.Now().Before(c.mu.replayUntil) {
-		return false, false // the end of the runner wakes it, and the sweep does
+	if now := c.server.o.Clock.Now(); c.replaying.Load() && now.Before(c.mu.replayUntil) {
+		if c.mu.querySet == 0 || c.mutations.busy() {
+			return false, false // the queries or the end of the runner wake it, and the sweep does
+		}
+		if now.UnixNano()-c.seenAt.Load() < int64(c.server.o.Tick) {
+			return false, true // more may be on its way
+		}
 	}
 	if c.mu.sentTick == c.server.fanout.tickNow() {
 		return false, true
@@ -286,18 +332,4 @@ func (w *composer) add(piece []byte) {
 	}
 	w.text = w.text[:len(w.text)+len(piece)]
 	w.pieces = append(w.pieces, piece)
-}
-
-// advanceLocked is the only place where the version of a connection changes. It
-// panics when the change would make a client freeze.
-func (c *conn) advanceLocked(end protocol.Version) (start protocol.Version, first bool) {
-	start = c.mu.sent
-	if end.TS < start.TS || end.QuerySet < start.QuerySet || end.Identity < start.Identity ||
-		end.QuerySet > c.mu.querySet || end.Identity > c.mu.identity {
-		panic(fmt.Sprintf("invariant: a Transition from %+v must not lead to %+v, the client being at query set %d and identity %d",
-			start, end, c.mu.querySet, c.mu.identity))
-	}
-	c.mu.sent = end
-	c.shownTS.Store(uint64(end.TS))
-	return start, start.TS == 0
 }

@@ -36,6 +36,8 @@ type Server struct {
 	acting     context.Context
 	stopActing context.CancelFunc
 
+	// broken counts what BrokenRules returns.
+	broken atomic.Int64
 	// draining is set when the server begins to end.
 	draining   atomic.Bool
 	behindOnce sync.Once
@@ -263,7 +265,8 @@ func (s *Server) join(c *conn) bool {
 
 // claimSession makes c the one connection of its client. An older one is closed:
 // what it has waiting is dropped, since the client sends it again on c, and what
-// it is running ends before the first mutation of c begins.
+// it is running ends before the first mutation of c begins. If c itself is the
+// older one, whose messages were long under way, it is c that is closed.
 func (s *Server) claimSession(c *conn) {
 	s.mu.Lock()
 	if c.left {
@@ -271,6 +274,11 @@ func (s *Server) claimSession(c *conn) {
 		return
 	}
 	older := s.mu.sessions[c.session]
+	if older != nil && older.count > c.count {
+		s.mu.Unlock()
+		c.closeNow(closeGoingAway, reasonReplaced)
+		return
+	}
 	s.mu.sessions[c.session] = c
 	c.claimed = true
 	if older != nil {

@@ -152,6 +152,71 @@ func TestFencing(t *testing.T) {
 	})
 }
 
+// A connection whose first message was under way longer than that of a newer one does not push that one out.
+func TestFencingOfALateConnection(t *testing.T) {
+	f := newFixture(t)
+	s := serve(t, f.app, Options{})
+	open := func(count uint32) *client {
+		c := dial(t, s, nil)
+		c.send(&protocol.Connect{SessionID: sessionA, ConnectionCount: count})
+		return c
+	}
+	newest := open(7)
+	newest.modify()
+	next[*protocol.Transition](newest)
+	for _, count := range []uint32{0, 6} {
+		late := open(count)
+		if closed := late.closed(); closed.Code != closeGoingAway || closed.Reason != reasonReplaced {
+			t.Errorf("connection %d was closed with %d %q", count, closed.Code, closed.Reason)
+		}
+	}
+	newest.mutate("t:increment", `{"channel":"a"}`)
+	if r := newest.response(); !r.Success {
+		t.Errorf("the newest connection after the late ones: %s", r.Append(nil))
+	}
+	after := open(8)
+	after.modify()
+	next[*protocol.Transition](after)
+	if closed := newest.closed(); closed.Reason != reasonReplaced {
+		t.Errorf("the connection before was closed with %d %q", closed.Code, closed.Reason)
+	}
+	if n := f.count(t, "a"); n != 1 {
+		t.Errorf("count = %d, want 1", n)
+	}
+}
+
+// A client that came back is shown nothing before its queries have come too: what it shows would vanish for a moment.
+func TestNoBlink(t *testing.T) {
+	w := newReplayWorld(t)
+	comeBack := func(count uint32) *client {
+		w.held.Lock()
+		defer w.held.Unlock()
+		c := dial(t, w.s, nil)
+		c.send(&protocol.Connect{SessionID: sessionA, ConnectionCount: count})
+		c.send(&protocol.Authenticate{TokenType: "None"})
+		c.barrier()
+		w.clock.advance(replayHoldMax / 2) // many ticks
+		c.barrier()                        // would have read a Transition before this answer
+		if c.version.TS != 0 {
+			t.Fatalf("a Transition to %+v came before the queries", c.version)
+		}
+		if count == 1 {
+			c.add(0, "t:count", `{"channel":"a"}`)
+			c.barrier()
+		}
+		return c
+	}
+	c := comeBack(1)
+	if tr := next[*protocol.Transition](c); len(tr.Modifications) != 1 || tr.End.Identity != 1 {
+		t.Errorf("first Transition: %s", tr.Append(nil))
+	}
+	// One that has none gets its answer in the end.
+	c = comeBack(2)
+	if tr := next[*protocol.Transition](c); tr.End.Identity != 1 || tr.End.QuerySet != 0 {
+		t.Errorf("first Transition: %s", tr.Append(nil))
+	}
+}
+
 // Clients with a new session on every connection, as those in Rust, are not
 // kept from anything: their mutations happen as often as they are sent.
 func TestNewSessionEachTime(t *testing.T) {
@@ -195,6 +260,7 @@ func TestReplayIsAnsweredBeforeFirstTransition(t *testing.T) {
 	}
 	f.let()
 	next[*protocol.MutationResponse](c2)
+	clock.advance(time.Second)
 	if tr := next[*protocol.Transition](c2); c2.results[0] != `{"$integer":"AQAAAAAAAAA="}` {
 		t.Errorf("first Transition: %s", tr.Append(nil))
 	}

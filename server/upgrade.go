@@ -40,11 +40,17 @@ func (l webSocketLog) Error(v ...any) {
 
 // serveSync turns a request into a connection of the sync protocol.
 func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Convex-Client") == "" {
-		if v := r.PathValue("version"); v != "" && !isVersion(v) {
-			writeError(w, http.StatusBadRequest, "InvalidVersion", fmt.Sprintf("%.40q in the path is not a version of a client.", v))
-			return
-		}
+	client, err := parseClientVersion(r.Header.Get(clientHeader), r.PathValue("version"))
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "InvalidVersion", err.Error())
+		return
+	}
+	if least, old := client.tooOld(); old {
+		message := fmt.Sprintf("This version of the %s client is too old for this server: it needs %s or newer.", client.name, least)
+		w.Header().Set(deprecationStateHeader, "Unsupported")
+		w.Header().Set(deprecationMessageHeader, message)
+		writeError(w, http.StatusBadRequest, "UnsupportedVersion", message)
+		return
 	}
 	if !wantsWebSocket(r) {
 		w.Header().Set("Upgrade", "websocket")
@@ -56,7 +62,7 @@ func (s *Server) serveSync(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := newConn(s)
-	c.userAgent = userAgent(r)
+	c.userAgent, c.client = userAgent(r), client
 	ws, err := s.upgrader.Upgrade(&hijacker{ResponseWriter: w, attach: c.attach}, r)
 	if err != nil {
 		s.log.Debug("a WebSocket handshake failed", slog.String("error", withoutAddresses(err.Error())))
@@ -151,20 +157,4 @@ func headerHas(h http.Header, name, want string) bool {
 		}
 	}
 	return false
-}
-
-// isVersion reports whether v looks like the version of an npm package.
-func isVersion(v string) bool {
-	core, _, _ := strings.Cut(v, "-")
-	core, _, _ = strings.Cut(core, "+")
-	parts := strings.Split(core, ".")
-	if len(parts) != 3 || len(v) > 64 {
-		return false
-	}
-	for _, p := range parts {
-		if p == "" || strings.Trim(p, "0123456789") != "" {
-			return false
-		}
-	}
-	return true
 }

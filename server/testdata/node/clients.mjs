@@ -169,6 +169,21 @@ const scenarios = {
     assert.deepEqual(await client.query(api.echo, big), big);
   },
 
+  // Results that are more than 5 MB together come in parts, and are one moment's all the same.
+  async large() {
+    const client = open(), channels = Array.from({ length: 24 }, (_, i) => `${i}`);
+    const shown = channels.map((channel) => watch(client, api.big, { channel }));
+    await Promise.all(shown.map((s) => s.until((v) => v === "0".repeat(256 << 10))));
+    let moment = 0;
+    client.client.addOnTransitionHandler(({ queries }) => {
+      if (queries.length > 0) moment++;
+    });
+    client.client.webSocketManager.socket.ws.close(); // everything comes again
+    await Promise.all(channels.map((channel) => client.mutation(api.increment, { channel })));
+    await Promise.all(shown.map((s) => s.until((v) => v === "1".repeat(256 << 10))));
+    assert.ok(moment > 0);
+  },
+
   async oneOff() {
     const client = open();
     for (let i = 0; i < 5; i++) {
