@@ -15,7 +15,7 @@
 //
 //	replicateBatch mutation {writes: [{id, document, bytes}]} -> {results: [{id, status, code?, message?}]}
 //	recoverBatch   query    {documents: [{document, vector?}], cursor?} -> {documents: [{document, bytes, vector, exists, access}], cursor?}
-//	snapshot       query    {cursor?} -> {documents: [{document, bytes, material?, exists, access?}], seq, cursor?}
+//	snapshot       query    {cursor?, limit?, material?} -> {documents: [{document, bytes, material?, exists, access?}], seq, cursor?}
 //
 // A client that has nothing yet asks for all pages of snapshot, and then for delta from the seq of the first one: 10,000 small documents are one or
 // two pages, and come with their material, so that no document need be made of them to show them.

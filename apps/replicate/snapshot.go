@@ -3,6 +3,7 @@ package replicate
 import (
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/halcyon-db/halcyon"
 )
@@ -16,7 +17,7 @@ const (
 type SnapshotDocument struct {
 	Document string `json:"document"`
 	Bytes    []byte `json:"bytes"` // all of it, in V2
-	// Material is the fields as JSON, as the server has computed them. It is absent when the document does not exist.
+	// Material is the fields as JSON, as the server has computed them. It is absent when the document does not exist, and when it is not wanted.
 	Material string `json:"material,omitzero"`
 	Exists   bool   `json:"exists"` // false for one that is deleted
 	// Access is "read" or "write"; absent where everybody may write.
@@ -32,12 +33,12 @@ type SnapshotPage struct {
 	Cursor string `json:"cursor,omitzero"`
 }
 
-// Snapshot returns documents as they are, those that the caller may see, with their material: for a client that has nothing yet. It begins
-// after the document that after names. Who has all pages goes on with the stream from the Seq of the *first* one: a page that was read later may hold
+// Snapshot returns up to limit documents as they are, those that the caller may see, with their material: for a client that has nothing yet. It
+// begins after the document that after names. Who has all pages goes on with the stream from the Seq of the *first* one: a page that was read later may hold
 // more than that, which comes once more and changes nothing.
 //
 // A page is read by two scans side by side, of what is known of the documents and of their updates, and not by looking up one after the other.
-func (c *Collection) Snapshot(tx *halcyon.Tx, after string) (SnapshotPage, error) {
+func (c *Collection) Snapshot(tx *halcyon.Tx, after string, limit int) (SnapshotPage, error) {
 	page := SnapshotPage{Documents: []SnapshotDocument{}}
 	newest, ok, err := c.deltas.By("by_at").Desc().First(tx)
 	if err != nil {
@@ -55,7 +56,7 @@ func (c *Collection) Snapshot(tx *halcyon.Tx, after string) (SnapshotPage, error
 		if headErr != nil {
 			return SnapshotPage{}, headErr
 		}
-		if rows > 0 && (size > snapshotBytesMax || rows > snapshotRowsMax || asked == pageRuledMax || patience.over()) {
+		if rows > 0 && (len(page.Documents) >= limit || size > snapshotBytesMax || rows > snapshotRowsMax || asked == pageRuledMax || patience.over()) {
 			page.Cursor = after
 			break
 		}
@@ -97,10 +98,13 @@ func (c *Collection) Snapshot(tx *halcyon.Tx, after string) (SnapshotPage, error
 }
 
 type snapshotArgs struct {
-	Cursor *string `json:"cursor"`
+	Cursor   *string  `json:"cursor"`
+	Limit    *float64 `json:"limit"`
+	Material *bool    `json:"material"`
 }
 
-// snapshot answers with a page of all documents.
+// snapshot answers with a page of all documents: as many as fit, or as many as the caller can do with at once; without their material for who
+// reads it from the documents.
 func (c *Collection) snapshot(tx *halcyon.Tx, args snapshotArgs) (SnapshotPage, error) {
 	after := ""
 	if args.Cursor != nil {
@@ -109,5 +113,15 @@ func (c *Collection) snapshot(tx *halcyon.Tx, args snapshotArgs) (SnapshotPage, 
 			return SnapshotPage{}, &halcyon.Error{Code: "InvalidCursor", Message: fmt.Sprintf("%q is no cursor of a snapshot", after)}
 		}
 	}
-	return c.Snapshot(tx, after)
+	limit := pageDocumentsMax
+	if args.Limit != nil && *args.Limit >= 1 {
+		limit = int(math.Min(*args.Limit, pageDocumentsMax))
+	}
+	page, err := c.Snapshot(tx, after, limit)
+	if args.Material != nil && !*args.Material {
+		for i := range page.Documents {
+			page.Documents[i].Material = ""
+		}
+	}
+	return page, err
 }

@@ -2,8 +2,11 @@ package replicate_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/replicate"
@@ -31,6 +34,12 @@ func (w *world) snapshot(user string) (documents []replicate.SnapshotDocument, p
 // fill writes n documents, one update each, in batches as a client's.
 func (w *world) fill(n int) {
 	w.t.Helper()
+	w.fillAs("", n)
+}
+
+// fillAs is fill by a user.
+func (w *world) fillAs(user string, n int) {
+	w.t.Helper()
 	var writes []writeArgs
 	for d := range n {
 		id := fmt.Sprintf("doc %05d", d)
@@ -41,7 +50,7 @@ func (w *world) fill(n int) {
 		var got struct {
 			Results []writeResult `json:"results"`
 		}
-		if w.call("", "tasks:replicateBatch", map[string]any{"writes": writes}, &got); len(got.Results) != len(writes) {
+		if w.call(user, "tasks:replicateBatch", map[string]any{"writes": writes}, &got); len(got.Results) != len(writes) {
 			w.t.Fatalf("%d results for %d writes", len(got.Results), len(writes))
 		}
 		writes = nil
@@ -224,4 +233,34 @@ func BenchmarkFirstLoad(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestSnapshotByLimit gives pages as small as a client wants them, and no material to who wants none.
+func TestSnapshotByLimit(t *testing.T) {
+	w := newWorld(t, replicate.Options{})
+	w.fill(7)
+	args := map[string]any{"limit": 3, "material": false}
+	var sizes []int
+	var names []string
+	for {
+		var page replicate.SnapshotPage
+		w.call("", "tasks:snapshot", args, &page)
+		sizes = append(sizes, len(page.Documents))
+		for _, d := range page.Documents {
+			names = append(names, d.Document)
+			if d.Material != "" || !d.Exists || len(d.Bytes) < 20 {
+				t.Errorf("document %+v", d)
+			}
+		}
+		if page.Cursor == "" {
+			break
+		}
+		args["cursor"] = page.Cursor
+	}
+	if diff := cmp.Diff([]int{3, 3, 1}, sizes); diff != "" {
+		t.Errorf("documents on the pages (-want +got):\n%s", diff)
+	}
+	if len(names) != 7 || !slices.IsSorted(names) || len(slices.Compact(names)) != 7 {
+		t.Errorf("the documents are %q", names)
+	}
 }

@@ -42,9 +42,11 @@ export interface FollowerOptions {
   report(what: string, error: unknown): void;
 }
 
-/** An answer that waits to be applied, and the subscription whose newest it is. */
+/** An answer that waits to be applied, and the request or subscription whose newest it is. */
 interface Answer extends Changes {
   readonly of: symbol;
+  /** Asks for what comes after it, where there is more. */
+  readonly next: () => void;
 }
 
 /** The part of a collection that speaks with the server, in the one tab that does. */
@@ -63,7 +65,7 @@ export class Follower {
   #stop: (() => void) | undefined;
   /** The subscription there is. */
   #following: symbol | undefined;
-  #watchFailures = 0;
+  #failures = 0;
   /** What the server sent is applied one answer after the other; only the newest of a subscription counts. */
   #waiting: Answer[] = [];
   #applying: Promise<void> | undefined;
@@ -124,7 +126,8 @@ export class Follower {
     if (this.#closed) return;
     this.#ends.push(remote.onConnection(() => this.#link()));
     this.#link();
-    this.#watch();
+    if (this.#empty) this.#fetch();
+    else this.#watch();
     this.#every(SCAN_MS, () => this.scan());
     this.scan();
   }
@@ -262,40 +265,65 @@ export class Follower {
 
   // ---- From the server
 
-  #watch(cursor = this.#cursor): void {
-    this.#stop?.();
-    if (this.#closed) return;
-    const of = Symbol("subscription");
-    let current = true;
-    const stop = this.#options.remote.watch(
-      cursor,
-      (changes) => {
-        if (!current || this.#closed) return;
-        this.#watchFailures = 0;
-        const waiting = this.#waiting;
-        if (waiting.at(-1)?.of === of) waiting.pop();
-        waiting.push({ ...changes, of });
-        this.#goOn();
-        this.#applying ??= this.#applyAll().finally(() => (this.#applying = undefined));
+  /**
+   * Gets all documents, page by page, and then what has changed since the first one: a document that
+   * was written meanwhile comes again, which changes nothing.
+   */
+  #fetch(cursor?: string, begin?: number): void {
+    const [of, current] = this.#ask(() => {});
+    this.#options.remote.all(cursor).then(
+      ({ documents, seq, cursor }) => {
+        if (!current()) return;
+        const from = begin ?? seq;
+        const next = (): void => (cursor === undefined ? this.#watch(from) : this.#fetch(cursor, from));
+        // Until the last is stored the device has nothing to go on from.
+        this.#take({ changes: documents, cursor: cursor === undefined ? from : 0, more: true, of, next });
       },
-      (error) => {
-        if (!current || this.#closed) return;
-        this.#options.report("follow the server", error);
-        current = false;
-        this.#following = undefined;
-        this.#after(this.#backoff(this.#watchFailures++), () => this.#watch(cursor));
-      },
+      (error: unknown) => current() && this.#retry("get the documents", error, () => this.#fetch(cursor, begin)),
     );
+  }
+
+  /** Follows the changes after a cursor. */
+  #watch(cursor = this.#cursor): void {
+    let stop = (): void => {};
+    const [of, current] = this.#ask(() => stop());
+    if (this.#closed) return;
+    stop = this.#options.remote.watch(
+      cursor,
+      (changes) => current() && this.#take({ ...changes, of, next: () => this.#watch(changes.cursor) }),
+      (error) => current() && this.#retry("follow the server", error, () => this.#watch(cursor)),
+    );
+    if (!current()) stop(); // it had the answer at once, and what comes after was asked for
+  }
+
+  /** Begins to ask for something in the place of what was asked for before. */
+  #ask(stop: () => void): [of: symbol, current: () => boolean] {
+    this.#stop?.();
+    const of = Symbol("asked");
     this.#following = of;
-    this.#stop = () => {
-      current = false;
-      stop();
-    };
+    this.#stop = stop;
+    return [of, () => this.#following === of && !this.#closed];
+  }
+
+  #retry(what: string, error: unknown, again: () => void): void {
+    this.#options.report(what, error);
+    this.#following = undefined;
+    this.#after(this.#backoff(this.#failures++), again);
+  }
+
+  #take(answer: Answer): void {
+    this.#failures = 0;
+    const waiting = this.#waiting;
+    // A newer one of the same subscription has the same in it, and more.
+    if (waiting.at(-1)?.of === answer.of) waiting.pop();
+    waiting.push(answer);
+    this.#goOn(answer);
+    this.#applying ??= this.#applyAll().finally(() => (this.#applying = undefined));
   }
 
   /** Asks for what comes after the newest answer before that is applied, so that the server has it ready then. */
-  #goOn(newest = this.#waiting.at(-1)): void {
-    if (newest?.more && newest.of === this.#following && this.#waiting.length < AHEAD_MAX) this.#watch(newest.cursor);
+  #goOn({ more, of, next }: Answer): void {
+    if (more && of === this.#following && this.#waiting.length < AHEAD_MAX) next();
   }
 
   #backoff(failures: number): number {

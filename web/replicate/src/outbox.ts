@@ -225,8 +225,12 @@ export class Outbox {
       batch.delete(result.id);
       this.#settle(sent.lane, sent.write, result, done);
     }
-    // No answer to the batch, or none to this write, is a failure of it.
-    for (const { lane, write } of batch.values()) if (lane.writes[0] === write) this.#fail(lane);
+    for (const { lane, write } of batch.values()) {
+      if (lane.writes[0] !== write) continue;
+      // A server that had no time for all of a batch says nothing of the last ones. No answer at all is a failure.
+      if (results?.length) lane.due = environment.now();
+      else this.#fail(lane);
+    }
     if (done.drop.length > 0) await commit(done);
   }
 

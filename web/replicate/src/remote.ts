@@ -42,6 +42,15 @@ export interface Changes {
   readonly more: boolean;
 }
 
+/** Some of the documents of the server, whole. */
+export interface Page {
+  readonly documents: readonly ServerChange[];
+  /** From where the changes are to be followed when all pages are here; that of the first page counts. */
+  readonly seq: number;
+  /** What gets the next page; absent on the last. */
+  readonly cursor?: string;
+}
+
 /** Who else is on a document. */
 export interface Presence {
   readonly client: string;
@@ -55,6 +64,8 @@ export interface Presence {
 export interface Remote {
   write(writes: readonly Write[]): Promise<readonly WriteResult[]>;
   recover(documents: readonly { document: string; vector?: Uint8Array<ArrayBuffer> }[]): Promise<readonly Recovered[]>;
+  /** Gets a page of all documents: the first, or the one of a cursor. */
+  all(cursor?: string): Promise<Page>;
   /** Follows the changes after a cursor: calls take with all of them again whenever there are more. */
   watch(cursor: number, take: (changes: Changes) => void, fail: (error: Error) => void): () => void;
   presence(args: PresenceArgs): Promise<unknown>;
@@ -89,8 +100,17 @@ export interface ReactClient extends Omit<Client, "onUpdate"> {
 
 /** How many changes one answer has at most. 1,000 would stand for as many as the server can. */
 const CHANGES_MAX = 999;
+/** How many documents a page has at most: so many that the page is not still for long while they are taken apart. */
+const DOCUMENTS_MAX = 2000;
 
 const buffer = (bytes: Uint8Array): ArrayBuffer => own(bytes).buffer;
+interface ServerDocument {
+  readonly document: string;
+  readonly bytes: ArrayBuffer;
+  readonly exists?: boolean;
+}
+
+const changeOf = ({ document, bytes, exists = true }: ServerDocument): ServerChange => ({ document, bytes: bytesOf(bytes), exists });
 const bytesOf = (value: ArrayBuffer): Uint8Array<ArrayBuffer> => new Uint8Array(value);
 
 /** Speaks to the functions `collection:*` with a client. */
@@ -139,16 +159,16 @@ export function convexRemote(client: Client | ReactClient, collection: string): 
       }
       return found;
     },
+    all: async (cursor) => {
+      const args = { limit: DOCUMENTS_MAX, material: false, ...(cursor === undefined ? {} : { cursor }) };
+      const { documents, ...rest } = (await query("snapshot", args)) as { documents: ServerDocument[]; seq: number; cursor?: string };
+      return { ...rest, documents: documents.map(changeOf) };
+    },
     watch: (cursor, take, fail) =>
-      watch<{ changes: { document: string; bytes: ArrayBuffer; exists?: boolean }[]; seq: number; more: boolean }>(
+      watch<{ changes: ServerDocument[]; seq: number; more: boolean }>(
         "delta",
         { seq: cursor, limit: CHANGES_MAX },
-        ({ changes, seq, more }) =>
-          take({
-            changes: changes.map(({ document, bytes, exists = true }) => ({ document, bytes: bytesOf(bytes), exists })),
-            cursor: seq,
-            more,
-          }),
+        ({ changes, seq, more }) => take({ changes: changes.map(changeOf), cursor: seq, more }),
         fail,
       ),
     presence: (args) => mutation("presence", args),

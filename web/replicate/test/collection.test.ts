@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as Y from "yjs";
+import { own } from "../src/memory.js";
 import { BATCH_MS, COALESCE_MS, QUICK_TRIES, STALLED_RETRY_MS } from "../src/outbox.js";
 import type { Refusal } from "../src/store.js";
 import { Device, docOf, Server, type Tab, World } from "./world.js";
@@ -403,6 +404,47 @@ test("documents are on the screen before they are stored, and the next are asked
   device.storeLatency = 1_000_000;
   while (third.collection.rows().length < 60) await world.pass(1);
   assert.ok(world.now < 10_000, `at ${world.now} ms`);
+});
+
+test("a document that is written while all are fetched is there as it was written last", async () => {
+  const { world, server, device, tab } = await begin();
+  await ended(world, tab.close());
+  put(server, 30);
+  server.pageMax = 7;
+  server.faults = { fails: 0.3, lostAcks: 0.3, doubled: 0, latency: 50 };
+  const second = device.open();
+  while (second.collection.rows().length === 0) await world.pass(1);
+  const written = ["d00001", "d00029", "d00012"];
+  for (const document of written) {
+    const before = Y.encodeStateVector(server.doc(document));
+    const doc = docOf([own(Y.encodeStateAsUpdateV2(server.doc(document)))]);
+    doc.getMap("fields").set("title", "later");
+    server.put(document, own(Y.encodeStateAsUpdateV2(doc, before)));
+  }
+  put(server, 1, 40);
+  for (const link of server.links) link.push();
+  // One that dies half way begins anew.
+  second.crash();
+  const third = device.open();
+  await world.pass(60_000);
+  const shown = new Map(third.collection.rows().map((row) => [row.id, row.title]));
+  assert.equal(shown.size, 31);
+  for (const document of written) assert.equal(shown.get(document), "later");
+  assert.deepEqual(await (await device.memory.open("tasks")).load().then(({ cursor }) => cursor), server.log.length);
+});
+
+test("writes of a batch that the server had no time for are no failures", async () => {
+  const { world, server, tab } = await begin();
+  server.writesMax = 2;
+  for (let i = 0; i < 9; i++) tab.collection.insert({ title: `task ${i}` });
+  await world.pass(1500);
+  assert.equal(server.docs.size, 9);
+  assert.equal(tab.collection.status().word, "synced");
+  assert.equal(server.batches.length, 5);
+  server.writesMax = 0;
+  const id = tab.collection.insert({ title: "no answer" });
+  await world.pass(30_000);
+  assert.equal(tab.collection.stateOf(id), "stalled");
 });
 
 test("what the device had no room for comes again from the server", async () => {

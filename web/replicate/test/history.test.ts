@@ -14,6 +14,7 @@ async function history(seed: number): Promise<void> {
   const world = new World(seed);
   const server = new Server(world);
   server.pageMax = world.pick([2, 7, 1000]);
+  server.writesMax = world.pick([1, 3, 1000]);
   const devices = [0, 1, 2].map((i) => new Device(world, server, `device ${i}`));
   for (const device of devices) {
     device.open();

@@ -54,6 +54,17 @@ test("a recovery in several answers is one", async () => {
   assert.deepEqual(client.calls.map(({ args }) => args), [{ documents: asked }, { documents: asked, cursor: "1" }]);
 });
 
+test("all documents come in pages", async () => {
+  const client = new Fake((_, { cursor }) => ({ documents: [{ document: "a", bytes: bytes(1).buffer, exists: true }], seq: 7, ...(cursor ? {} : { cursor: "a" }) }));
+  const remote = convexRemote(client, "tasks");
+  const documents = [{ document: "a", bytes: bytes(1), exists: true }];
+  assert.deepEqual([await remote.all(), await remote.all("a")], [{ documents, seq: 7, cursor: "a" }, { documents, seq: 7 }]);
+  assert.deepEqual(client.calls, [
+    { name: "tasks:snapshot", args: { limit: 2000, material: false } },
+    { name: "tasks:snapshot", args: { limit: 2000, material: false, cursor: "a" } },
+  ]);
+});
+
 test("changes are followed with either client", () => {
   const answer = { changes: [{ document: "a", bytes: bytes(1).buffer, exists: false }], seq: 7, more: true };
   const want = { changes: [{ document: "a", bytes: bytes(1), exists: false }], cursor: 7, more: true };

@@ -4,7 +4,7 @@ import * as Y from "yjs";
 import { Collection } from "../src/collection.js";
 import type { Environment } from "../src/environment.js";
 import { memory, merge, own } from "../src/memory.js";
-import type { Changes, Recovered, Remote, Write, WriteResult } from "../src/remote.js";
+import type { Changes, Page, Recovered, Remote, Write, WriteResult } from "../src/remote.js";
 import type { Change, Persistence, Store } from "../src/store.js";
 import type { JoinTabs } from "../src/tabs.js";
 
@@ -100,8 +100,10 @@ export class Server {
   up = true;
   /** Refuses an update by what the document would be with it. */
   rule: (document: string, after: Y.Doc, before: Y.Doc) => string | undefined = () => undefined;
-  /** How many changes one answer has at most. */
+  /** How many changes, or documents, one answer has at most. */
   pageMax = 1000;
+  /** How many writes of one call it has time for. */
+  writesMax = 1000;
   /** Answers that every write has gaps. */
   alwaysGapped = false;
   readonly docs = new Map<string, Y.Doc>();
@@ -133,7 +135,7 @@ export class Server {
 
   take(writes: readonly Write[]): WriteResult[] {
     this.batches.push({ at: this.world.now, writes });
-    const results = writes.map((write) => this.#takeOne(write));
+    const results = writes.slice(0, this.writesMax).map((write) => this.#takeOne(write));
     for (const link of this.links) link.push();
     return results;
   }
@@ -169,6 +171,15 @@ export class Server {
       this.hidden.has(document) ? { document, bytes: EMPTY, exists: false } : { document, bytes, exists: !gone },
     );
     return { changes, cursor: page.at(-1)?.seq ?? cursor, more: rest.length > page.length };
+  }
+
+  all(cursor = ""): Page {
+    const names = [...this.docs.keys()].filter((document) => document > cursor && !this.hidden.has(document)).sort();
+    const documents = names.slice(0, this.pageMax).map((document) => {
+      const doc = this.doc(document);
+      return { document, bytes: own(Y.encodeStateAsUpdateV2(doc)), exists: doc.getMap("_meta").get("_deleted") !== true };
+    });
+    return { documents, seq: this.log.length, ...(names.length > documents.length ? { cursor: documents.at(-1)?.document as string } : {}) };
   }
 
   recover(documents: readonly { document: string; vector?: Uint8Array }[]): Recovered[] {
@@ -254,6 +265,10 @@ export class Link implements Remote {
 
   write(writes: readonly Write[]): Promise<readonly WriteResult[]> {
     return this.#call(() => this.server.take(writes));
+  }
+
+  all(cursor?: string): Promise<Page> {
+    return this.#call(() => this.server.all(cursor));
   }
 
   recover(documents: readonly { document: string; vector?: Uint8Array }[]): Promise<Recovered[]> {
