@@ -49,6 +49,10 @@ func (tx *Tx) Now() time.Time {
 // stops early by it instead of failing with Timeout.
 func (tx *Tx) TimeLeft() time.Duration { return tx.inner.TimeLeft() }
 
+// RangesLeft returns how many more documents and ranges the function may read one by one, of 4,096; a scan is one. Like [Tx.TimeLeft] it lets a
+// function end early that may do a part of what it was asked for.
+func (tx *Tx) RangesLeft() int { return tx.inner.RangesLeft() }
+
 // Rand returns the randomness of this execution.
 func (tx *Tx) Rand() *rand.Rand { return tx.inner.Rand() }
 

@@ -122,6 +122,14 @@ func (tx *Tx) failLocked(err error) error {
 // next.
 func (tx *Tx) TimeLeft() time.Duration { return tx.deadline.Sub(tx.db.o.Clock.Now()) }
 
+// RangesLeft returns how many more documents and ranges this execution may read
+// one by one before its calls fail with a LimitError.
+func (tx *Tx) RangesLeft() int {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return intervalsMax - tx.mu.reads.Len()
+}
+
 // Now returns the time of this execution: fixed, in microseconds. A query that
 // looks at it should say with WakeAt when its answer changes; without that it
 // is run again every 5 seconds.

@@ -274,3 +274,70 @@ func TestHooks(t *testing.T) {
 		t.Errorf("changes: %q", changes)
 	}
 }
+
+// The npm client asks for the first 1,000 changes, and for no others. Behind a rule it got no more; it gets all there is.
+func TestAccessOfThousands(t *testing.T) {
+	const documents = 2_500
+	w := newWorld(t, replicate.Options{Access: func(tx *halcyon.Tx, d replicate.Document) (replicate.Level, error) {
+		if who, _ := tx.Identity(); d.ID == "doc 00007" && who.Subject != "root" {
+			return replicate.None, nil
+		}
+		return replicate.Write, nil
+	}})
+	w.fillAs("root", documents)
+	var page replicate.StreamPage
+	w.call("bob", "tasks:delta", map[string]any{"seq": 0, "limit": 1000}, &page)
+	if len(page.Changes) != documents-1 || page.More {
+		t.Errorf("bob is sent %d documents, more: %t; want %d", len(page.Changes), page.More, documents-1)
+	}
+}
+
+// A rule that reads something for each document makes pages smaller, and none of them fails.
+func TestAccessThatReads(t *testing.T) {
+	const documents = 1_500
+	var w *world
+	w = newWorld(t, replicate.Options{Access: func(tx *halcyon.Tx, d replicate.Document) (replicate.Level, error) {
+		if strings.HasPrefix(d.ID, "doc") {
+			for i := range 2 {
+				if _, _, err := w.tasks.Lookup(tx, fmt.Sprintf("member %d of %s", i, d.ID)); err != nil {
+					return replicate.None, err
+				}
+			}
+		}
+		return replicate.Write, nil
+	}})
+	w.fillAs("", documents)
+	seen := map[string]bool{}
+	pages := 0
+	for seq, more := replicate.Seq(0), true; more; pages++ {
+		var page replicate.StreamPage
+		w.call("", "tasks:delta", map[string]any{"seq": float64(seq), "limit": 1000}, &page)
+		for _, c := range page.Changes {
+			seen[c.Document] = true
+		}
+		seq, more = page.Seq, page.More
+	}
+	if len(seen) != documents || pages < 2 {
+		t.Errorf("%d documents on %d pages", len(seen), pages)
+	}
+}
+
+// Who has seen a document is told when it is closed, also on the subscription on which it came.
+func TestAccessClosesOnOneSubscription(t *testing.T) {
+	w := ownedWorld(t)
+	ann := newPeer(t, 1)
+	w.must("ann", "a", ann.set("title", "plan", "owner", "ann", "done", true))
+	if changes, _ := w.stream("bob", 0); len(changes) != 1 || !changes[0].Exists {
+		t.Fatalf("bob is sent %+v", changes)
+	}
+	w.must("ann", "a", ann.set("done", false))
+	if changes, _ := w.stream("bob", 0); len(changes) != 1 || changes[0].Exists || len(changes[0].Bytes) > 13 {
+		t.Errorf("after it was closed bob is sent %+v", changes)
+	}
+	w.must("ann", "a", ann.set("done", true))
+	changes, _ := w.stream("bob", 0)
+	if len(changes) != 1 {
+		t.Fatalf("after it was opened again bob is sent %+v", changes)
+	}
+	same(t, "a", ann, changes[0].Bytes)
+}

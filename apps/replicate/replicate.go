@@ -91,6 +91,7 @@ const (
 	compactBytes     = 1 << 20   // of updates, that are compacted however few they are
 	structsMax       = 1 << 24   // of a stored document
 	pageRuledMax     = 1_000     // documents on a page for each of which something is looked up; a function may read 4,096 places
+	rangesSpared     = 2_048     // of those, at which a page of the stream ends: a batch of writes is on one page, whatever a rule reads for each
 	pageRowsMax      = 12_000    // after which a page ends; a function may read 32,000
 )
 

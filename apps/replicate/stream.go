@@ -28,20 +28,27 @@ type StreamPage struct {
 // documents of it: all of a timestamp is on one page, so that whoever goes on from the page's Seq misses nothing. See the documentation of
 // the function delta.
 func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, error) {
-	if c.options.Access != nil {
-		limit = min(limit, pageRuledMax)
-	}
 	page := StreamPage{Mode: "stream", Changes: []StreamChange{}, Seq: after}
+	var known map[string]head
+	if c.options.Access != nil && limit > pageRuledMax {
+		var err error
+		if known, err = c.headsAfter(tx, after); err != nil {
+			return StreamPage{}, err
+		}
+	}
 	places := map[string]int{}
 	var updates [][][]byte
-	var heads []head // of the same documents, where a rule has to be asked
-	size, rows := 0, 0
+	var asked []ruled // the same documents, where there is a rule
+	size, rows, lacking := 0, 0, 0
 	patience := patienceOf(tx)
+	over := func() bool {
+		return len(places) >= limit || size > pageBytesMax || rows > pageRowsMax || rows > 0 && (patience.over() || tx.RangesLeft()-lacking < rangesSpared)
+	}
 	for u, err := range whole(c.deltas.By("by_at").Gt(after.time()).Each(tx)) {
 		if err != nil {
 			return StreamPage{}, err
 		}
-		if u.seq > page.Seq && (len(places) >= limit || size > pageBytesMax || rows > pageRowsMax || rows > 0 && patience.over()) {
+		if u.seq > page.Seq && over() {
 			page.More = true
 			break
 		}
@@ -53,12 +60,21 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 			page.Changes = append(page.Changes, StreamChange{Document: u.document, Type: "delta"})
 			updates = append(updates, nil)
 			if c.options.Access != nil {
-				h, _, err := c.find(tx, u.document)
-				if err != nil {
-					return StreamPage{}, err
+				h, ok := known[u.document]
+				if !ok {
+					if h, _, err = c.find(tx, u.document); err != nil {
+						return StreamPage{}, err
+					}
 				}
-				if heads = append(heads, h); h.openedAfter(after) {
+				d := ruled{head: h}
+				if h.ID != "" {
+					if d.level, err = c.level(tx, h.document()); err != nil {
+						return StreamPage{}, err
+					}
+				}
+				if asked = append(asked, d); h.lacking(after) {
 					size += h.Bytes // all of it may have to be sent
+					lacking++
 				}
 			}
 		}
@@ -73,7 +89,7 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 		if c.options.Access == nil {
 			change.Bytes, err = c.merge(change.Document, updates[place])
 		} else {
-			ok, err = c.show(tx, &change, &heads[place], updates[place], after)
+			ok, err = c.show(tx, &change, &asked[place], updates[place], after)
 		}
 		if err != nil {
 			return StreamPage{}, err
@@ -86,27 +102,51 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 	return page, nil
 }
 
+// headsAfter returns what is known of the documents that were written after a Seq, by their names, read by one scan: a page of thousands may not look
+// them up one by one. It lacks those that were
+// only reopened, and those past what a page has.
+func (c *Collection) headsAfter(tx *halcyon.Tx, after Seq) (map[string]head, error) {
+	heads := map[string]head{}
+	size := 0
+	for h, err := range c.heads.By("by_updated").Gt(after.time()).Each(tx) {
+		if err != nil {
+			return nil, err
+		}
+		heads[h.Document] = h
+		if size += len(h.Fields) + len(h.Vector) + len(h.Document); len(heads) == pageDocumentsMax || size > pageBytesMax {
+			break
+		}
+	}
+	return heads, nil
+}
+
+// ruled is a document with what the caller may do with it.
+type ruled struct {
+	head
+	level Level
+}
+
 // openedAfter reports whether who may see the document has changed after a place in the stream.
 func (h *head) openedAfter(after Seq) bool { return h.Opened != nil && seqOf(h.Opened) > after }
 
+// lacking reports whether that is so and some of the document came before the place: what follows after it is not all.
+func (h *head) lacking(after Seq) bool { return h.openedAfter(after) && !h.Created.After(after.time()) }
+
 // show fills in what the caller may see of a change, and reports whether that is anything.
-func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, h *head, updates [][]byte, after Seq) (bool, error) {
-	if h.ID == "" {
+func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, d *ruled, updates [][]byte, after Seq) (bool, error) {
+	if d.ID == "" {
 		return false, nil // it was erased
 	}
-	level, err := c.level(tx, h.document())
-	if err != nil {
-		return false, err
-	}
-	opened := h.openedAfter(after)
+	var err error
+	opened := d.openedAfter(after)
 	switch {
-	case level < Read && !opened:
+	case d.level < Read && !opened:
 		return false, nil
-	case level < Read:
+	case d.level < Read:
 		// The caller may have seen it before: it is gone for them.
 		change.Bytes, change.Exists = emptyUpdate, false
 		return true, nil
-	case opened:
+	case d.lacking(after):
 		// The caller may not have seen what came before.
 		change.Type = "snapshot"
 		change.Bytes, _, err = c.content(tx, change.Document)
@@ -155,7 +195,7 @@ type recovery struct {
 //
 // The npm client subscribes with limit 1000 and the Seq of its start, applies what it is sent, and never asks for a second page or a later
 // Seq. It gets all there is all the same: a document is in a page once, however often it was written, and a limit of 1,000 or more stands for
-// as much as a page may hold: 10,000 documents, or 1,000 where a rule has to be asked for each.
+// as much as a page may hold: 10,000 documents, or as many as a rule can be asked for that reads something for each.
 func (c *Collection) delta(tx *halcyon.Tx, args deltaArgs) (any, error) {
 	if args.Vector == nil {
 		after, limit := Seq(0), 100
