@@ -143,17 +143,17 @@ type command struct {
 // startNPM starts a process for clients of a server.
 func startNPM(t testing.TB, s *server) *npm {
 	t.Helper()
-	return startNode(t, clientsDir, s.url())
+	return startNode(t, clientsDir, "steer.mjs", s.url())
 }
 
-// startNode starts the steer.mjs of a folder with npm clients.
-func startNode(t testing.TB, dir, url string) *npm {
+// startNode starts a script in a folder with npm clients.
+func startNode(t testing.TB, dir, script, url string) *npm {
 	t.Helper()
 	if err := installed[dir](); err != nil {
 		lacking(t, "npm clients", err)
 	}
 	noteRun(t)
-	cmd := exec.Command("node", "steer.mjs", url)
+	cmd := exec.Command("node", script, url)
 	cmd.Dir = dir
 	var said output
 	cmd.Stderr = &said

@@ -18,6 +18,7 @@ type proxy struct {
 		sync.Mutex
 		listener net.Listener
 		conns    map[net.Conn]bool
+		silent   bool
 	}
 	running sync.WaitGroup
 }
@@ -45,7 +46,7 @@ func (p *proxy) restore() {
 		p.t.Fatal(err)
 	}
 	p.mu.Lock()
-	p.mu.listener = listener
+	p.mu.listener, p.mu.silent = listener, false
 	p.mu.Unlock()
 	p.running.Go(func() {
 		for {
@@ -71,6 +72,30 @@ func (p *proxy) cut() {
 	}
 }
 
+// silence loses what the server says from now on, until the connections are cut: it hears its clients still.
+func (p *proxy) silence() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.silent = true
+}
+
+// Write takes what the server says to a client, and keeps it from the client after silence.
+func (a answers) Write(b []byte) (int, error) {
+	a.p.mu.Lock()
+	silent := a.p.mu.silent
+	a.p.mu.Unlock()
+	if silent {
+		return len(b), nil
+	}
+	return a.Conn.Write(b)
+}
+
+// answers is a client's connection as the server writes to it.
+type answers struct {
+	net.Conn
+	p *proxy
+}
+
 // carry copies between a client and the server until one of them ends.
 func (p *proxy) carry(client net.Conn) {
 	defer client.Close()
@@ -84,9 +109,12 @@ func (p *proxy) carry(client net.Conn) {
 	}
 	defer p.drop(client, server)
 	done := make(chan struct{}, 2)
-	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
+	for _, way := range []struct {
+		to   io.Writer
+		from net.Conn
+	}{{server, client}, {answers{client, p}, server}} {
 		p.running.Go(func() {
-			_, _ = io.Copy(to, from) // ends with either connection
+			_, _ = io.Copy(struct{ io.Writer }{way.to}, way.from) // ends with either connection
 			done <- struct{}{}
 		})
 	}

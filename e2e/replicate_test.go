@@ -27,7 +27,7 @@ type taskClient struct{ *npm }
 
 func openTasks(t testing.TB, s *server, stored map[string]string) *taskClient {
 	t.Helper()
-	c := &taskClient{startNode(t, replicateDir, s.url())}
+	c := &taskClient{startNode(t, replicateDir, "steer.mjs", s.url())}
 	c.must("open", "", "", map[string]any{"documents": stored})
 	return c
 }

@@ -49,7 +49,7 @@ type yjsClient struct {
 
 func startYjs(t testing.TB, s *server) *yjsClients {
 	t.Helper()
-	return &yjsClients{startNode(t, yjsDir, s.url())}
+	return &yjsClients{startNode(t, yjsDir, "steer.mjs", s.url())}
 }
 
 // openDocument opens a document with a provider.
