@@ -277,6 +277,9 @@ func (tx *Tx) unresolved() (out []rowOps) {
 // not wait for the disk. An error comes back when it reads them itself.
 func (tx *Tx) warm(rows []rowOps) {
 	for _, r := range rows {
+		if r.settled {
+			continue // it is in the overlay, and if it is new nowhere else
+		}
 		if _, _, ok := tx.db.rows.get(r.id, tx.state.at); ok {
 			continue
 		}

@@ -93,6 +93,41 @@ func (c *docCache) drop(before time.Time) {
 	}
 }
 
+// headIDsMax is how many documents are known by the ids of their heads: about 100 bytes each.
+const headIDsMax = 16_384
+
+// headIDs remembers in which row the head of a document is, for those that were asked for lately: to get a row is cheaper than to look in an
+// index. What it says need not be so any more, or not be so yet; the row tells.
+type headIDs struct {
+	mu struct {
+		sync.Mutex
+		ids map[string]halcyon.ID[head]
+	}
+}
+
+// get returns the id that was remembered for a document, or "".
+func (c *headIDs) get(document string) halcyon.ID[head] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.ids[document]
+}
+
+// put remembers an id, and forgets any other when there are too many.
+func (c *headIDs) put(document string, id halcyon.ID[head]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.ids == nil {
+		c.mu.ids = map[string]halcyon.ID[head]{}
+	}
+	if len(c.mu.ids) >= headIDsMax {
+		for other := range c.mu.ids {
+			delete(c.mu.ids, other)
+			break
+		}
+	}
+	c.mu.ids[document] = id
+}
+
 func (c *docCache) removeLocked(e *list.Element) *cachedDoc {
 	d := c.mu.order.Remove(e).(*cachedDoc)
 	delete(c.mu.byVersion, d.version)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/yjs"
 )
 
@@ -49,5 +50,22 @@ func TestDocCache(t *testing.T) {
 	small.put([]byte("v"), yjs.NewDoc(nil), 1)
 	if small.take([]byte("v")) != nil || small.mu.bytes != 0 {
 		t.Error("a document that is larger than the cache is kept")
+	}
+}
+
+// TestHeadIDsAreBounded: many documents are forgotten in part, and those that are known are right.
+func TestHeadIDsAreBounded(t *testing.T) {
+	var c headIDs
+	for i := range 2 * headIDsMax {
+		name := fmt.Sprint(i)
+		c.put(name, halcyon.ID[head](name))
+	}
+	if n := len(c.mu.ids); n != headIDsMax {
+		t.Errorf("%d ids are kept, want %d", n, headIDsMax)
+	}
+	for name, id := range c.mu.ids {
+		if string(id) != name {
+			t.Fatalf("%q is at %q", name, id)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/yjs"
@@ -111,7 +112,7 @@ func (d docsCommands) list(ctx context.Context, env *halcyon.CommandEnv, args []
 		if row.Aside > 0 {
 			state = strings.TrimPrefix(fmt.Sprintf("%s, %d waiting", state, row.Aside), ", ")
 		}
-		_, err := fmt.Fprintf(out, "%q\t%d\t%s\t%s\n", row.Document, row.Bytes, row.Seq.time().Format("2006-01-02 15:04:05"), state)
+		_, err := fmt.Fprintf(out, "%q\t%d\t%s\t%s\n", row.Document, row.Bytes, row.Written.Format("2006-01-02 15:04:05"), state)
 		return err
 	})
 	return errors.Join(err, out.Flush())
@@ -252,11 +253,11 @@ type docsListArgs struct {
 }
 
 type docsRow struct {
-	Document string `json:"document"`
-	Seq      Seq    `json:"seq"`
-	Bytes    int    `json:"bytes"`
-	Deleted  bool   `json:"deleted"`
-	Aside    int    `json:"waiting"` // updates that lack what they build on
+	Document string    `json:"document"`
+	Written  time.Time `json:"written"`
+	Bytes    int       `json:"bytes"`
+	Deleted  bool      `json:"deleted"`
+	Aside    int       `json:"waiting"` // updates that lack what they build on
 }
 
 func (c *Collection) docsList(tx *halcyon.Tx, args docsListArgs) ([]docsRow, error) {
@@ -266,7 +267,7 @@ func (c *Collection) docsList(tx *halcyon.Tx, args docsListArgs) ([]docsRow, err
 	}
 	rows := make([]docsRow, len(infos))
 	for i, info := range infos {
-		rows[i] = docsRow{info.ID, info.Seq, info.Bytes, info.Deleted, info.Aside}
+		rows[i] = docsRow{info.ID, info.Written, info.Bytes, info.Deleted, info.Aside}
 	}
 	return rows, nil
 }
@@ -282,7 +283,8 @@ func (c *Collection) docsLoad(tx *halcyon.Tx, args docsLoadArgs) (exported, erro
 		return exported{}, err
 	}
 	out := exported{Document: args.Document, Deleted: h.Deleted}
-	if out.Update, _, err = c.content(tx, args.Document); err != nil || args.V2 {
+	stored, err := c.content(tx, args.Document)
+	if out.Update = stored.bytes; err != nil || args.V2 {
 		return out, err
 	}
 	out.Update, err = c.stored.Convert(out.Update, yjs.V1)

@@ -323,10 +323,7 @@ func (h *head) row() (value.Value, error) {
 		return value.Value{}, fmt.Errorf("material of document %q: %w", h.Document, err)
 	}
 	shown := slices.Clone(fields.Fields())
-	updated := 0.0
-	if h.Updated != nil {
-		updated = float64(h.Updated.UnixMicro()) / 1000
-	}
+	updated := float64(h.Updated.UnixMicro()) / 1000
 	shown = append(shown, value.Field{Name: "id", Value: value.String(h.Document)}, value.Field{Name: "timestamp", Value: value.Float64(updated)},
 		value.Field{Name: "_id", Value: value.String(string(h.ID))}, value.Field{Name: "_creationTime", Value: value.Float64(float64(h.Created.UnixMicro()) / 1000)})
 	return value.Object(shown...), nil

@@ -182,8 +182,10 @@ func TestLimitsOfCalls(t *testing.T) {
 func TestMaterial(t *testing.T) {
 	w := newWorld(t, replicate.Options{})
 	for i := range 5 {
+		w.clock.advance(time.Millisecond)
 		w.must("", fmt.Sprint("doc ", i), newPeer(t, uint64(i+1)).set("title", fmt.Sprint(i)))
 	}
+	w.clock.advance(time.Millisecond)
 	w.must("", "doc 1", newPeer(t, 9).set("done", true))
 	var seen []string
 	args := map[string]any{"numItems": 2.0}

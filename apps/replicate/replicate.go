@@ -109,6 +109,7 @@ type Collection struct {
 	stored  yjs.Codec // of what has been checked
 	editor  uint64    // the client id of edits by this process
 	loaded  docCache
+	known   headIDs
 	rooms   rooms
 	tables
 }

@@ -33,7 +33,17 @@ var emptyUpdate = func() []byte {
 
 // find returns the head of a document.
 func (c *Collection) find(tx *halcyon.Tx, document string) (head, bool, error) {
-	return c.heads.By("by_document").Eq(document).First(tx)
+	if id := c.known.get(document); id != "" {
+		h, ok, err := c.heads.Get(tx, id)
+		if err != nil || ok && h.Document == document {
+			return h, ok, err
+		}
+	}
+	h, ok, err := c.heads.By("by_document").Eq(document).First(tx)
+	if err == nil && ok {
+		c.known.put(document, h.ID)
+	}
+	return h, ok, err
 }
 
 // Lookup returns what a document says of itself and what the caller may do with it, without its content.
@@ -83,8 +93,9 @@ func (c *Collection) Diff(tx *halcyon.Tx, document string, vector yjs.StateVecto
 	if s.Vector, err = yjs.DecodeStateVector(h.Vector); err != nil {
 		return Stored{}, fmt.Errorf("state vector of document %q: %w", document, err)
 	}
-	s.Seq = seqOf(h.Updated)
-	if s.Update, s.rows, err = c.content(tx, document); err != nil || len(vector) == 0 {
+	stored, err := c.content(tx, document)
+	s.Update, s.rows, s.Seq = stored.bytes, stored.rows, stored.seq
+	if err != nil || len(vector) == 0 {
 		return s, err
 	}
 	if s.Update, err = c.stored.Diff(s.Update, vector); err != nil {
@@ -128,18 +139,19 @@ func (c *Collection) Since(tx *halcyon.Tx, document string, after Seq) (Stored, 
 	return s, err
 }
 
-// content returns all updates of a document, merged, and in how many rows they were.
-func (c *Collection) content(tx *halcyon.Tx, document string) (merged []byte, rows int, err error) {
+// content returns all updates of a document, merged, with the place of the newest and the number of their rows.
+func (c *Collection) content(tx *halcyon.Tx, document string) (stored appended, err error) {
 	var updates [][]byte
 	for u, err := range whole(c.deltas.By("by_document").Eq(document).Each(tx)) {
 		if err != nil {
-			return nil, 0, err
+			return appended{}, err
 		}
 		updates = append(updates, u.bytes)
-		rows += u.rows
+		stored.rows += u.rows
+		stored.seq = max(stored.seq, u.seq)
 	}
-	merged, err = c.merge(document, updates)
-	return merged, rows, err
+	stored.bytes, err = c.merge(document, updates)
+	return stored, err
 }
 
 // merge merges updates of one document that are stored.
@@ -234,9 +246,9 @@ func (c *Collection) append(tx *halcyon.Tx, document string, update []byte, gone
 // Info tells of a document without its content.
 type Info struct {
 	Document
-	Seq   Seq // of the last write
-	Bytes int // that are stored of it
-	Aside int // updates that wait for what they build on
+	Written time.Time // last
+	Bytes   int       // that are stored of it
+	Aside   int       // updates that wait for what they build on
 }
 
 // List returns up to limit documents in the order of their names, those after a name, deleted ones included. It asks no rule.
@@ -248,7 +260,7 @@ func (c *Collection) List(tx *halcyon.Tx, after string, limit int) ([]Info, erro
 	infos := make([]Info, len(heads))
 	for i := range heads {
 		h := &heads[i]
-		infos[i] = Info{Document: h.document(), Seq: seqOf(h.Updated), Bytes: h.Bytes, Aside: h.Aside}
+		infos[i] = Info{Document: h.document(), Written: h.Updated, Bytes: h.Bytes, Aside: h.Aside}
 	}
 	return infos, nil
 }

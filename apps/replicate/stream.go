@@ -149,7 +149,9 @@ func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, d *ruled, update
 	case d.lacking(after):
 		// The caller may not have seen what came before.
 		change.Type = "snapshot"
-		change.Bytes, _, err = c.content(tx, change.Document)
+		var stored appended
+		stored, err = c.content(tx, change.Document)
+		change.Bytes = stored.bytes
 	default:
 		change.Bytes, err = c.merge(change.Document, updates)
 	}

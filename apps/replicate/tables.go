@@ -23,16 +23,18 @@ type head struct {
 	Bytes int `json:"bytes"`
 	// Aside is how many gapped updates wait for what they build on.
 	Aside int `json:"aside"`
-	// Opened is when who may see the document last changed, Updated when it was last written.
-	Opened  *time.Time `json:"opened"`
-	Updated *time.Time `json:"updated"`
+	// Opened is the time of the commit in which who may see the document last changed.
+	Opened *time.Time `json:"opened,omitzero"`
+	// Updated is the time of the transaction that last wrote it. The place of that in the stream is known by the document's last delta: to have it
+	// here too would be one more change of this row, at the commit.
+	Updated time.Time `json:"updated"`
 }
 
 // delta is an update that was appended to a document, or a part of one that is too large for a row.
 type delta struct {
 	ID       halcyon.ID[delta] `halcyon:"id"`
 	Document string            `json:"document"`
-	At       *time.Time        `json:"at"` // the time of the commit
+	At       *time.Time        `json:"at,omitzero"` // the time of the commit; left out before, so that nothing has to make way for it
 	Part     int               `json:"part,omitzero"`
 	Parts    int               `json:"parts,omitzero"` // 0 for an update that is whole
 	Gone     bool              `json:"gone,omitzero"`  // the document is marked as deleted after it

@@ -202,11 +202,11 @@ func (w *write) load() error {
 	if !w.exists {
 		return nil
 	}
-	content, _, err := w.c.content(w.tx, w.document)
+	stored, err := w.c.content(w.tx, w.document)
 	if err != nil {
 		return err
 	}
-	if err := w.doc.ApplyV2(content, nil); err != nil {
+	if err := w.doc.ApplyV2(stored.bytes, nil); err != nil {
 		return fmt.Errorf("stored document %q: %w", w.document, err)
 	}
 	return nil
@@ -306,15 +306,16 @@ func (w *write) finish() (Result, error) {
 	h.SinceBytes += len(fresh)
 	h.Bytes += len(fresh)
 	opened := w.exists && c.opens(before, after)
-	err = w.tx.Nested(func() error {
-		if err := w.store(&h, fresh, opened); err != nil {
-			return err
-		}
-		if c.options.OnChange == nil {
-			return nil
-		}
-		return hookFault(c.options.OnChange(w.tx, Change{Before: before, After: after, Update: fresh}))
-	})
+	if c.options.OnChange == nil {
+		err = w.store(&h, fresh, opened)
+	} else {
+		err = w.tx.Nested(func() error {
+			if err := w.store(&h, fresh, opened); err != nil {
+				return err
+			}
+			return hookFault(c.options.OnChange(w.tx, Change{Before: before, After: after, Update: fresh}))
+		})
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -347,7 +348,7 @@ func (w *write) store(h *head, fresh []byte, opened bool) (err error) {
 	if err := c.append(w.tx, w.document, fresh, h.Deleted, nil); err != nil {
 		return err
 	}
-	h.Updated = nil
+	h.Updated = w.tx.Now()
 	if err := c.compactWhenDue(w.tx, h); err != nil {
 		return err
 	}
@@ -358,14 +359,10 @@ func (w *write) store(h *head, fresh []byte, opened bool) (err error) {
 			h.ID, err = c.heads.Insert(w.tx, *h)
 		}
 	}
-	if err != nil {
+	if err != nil || !opened {
 		return err
 	}
-	ops := []halcyon.Op{halcyon.CommitTime("updated")}
-	if opened {
-		ops = append(ops, halcyon.CommitTime("opened"))
-	}
-	return c.heads.Apply(w.tx, h.ID, ops...)
+	return c.heads.Apply(w.tx, h.ID, halcyon.CommitTime("opened"))
 }
 
 // waiting counts the gapped updates that came before the document did.
