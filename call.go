@@ -55,7 +55,7 @@ func (a *App) Mutation(ctx context.Context, req Request) (out Outcome, err error
 	}
 	began, id := r.clock.Now(), RequestID(ctx)
 	defer func() { r.ended(f, id, began, out, err) }()
-	call := engine.Call{Name: f.path, Client: req.Client, Request: req.RequestID, Once: req.Once, Relaxed: f.relaxed, Early: f.relaxed && req.Early}
+	call := engine.Call{Name: f.path, Client: req.Client, Request: req.RequestID, Once: req.Once, Admitted: req.Admitted, Relaxed: f.relaxed, Early: f.relaxed && req.Early}
 	if req.OnCommit != nil {
 		call.OnCommit = func(receipt engine.Receipt) {
 			if out, err := decodeOutcome(receipt); err == nil {
@@ -79,6 +79,13 @@ func (a *App) Mutation(ctx context.Context, req Request) (out Outcome, err error
 	}
 	r.logLines(f, out.Logs)
 	return out, nil
+}
+
+// Overloaded reports whether a call that came now would fail with CodeOverloaded. It costs little, for who has to read a call from the
+// network first.
+func (a *App) Overloaded(calls engine.CallKind) bool {
+	r := a.running.Load()
+	return r != nil && r.db.Overloaded(calls)
 }
 
 // Run calls any function, internal ones included, for the program itself: args is a struct or nil, and result, if not nil, a pointer to

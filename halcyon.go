@@ -69,6 +69,8 @@ type Request struct {
 	UserAgent string
 	// At is what App.Pin has returned, for a query on the state of then; 0 for the newest one.
 	At engine.Timestamp
+	// Admitted says that the call was accepted before, say on an earlier connection: it is not refused because too many come.
+	Admitted bool
 	// Early has a Relaxed mutation answered before it is durable.
 	Early bool
 

@@ -35,6 +35,8 @@ type DB struct {
 	states     states
 	pins       pins
 	places     *places
+	queries    admission
+	mutations  admission
 	disk       *diskWatch
 	events     Events
 	scans      struct{ steps, internal atomic.Uint64 }
@@ -121,6 +123,8 @@ func Open(dir string, schema Schema, opts *Options) (*DB, error) {
 	db.rows = newRowCache(db.o.RowCacheBytes)
 	db.clients = newClientCache()
 	db.places = newPlaces(db.o.RunningMax, db.o.WaitingMax)
+	db.queries = admission{clock: db.o.Clock, waitMax: db.o.WaitMax}
+	db.mutations = admission{clock: db.o.Clock, waitMax: db.o.WaitMax}
 	db.cursors, err = db.loadCursorSeal(opts != nil && opts.Seed != 0)
 	if err == nil {
 		err = db.start(schema)

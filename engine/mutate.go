@@ -26,6 +26,9 @@ type Call struct {
 	Once    bool
 	Client  ClientID
 	Request uint32
+	// Admitted says that the call was accepted before: it does not get
+	// ErrOverloaded for WaitMax, only for WaitingMax.
+	Admitted bool
 	// Relaxed says that the function may lose its last 20 ms in a crash: it may
 	// wait that long for other mutations to go to the disk with.
 	Relaxed bool
@@ -107,6 +110,11 @@ func (db *DB) Mutate(ctx context.Context, call Call, fn func(*Tx) ([]byte, error
 	if err := db.enter(); err != nil {
 		return Receipt{}, err
 	}
+	if err := db.mutations.enter(call.Admitted || call.step != nil || call.sweep); err != nil {
+		db.exit()
+		return Receipt{}, err
+	}
+	defer db.mutations.leave()
 	m := &mutation{Call: call, fn: fn, cost: db.costs.of(call.Name), verdict: make(chan verdict, 1)}
 	defer func() {
 		if !m.stray {
@@ -313,6 +321,11 @@ func (db *DB) query(ctx context.Context, name string, acquire func() (*state, ti
 	if err := db.enter(); err != nil {
 		return 0, err
 	}
+	if err := db.queries.enter(false); err != nil {
+		db.exit()
+		return 0, err
+	}
+	defer db.queries.leave()
 	if err := db.places.acquire(ctx, false); err != nil {
 		db.exit()
 		return 0, err
