@@ -24,14 +24,6 @@ type action struct {
 // has gone, who calls it lost and does not ask again.
 func (c *conn) handleAction(m *protocol.Action, size int, claim *int64) {
 	call := action{request: m.RequestID, path: m.Path, caller: c.caller, claim: *claim}
-	switch args, err := parseArgs(m.Args); {
-	case m.Component != "":
-		call.refused = noComponents
-	case err != nil:
-		call.refused = badArgs(err)
-	default:
-		call.args = args
-	}
 	if call.claim == 0 {
 		call.claim = int64(size)
 		if !c.server.inbound.take(call.claim) {
@@ -45,6 +37,14 @@ func (c *conn) handleAction(m *protocol.Action, size int, claim *int64) {
 		c.server.inbound.put(call.claim)
 		c.closeNow(closeTryAgain, reasonActions)
 		return
+	}
+	switch args, err := parseArgs(m.Args); {
+	case m.Component != "":
+		call.refused = noComponents
+	case err != nil:
+		call.refused = badArgs(err)
+	default:
+		call.args = args
 	}
 	c.server.runners.begin()
 	go c.runAction(call) // Shutdown waits for it by the gauge
@@ -79,7 +79,13 @@ func (c *conn) runAction(call action) {
 	if failure != nil {
 		answer.ErrorMessage, answer.ErrorData = failure.Message, encodeData(failure.Data)
 	}
+	claim := int64(len(answer.Value))
+	if !c.server.outbound.take(claim) {
+		c.closeNow(closeTryAgain, reasonBusy)
+		return
+	}
 	c.awaitRoom() // a client that takes nothing must not pile up results
+	c.server.outbound.put(claim)
 	if !c.send(&answer) {
 		c.closeNow(closeTryAgain, reasonBusy)
 	}

@@ -96,7 +96,10 @@ func (s *Server) refusal(err error) *halcyon.RequestError {
 	default:
 		refused = &halcyon.RequestError{Code: halcyon.CodeInternal, Message: "Your request couldn't be completed. Try again later.", Status: http.StatusInternalServerError}
 	}
-	if refused.Code == halcyon.CodeInternal {
+	switch refused.Code {
+	case halcyon.CodeOverloaded:
+		s.refused.Add(1) // the sweeper logs it
+	case halcyon.CodeInternal:
 		s.log.Error("a call could not be completed", slog.Any("error", err))
 	}
 	return refused

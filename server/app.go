@@ -19,6 +19,7 @@ type application interface {
 	Kind(path string) (halcyon.FunctionKind, bool)
 	Pin() (engine.Timestamp, error)
 	Durable() engine.Timestamp
+	Overloaded(calls engine.CallKind) bool
 	Routes() []halcyon.Route
 	HTTPHandler() http.Handler
 	CheckAdminKey(ctx context.Context, key string) (halcyon.AdminKey, error)

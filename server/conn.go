@@ -10,6 +10,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/engine/value"
 	"github.com/halcyon-db/halcyon/protocol"
 )
 
@@ -103,7 +104,8 @@ type conn struct {
 		// queries are those of the client. Those in fresh were never in a
 		// round. removed and failed are to be told in the Transition that
 		// reaches querySet.
-		queries map[uint32]struct{}
+		queries map[uint32]int64 // what they have of the budget for live queries
+		watched int64            // the sum of that
 		fresh   map[uint32]struct{}
 		removed []uint32
 		failed  []engine.Change
@@ -126,6 +128,8 @@ type conn struct {
 	out struct {
 		sync.Mutex
 		items []outgoing
+		bytes int64      // of items, about
+		held  int64      // of the budget for what clients have yet to take
 		room  *sync.Cond // items became fewer, or the connection closed
 		// need is the largest timestamp of a response: the query set must come to it.
 		need engine.Timestamp
@@ -164,7 +168,7 @@ func newConn(s *Server) *conn {
 func (c *conn) attach(s *socket) {
 	c.socket, s.owner = s, c
 	s.gate.limit = int64(c.server.o.FirstMessageBytesMax)
-	s.gate.budget = &c.server.inbound
+	s.gate.budget, s.budget = &c.server.inbound, &c.server.outbound
 	s.writeTimeout, s.closeTimeout = c.server.o.WriteTimeout, c.server.o.CloseTimeout
 	s.start = c.server.goroutines.Go
 	s.seen = func(large bool) {
@@ -202,26 +206,56 @@ func (c *conn) send(m protocol.ServerMessage) bool {
 	c.out.Lock()
 	ok := len(c.out.items) < c.server.o.MutationsQueuedMax
 	if ok && !c.out.closed {
-		c.out.items = append(c.out.items, outgoing{text: m.Append(nil)})
+		text := m.Append(nil)
+		ok = c.queueLocked(outgoing{text: text}, len(text))
 	}
 	c.out.Unlock()
 	c.wake(true)
 	return ok
 }
 
+// queueLocked is send for an item of about size bytes. It reports false when
+// clients have not taken so much that there is no room for it; the first 64 KiB of
+// a connection are free. REQUIRES: the lock of out.
+func (c *conn) queueLocked(item outgoing, size int) bool {
+	more := c.out.bytes + int64(size) - freeBytes - c.out.held
+	if more > 0 {
+		if !c.server.outbound.take(more) {
+			return false
+		}
+		c.out.held += more
+	}
+	c.out.bytes += int64(size)
+	c.out.items = append(c.out.items, item)
+	return true
+}
+
+// takenLocked gives back what the items had, which are a worker's now, until the
+// socket keeps what is left of them. REQUIRES: the lock of out.
+func (c *conn) takenLocked() {
+	c.server.outbound.put(c.out.held)
+	c.out.bytes, c.out.held = 0, 0
+}
+
 // respond puts the response of a mutation in the same queue. It may be called
 // while a commit is being published: it does not wait. The mutation runner
-// bounds how many responses wait.
+// bounds how many responses wait. Without room for it the connection is closed:
+// the client sends its mutations again on the next one, and is told there.
 func (c *conn) respond(r *response) {
+	size := value.Size(r.value)
 	c.out.Lock()
-	if !c.out.closed {
-		c.out.items = append(c.out.items, outgoing{response: r})
-		if r.failure == nil {
+	full := false
+	if !c.out.closed && c.out.closing == nil {
+		if full = !c.queueLocked(outgoing{response: r}, size); !full && r.failure == nil {
 			c.out.need = max(c.out.need, r.at)
 			c.pollWanted.Store(true)
 		}
 	}
 	c.out.Unlock()
+	if full {
+		c.close(closeTryAgain, reasonBusy)
+		return
+	}
 	c.wake(true)
 }
 
@@ -273,7 +307,9 @@ func (c *conn) end() {
 	set := c.mu.set
 	first := !c.mu.closed
 	c.mu.closed = true
-	c.mu.set, c.mu.queries, c.mu.fresh, c.mu.failed = nil, nil, nil, nil
+	c.mu.set, c.mu.queries, c.mu.fresh, c.mu.failed, c.mu.removed = nil, nil, nil, nil, nil
+	c.server.watched.put(c.mu.watched)
+	c.mu.watched = 0
 	c.mu.Unlock()
 	if !first {
 		return
@@ -284,6 +320,7 @@ func (c *conn) end() {
 	c.server.fanout.remove(c)
 	c.out.Lock()
 	c.out.closed = true
+	c.takenLocked()
 	c.out.items = nil
 	c.out.room.Broadcast()
 	c.out.Unlock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -211,6 +212,10 @@ func testModule(f *fixture) *halcyon.Module {
 	})
 	m.Internal.Mutation("secret", func(tx *halcyon.Tx) error { return nil })
 	m.Handle("GET /hello", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") }))
+	m.Handle("POST /upload", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, err)
+	}))
 	m.Handle("POST /api/event", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "event") }))
 	return m
 }
@@ -284,6 +289,9 @@ func serveOn(t testing.TB, app *halcyon.App, opts Options, listener net.Listener
 		s.stopped <- nil
 		if used := s.inbound.used.Load(); used != 0 {
 			t.Errorf("%d bytes of the inbound budget are still taken at the end", used)
+		}
+		if out, watched := s.outbound.used.Load(), s.watched.used.Load(); out != 0 || watched != 0 {
+			t.Errorf("%d bytes of the outbound budget and %d of that of live queries are still taken at the end", out, watched)
 		}
 		if text := log.String(); strings.Contains(text, "level=ERROR") && !t.Failed() {
 			t.Errorf("the server logged errors:\n%s", text)

@@ -6,10 +6,13 @@ import (
 )
 
 const (
-	// pieceBytes is the size of the pieces that a large frame is cut into. It
-	// fits a 16-bit length and is a multiple of 4, so that the mask of the
-	// frame fits each piece.
-	pieceBytes = 60 << 10
+	// pieceBytes is the size of the largest pieces that a large frame is cut into,
+	// and firstPieceBytes that of the first one of a message, and of frames that are
+	// not cut. A piece is as large as what has come of the message before, within
+	// these bounds. They fit a 16-bit length and are multiples of 4, so that the
+	// mask of the frame fits each piece.
+	pieceBytes      = 60 << 10
+	firstPieceBytes = 4000
 	// freeBytes is how much of a message may be read without a share of the
 	// budget for all clients.
 	freeBytes = 64 << 10
@@ -29,12 +32,12 @@ var (
 // a hundred clients with 14 bytes each could claim gigabytes. The gate
 //
 //   - refuses a message that is over the limit as soon as a header says so;
-//   - cuts a frame over 64 KiB into small ones, so that memory follows the bytes
-//     that came and not those that were announced;
+//   - cuts a frame over 4,000 bytes into pieces, the first of that size, so that
+//     memory follows the bytes that came and not those that were announced;
 //   - takes bytes beyond the first 64 KiB of a message from a budget that all
 //     clients share, before it lets them through.
 //
-// Frames of up to 64 KiB pass without being copied. All of the gate belongs to
+// Smaller frames pass without being copied. All of the gate belongs to
 // the goroutine that reads the connection.
 type gate struct {
 	// limit is the size of the largest message.
@@ -72,7 +75,7 @@ type frame struct {
 	opcode  byte
 	final   bool
 	payload int64
-	large   bool // has a 64-bit length
+	large   bool // is cut, or has a 64-bit length
 }
 
 // parseFrame reads a header at the start of b. It returns how many bytes a
@@ -104,6 +107,7 @@ func parseFrame(b []byte) (f frame, need int, ok bool) {
 	switch code {
 	case 126:
 		f.payload = int64(binary.BigEndian.Uint16(b[2:lengthEnd]))
+		f.large = f.payload > firstPieceBytes && f.opcode < 8 // the library refuses long control frames by their header
 	case 127:
 		length := binary.BigEndian.Uint64(b[2:lengthEnd])
 		if f.payload = int64(length); f.payload < 0 {
@@ -237,7 +241,7 @@ func (g *gate) gather(raw func([]byte) (int, error)) error {
 
 // nextPiece makes the header of the next piece of the frame being cut.
 func (g *gate) nextPiece() error {
-	size := min(g.cut, pieceBytes)
+	size := min(g.cut, pieceBytes, max(firstPieceBytes, g.message&^3))
 	f, _, _ := parseFrame(g.header[:g.headerLen])
 	if err := g.admit(frame{}, size); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -128,7 +129,7 @@ func (c *conn) handleConnect(m *protocol.Connect) {
 			return
 		}
 		c.mu.set = set
-		c.mu.queries = map[uint32]struct{}{}
+		c.mu.queries = map[uint32]int64{}
 		c.mu.fresh = map[uint32]struct{}{}
 		if m.ClientTS != 0 {
 			skew := int64(m.ClientTS) - now.UnixMilli()
@@ -165,7 +166,11 @@ func (c *conn) handleModifyQuerySet(m *protocol.ModifyQuerySet) {
 	newest := c.server.app.Durable()
 	problem := ""
 	c.change(func() { problem = c.modifyLocked(m, additions, newest) })
-	if problem != "" {
+	switch problem {
+	case "":
+	case unread:
+		c.closeNow(closeTryAgain, reasonBusy)
+	default:
 		c.fatal("%s", problem)
 	}
 }
@@ -185,9 +190,13 @@ func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, ne
 		c.needLocked(newest)
 	}
 	for i, mod := range m.Modifications {
-		_, known := c.mu.queries[mod.QueryID]
+		has, known := c.mu.queries[mod.QueryID]
+		if len(c.mu.removed)+len(c.mu.failed) >= 2*c.server.o.QueriesPerConnectionMax {
+			return unread // what is to be told must not pile up before a client that does not read
+		}
 		if mod.Remove {
 			if known {
+				c.unwatchLocked(has)
 				delete(c.mu.queries, mod.QueryID)
 				delete(c.mu.fresh, mod.QueryID)
 				c.mu.set.Remove(mod.QueryID)
@@ -202,16 +211,49 @@ func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, ne
 		if len(c.mu.queries) >= c.server.o.QueriesPerConnectionMax {
 			refused = fmt.Sprintf("TooManyQueries: a connection may have %d live queries.", c.server.o.QueriesPerConnectionMax)
 		}
+		charge := watchedBytes(mod)
+		if refused == "" && !c.watchLocked(charge) {
+			refused = fmt.Sprintf("TooManyQueries: the live queries of a connection may take %d bytes, and those of all connections %d.",
+				c.server.o.LiveQueryBytesPerConnectionMax, c.server.o.LiveQueryBytesMax)
+		}
 		if refused != "" {
 			// It is not remembered, so that refusals do not add up either.
 			c.mu.failed = append(c.mu.failed, engine.Change{ID: mod.QueryID, Body: protocol.AppendQueryFailed(nil, refused, nil, nil, nil)})
 			continue
 		}
-		c.mu.queries[mod.QueryID] = struct{}{}
+		c.mu.queries[mod.QueryID] = charge
 		c.mu.fresh[mod.QueryID] = struct{}{}
 		c.mu.set.Add(mod.QueryID, mod.Path, additions[i].args, mod.Journal)
 	}
 	return ""
+}
+
+// unread is the problem of a client that changes its query set all the time and
+// does not read what it is told of that.
+const unread = "unread"
+
+// watchedBytes is about what a live query takes besides its result: its arguments
+// are kept as values, and more than once.
+func watchedBytes(mod protocol.Modification) int64 {
+	text := len(mod.Path) + len(mod.Args)
+	if mod.Journal != nil {
+		text += len(*mod.Journal)
+	}
+	return 1<<10 + 4*int64(text)
+}
+
+// watchLocked takes what one more query needs, if it is there.
+func (c *conn) watchLocked(n int64) bool {
+	if c.mu.watched+n > c.server.o.LiveQueryBytesPerConnectionMax || !c.server.watched.take(n) {
+		return false
+	}
+	c.mu.watched += n
+	return true
+}
+
+func (c *conn) unwatchLocked(n int64) {
+	c.mu.watched -= n
+	c.server.watched.put(n)
 }
 
 // needLocked makes the query set come to at, although nothing may have changed.
@@ -235,14 +277,18 @@ func prepare(mod protocol.Modification) addition {
 }
 
 func (c *conn) handleMutation(m *protocol.Mutation, size int, claim *int64) {
-	call := mutation{request: m.RequestID, path: m.Path, caller: c.caller, size: size, claim: *claim}
-	switch args, err := parseArgs(m.Args); {
-	case m.Component != "":
+	// Until its first Transition a client that came back sends again what it has
+	// been waiting for. It was accepted before, and is not refused for coming late.
+	again := c.replaying.Load()
+	if !again && c.server.app.Overloaded(engine.Mutations) && !c.mutations.busy() {
+		if !c.refuseMutation(m.RequestID) {
+			c.closeNow(closeTryAgain, reasonBusy)
+		}
+		return
+	}
+	call := mutation{request: m.RequestID, path: m.Path, args: bytes.Clone(m.Args), again: again, caller: c.caller, size: size, claim: *claim}
+	if m.Component != "" {
 		call.refused = noComponents
-	case err != nil:
-		call.refused = badArgs(err)
-	default:
-		call.args = args
 	}
 	if call.claim == 0 {
 		call.claim = int64(size)
@@ -256,6 +302,22 @@ func (c *conn) handleMutation(m *protocol.Mutation, size int, claim *int64) {
 		c.server.inbound.put(call.claim)
 		c.closeNow(closeTryAgain, reasonMutations)
 	}
+}
+
+// refuseMutation answers a mutation that nothing has been done for, because the
+// database has more to do than it can. It reports false when the client does not
+// take what it is sent. REQUIRES: no mutation of the connection waits, since
+// responses go in the order of the mutations.
+func (c *conn) refuseMutation(request uint32) bool {
+	r, _ := c.server.responseOf(request, halcyon.Outcome{}, halcyon.Refuse(halcyon.CodeOverloaded, nil))
+	c.out.Lock()
+	ok := len(c.out.items) < c.server.o.MutationsQueuedMax
+	if ok && !c.out.closed {
+		ok = c.queueLocked(outgoing{response: r}, 0)
+	}
+	c.out.Unlock()
+	c.wake(true)
+	return ok
 }
 
 // encodeQuery makes the part of a query's change that all connections share.

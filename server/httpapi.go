@@ -17,6 +17,9 @@ import (
 
 // serveQuery runs a query: POST with a body, or GET with parameters.
 func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request) {
+	if s.overloaded(w, engine.Queries) {
+		return
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		q := r.URL.Query()
@@ -42,6 +45,9 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request) {
 // serveMutation runs a mutation. With the header Idempotency-Key, a mutation
 // that is sent again with the same key happens once.
 func (s *Server) serveMutation(w http.ResponseWriter, r *http.Request) {
+	if s.overloaded(w, engine.Mutations) {
+		return
+	}
 	s.servePost(w, r, "POST, OPTIONS", func(ctx context.Context, req halcyon.Request) (halcyon.Outcome, error) {
 		if key := r.Header.Get("Idempotency-Key"); key != "" {
 			// The key of one user says nothing about that of another.
@@ -147,6 +153,16 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, call protocol
 // heldBytes is how much of an answer net/http holds back until its handler has returned.
 const heldBytes = 2048
 
+// overloaded refuses a call before its body is read, when it would be refused
+// after.
+func (s *Server) overloaded(w http.ResponseWriter, calls engine.CallKind) bool {
+	if !s.app.Overloaded(calls) {
+		return false
+	}
+	s.refuse(w, halcyon.Refuse(halcyon.CodeOverloaded, nil))
+	return true
+}
+
 // refuse answers a request that did not become a call.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
 	refused := s.refusal(err)
@@ -172,6 +188,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(s.o.BodyTimeout))
 	limited := http.MaxBytesReader(w, r.Body, int64(s.o.RequestBytesMax))
+	client := guestOf(r)
+	client.waits()
+	defer client.works()
 	body = make([]byte, 0, 1024)
 	for {
 		if len(body) == cap(body) {

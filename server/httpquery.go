@@ -31,6 +31,9 @@ func (s *Server) serveQueryTS(w http.ResponseWriter, r *http.Request) {
 
 // serveQueryAtTS runs a query at such a timestamp.
 func (s *Server) serveQueryAtTS(w http.ResponseWriter, r *http.Request) {
+	if s.overloaded(w, engine.Queries) {
+		return
+	}
 	s.servePosted(w, r, func(body []byte) {
 		call, at, err := protocol.DecodeHTTPQueryAt(body)
 		if err != nil {

@@ -35,12 +35,43 @@ func (s *Server) serveHTTPRoutes(routes http.Handler) http.HandlerFunc {
 			// Not every ResponseWriter has deadlines; then the server around it sets its own. net/http takes the deadline back when the
 			// request is over.
 			_ = control.SetReadDeadline(time.Now().Add(s.o.BodyTimeout))
-			body := &claimedBody{body: r.Body, budget: &s.inbound, ended: func() { _ = control.SetReadDeadline(time.Time{}) }}
+			body := &claimedBody{body: r.Body, client: guestOf(r), budget: &s.inbound, ended: func() { _ = control.SetReadDeadline(time.Time{}) }}
 			defer body.release()
 			r.Body = body
 		}
 		routes.ServeHTTP(paced, r)
 	}
+}
+
+// withBodyTime gives the body of a request the time for bodies to arrive, and no
+// more. A handler that takes larger ones sets a read deadline of its own.
+func (s *Server) withBodyTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			control := http.NewResponseController(w)
+			_ = control.SetReadDeadline(time.Now().Add(s.o.BodyTimeout)) // as in serveHTTPRoutes
+			r.Body = &timedBody{ReadCloser: r.Body, client: guestOf(r), ended: func() { _ = control.SetReadDeadline(time.Time{}) }}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// timedBody is a body with a deadline, which is taken back when it has been read.
+type timedBody struct {
+	io.ReadCloser
+	client *guest
+	ended  func()
+}
+
+// Read reads a part of the body.
+func (b *timedBody) Read(p []byte) (int, error) {
+	b.client.waits()
+	n, err := b.ReadCloser.Read(p)
+	b.client.works()
+	if errors.Is(err, io.EOF) {
+		b.ended()
+	}
+	return n, err
 }
 
 // pacedWriter gives the client the write timeout for each piece of an answer.
@@ -90,6 +121,7 @@ func (w *pacedWriter) end() {
 // the one who reads it may hold it.
 type claimedBody struct {
 	body   io.ReadCloser
+	client *guest
 	budget *budget
 	ended  func() // called when the body has been read
 
@@ -107,7 +139,9 @@ var errInboundRefused = &halcyon.RequestError{
 
 // Read reads a part of the body.
 func (b *claimedBody) Read(p []byte) (int, error) {
+	b.client.waits()
 	n, err := b.body.Read(p)
+	b.client.works()
 	switch {
 	case errors.Is(err, io.EOF):
 		b.ended()

@@ -158,7 +158,7 @@ func TestInboundBudget(t *testing.T) {
 	c, r := rawDial(t, s)
 	stream := appendFrame(nil, 0x81, (&protocol.Connect{SessionID: sessionA}).Append(nil), 5)
 	stream = append(stream, claim16MiB...)
-	if _, err := c.Write(append(stream, make([]byte, pieceBytes+100)...)); err != nil {
+	if _, err := c.Write(append(stream, make([]byte, 2*pieceBytes)...)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the first client has its part", func() bool { return s.inbound.used.Load() > 50_000 })

@@ -151,7 +151,7 @@ func (c *moduleConn) attach(s *socket) {
 	if limit := c.endpoint.MessageBytesMax; limit > 0 {
 		s.gate.limit = min(s.gate.limit, int64(limit))
 	}
-	s.gate.budget = &c.server.inbound
+	s.gate.budget, s.budget = &c.server.inbound, &c.server.outbound
 	s.writeTimeout, s.closeTimeout = o.WriteTimeout, o.CloseTimeout
 	s.start = c.server.goroutines.Go
 	s.seen = func(large bool) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -8,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/halcyon-db/halcyon"
-	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 // unsentMax is how many messages may wait for a client before no further
@@ -19,7 +19,8 @@ const unsentMax = 16
 type mutation struct {
 	request uint32
 	path    string
-	args    value.Value
+	args    json.RawMessage // as they came: as values they could take twelve times as much
+	again   bool            // the client may have sent it before, on another connection
 	caller  caller
 	refused string // it fails with this text and is not run
 	size    int    // of its message
@@ -150,6 +151,10 @@ func (c *conn) runMutation(m mutation) {
 		c.lapse() // the client sends it again with a new token
 		return
 	}
+	args, err := parseArgs(m.args)
+	if err != nil && m.refused == "" {
+		m.refused = badArgs(err)
+	}
 	if m.refused != "" {
 		c.respond(&response{request: m.request, failure: &halcyon.Failure{Message: m.refused}})
 		return
@@ -157,7 +162,7 @@ func (c *conn) runMutation(m mutation) {
 	// The outcome may come in two ways, and counts once.
 	var answered atomic.Bool
 	out, err := c.server.app.Mutation(c.server.ctx, halcyon.Request{
-		Path: m.path, Args: m.args, Identity: m.caller.identity, Admin: m.caller.admin, Client: c.session, RequestID: m.request, Once: true,
+		Path: m.path, Args: args, Admitted: m.again, Identity: m.caller.identity, Admin: m.caller.admin, Client: c.session, RequestID: m.request, Once: true,
 		UserAgent: c.userAgent,
 		OnCommit: func(out halcyon.Outcome) {
 			if answered.Swap(true) {

@@ -17,7 +17,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Clock is the source of time for pings, ticks and timeouts of connections.
 	// Deadlines of reads and writes are the network's and follow real time.
-	// Default: the system's clock.
+	// Default: the system's clock at start, carried on by its monotonic part: a
+	// step of the wall clock silences nobody.
 	Clock engine.Clock
 	// InstanceName and Version are what /instance_name and /version answer.
 	// Default: "halcyon" and "unknown".
@@ -28,8 +29,21 @@ type Options struct {
 	Verifier *token.Verifier
 
 	// ConnectionsMax is the number of WebSocket connections; one more is
-	// answered with status 503. Default 20,000.
+	// answered with status 503. Default 20,000. Serve lowers it where the process
+	// may not have so many descriptors open.
 	ConnectionsMax int
+	// HTTPConnectionsMax is the number of network connections of Serve that are no
+	// WebSockets, those of handshakes included. When one more comes, the one is
+	// closed from which a whole request has been awaited for longest; when all
+	// requests are being worked on, it is the new one. Default 4,096, lowered like
+	// ConnectionsMax.
+	HTTPConnectionsMax int
+	// LiveQueryBytesMax bounds what the live queries of all connections take, each
+	// counted as 1 KiB and four times the text of its name, arguments and journal;
+	// one more fails alone. LiveQueryBytesPerConnectionMax does so for each
+	// connection. Results are not counted. Defaults 1 GiB and 64 MiB.
+	LiveQueryBytesMax              int64
+	LiveQueryBytesPerConnectionMax int64
 	// QueriesPerConnectionMax is the number of live queries of a connection;
 	// one more fails alone. Default 4,096.
 	QueriesPerConnectionMax int
@@ -57,6 +71,11 @@ type Options struct {
 	// is closed, its client comes back, and a request gets status 503.
 	// Default 256 MiB.
 	InboundBytesMax int64
+	// OutboundBytesMax bounds the bytes that WebSocket clients have been sent and
+	// have yet to take, as far as the operating system does not hold them. The
+	// first 64 KiB of each connection are free. Past it a connection is dropped,
+	// and its client comes back. Default 256 MiB.
+	OutboundBytesMax int64
 	// RequestBytesMax is the size of the largest body of an API request; a
 	// larger one gets status 413. Default 17 MiB.
 	RequestBytesMax int
@@ -110,7 +129,7 @@ func (o *Options) withDefaults() Options {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
 	if d.Clock == nil {
-		d.Clock = systemClock{}
+		d.Clock = newSystemClock()
 	}
 	if d.Verifier == nil {
 		d.Verifier, _ = token.New(nil, nil) // nothing is wrong with no providers
@@ -122,6 +141,10 @@ func (o *Options) withDefaults() Options {
 		d.Version = "unknown"
 	}
 	fill("ConnectionsMax", &d.ConnectionsMax, 20_000)
+	fill("HTTPConnectionsMax", &d.HTTPConnectionsMax, 4_096)
+	fill("LiveQueryBytesMax", &d.LiveQueryBytesMax, 1<<30)
+	fill("LiveQueryBytesPerConnectionMax", &d.LiveQueryBytesPerConnectionMax, 64<<20)
+	fill("OutboundBytesMax", &d.OutboundBytesMax, 256<<20)
 	fill("QueriesPerConnectionMax", &d.QueriesPerConnectionMax, 4_096)
 	fill("MutationsQueuedMax", &d.MutationsQueuedMax, 1_000)
 	fill("MutationsQueuedBytesMax", &d.MutationsQueuedBytesMax, 32<<20)
@@ -154,12 +177,17 @@ func fill[T int | int64 | time.Duration](name string, field *T, otherwise T) {
 	}
 }
 
-// systemClock is the clock of the operating system.
-type systemClock struct{}
+// systemClock is the clock of the operating system at start, carried on by its
+// monotonic part. By the wall clock alone a step of an hour forward would have
+// everybody dropped for an hour of silence, and one back would have nobody pinged
+// for an hour.
+type systemClock struct{ start time.Time }
+
+func newSystemClock() systemClock { return systemClock{time.Now()} }
 
 var _ engine.Clock = systemClock{}
 
-func (systemClock) Now() time.Time { return time.Now() }
+func (c systemClock) Now() time.Time { return c.start.Add(time.Since(c.start)) }
 
 func (systemClock) AfterFunc(d time.Duration, f func()) (stop func()) {
 	t := time.AfterFunc(d, f)

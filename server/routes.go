@@ -91,7 +91,7 @@ func (s *Server) routes() http.Handler {
 			ofApp.HandleFunc(path, s.serveNothing)
 		}
 		root = root || path == "/" || path == "/{$}"
-		mux.Handle(r.Pattern, r.Handler)
+		mux.Handle(r.Pattern, s.withBodyTime(r.Handler))
 	}
 	for _, endpoint := range s.app.Sockets() {
 		mux.HandleFunc("GET "+endpoint.Path, s.serveModuleSocket(endpoint))

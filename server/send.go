@@ -238,6 +238,7 @@ func (c *conn) takeLocked(w *composer) {
 	}
 	w.items = append(w.items, c.out.items...)
 	clear(c.out.items)
+	c.takenLocked()
 	if c.out.items = c.out.items[:0]; cap(c.out.items) > unsentMax {
 		c.out.items = nil
 	}

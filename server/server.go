@@ -27,7 +27,10 @@ type Server struct {
 	operator http.Handler // its requests have shown an admin key
 	upgrader *gws.Upgrader
 	fanout   *fanout
-	inbound  budget
+	inbound  budget       // bytes of messages that are read or wait to be executed
+	outbound budget       // bytes that clients have yet to take
+	watched  budget       // bytes of live queries
+	refused  atomic.Int64 // calls, for being too many, since it was logged
 	// ctx is the lifetime of the server: it ends when a shutdown is forced.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -78,7 +81,7 @@ func New(app *halcyon.App, opts *Options) *Server { return newServer(mounted{app
 func newServer(app application, opts *Options) *Server {
 	s := &Server{o: opts.withDefaults(), app: app}
 	s.log = s.o.Logger
-	s.inbound.max = s.o.InboundBytesMax
+	s.inbound.max, s.outbound.max, s.watched.max = s.o.InboundBytesMax, s.o.OutboundBytesMax, s.o.LiveQueryBytesMax
 	s.operator = http.HandlerFunc(s.serveNothing)
 	if m, ok := app.(mounted); ok {
 		s.operator = Operator(m.App)
@@ -116,6 +119,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    s.o.HeaderBytesMax,
 		ErrorLog:          ErrorLog(s.log),
 	}
+	s.mu.Lock()
+	fitDescriptors(&s.o, descriptorsMax(), s.log)
+	s.mu.Unlock()
+	newDoor(s.o.HTTPConnectionsMax).attach(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	var failure error

@@ -17,6 +17,10 @@ const writePieceBytes = 64 << 10
 // errFinished ends the reading of a connection that the server has closed.
 var errFinished = errors.New("connection closed by the server")
 
+// errOutboundFull drops a connection whose client does not take what it is sent
+// while many others do not either.
+var errOutboundFull = errors.New("too many bytes wait for clients to take them")
+
 // socket is the network connection under a WebSocket. It adds two things to it:
 // a gate for what comes in, see gate, and writes that never wait.
 //
@@ -28,7 +32,9 @@ var errFinished = errors.New("connection closed by the server")
 // backlogged is true, and nothing new is composed for this connection. So a
 // worker that serves many connections is never held up by one of them, an idle
 // connection costs no goroutine for writing, and a stalled one holds at most one
-// message and one goroutine until the deadline drops it.
+// message and one goroutine until the deadline drops it. What all of them hold
+// together comes out of a budget; a connection for which there is nothing left is
+// dropped at once.
 //
 // Where the connection has no descriptor, as under TLS, everything takes the
 // slow way.
@@ -38,6 +44,7 @@ type socket struct {
 	owner        *conn       // of the sync protocol
 	module       *moduleConn // of a module; one of the two is set
 	gate         gate
+	budget       *budget         // for what the client has yet to take
 	descriptor   syscall.RawConn // nil if there is none
 	writeTimeout time.Duration
 	closeTimeout time.Duration
@@ -63,6 +70,7 @@ type socket struct {
 		// backlog is what the flushing goroutine has not taken yet, and waiting the bytes that the operating system has not.
 		backlog  []byte
 		waiting  int
+		held     int64 // of the budget
 		flushing bool
 		closing  bool
 	}
@@ -119,8 +127,10 @@ func (s *socket) Write(frame []byte) (int, error) {
 	case s.out.closing:
 		return 0, net.ErrClosed
 	case s.out.flushing:
+		if !s.keepLocked(len(frame)) {
+			return 0, s.out.err
+		}
 		s.out.backlog = append(s.out.backlog, frame...)
-		s.out.waiting += len(frame)
 		return len(frame), nil
 	}
 	n := 0
@@ -138,12 +148,39 @@ func (s *socket) Write(frame []byte) (int, error) {
 		}
 	}
 	if n < len(frame) {
+		if !s.keepLocked(len(frame) - n) {
+			return n, s.out.err
+		}
 		s.out.backlog = append([]byte(nil), frame[n:]...)
-		s.out.waiting = len(s.out.backlog)
 		s.out.flushing = true
 		s.start(s.flush)
 	}
 	return len(frame), nil
+}
+
+// keepLocked takes what n more bytes of backlog need of the budget, beyond the
+// part that is free, or drops the connection.
+func (s *socket) keepLocked(n int) bool {
+	more := int64(s.out.waiting+n) - freeBytes - s.out.held
+	if more > 0 {
+		if !s.budget.take(more) {
+			s.out.err = errOutboundFull
+			s.drop() // closes the descriptor, which waits for nothing
+			return false
+		}
+		s.out.held += more
+	}
+	s.out.waiting += n
+	return true
+}
+
+// wroteLocked gives back what n bytes less of backlog need no more.
+func (s *socket) wroteLocked(n int) {
+	s.out.waiting -= n
+	if less := s.out.held - max(0, int64(s.out.waiting)-freeBytes); less > 0 {
+		s.out.held -= less
+		s.budget.put(less)
+	}
 }
 
 // backlogged reports whether the client has yet to take what it was sent.
@@ -189,7 +226,8 @@ func (s *socket) flush() {
 			if err != nil {
 				s.out.Lock()
 				s.out.err = err
-				s.out.backlog, s.out.waiting = nil, 0
+				s.out.backlog = nil
+				s.wroteLocked(s.out.waiting)
 				s.out.flushing = false
 				s.out.Unlock()
 				s.drop()
@@ -197,7 +235,7 @@ func (s *socket) flush() {
 			}
 			rest = rest[len(piece):]
 			s.out.Lock()
-			s.out.waiting -= len(piece)
+			s.wroteLocked(len(piece))
 			s.out.Unlock()
 		}
 	}
@@ -244,5 +282,5 @@ func (s *socket) finish() {
 // drop ends the connection at once.
 func (s *socket) drop() {
 	s.closing.Store(true)
-	_ = s.Conn.Close()
+	cutOff(s.Conn)
 }

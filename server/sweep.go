@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -17,6 +18,7 @@ type sweeper struct {
 		sync.Mutex
 		stop  func()
 		ended bool
+		told  time.Time // of refused calls
 	}
 }
 
@@ -51,7 +53,23 @@ func (w *sweeper) sweep() {
 		c.sweep(now, w.interval)
 	}
 	w.server.sweepLeaving()
+	w.tellRefusedLocked(now)
 	w.mu.stop = w.server.o.Clock.AfterFunc(w.interval, w.sweep)
+}
+
+// refusedEvery is how often the log tells of calls that were refused.
+const refusedEvery = 10 * time.Second
+
+// tellRefusedLocked tells the operator of calls that were refused for being too
+// many.
+func (w *sweeper) tellRefusedLocked(now time.Time) {
+	if now.Sub(w.mu.told) < refusedEvery {
+		return
+	}
+	if n := w.server.refused.Swap(0); n > 0 {
+		w.mu.told = now
+		w.server.log.Warn("calls were refused because more come than can be answered in time", slog.Int64("calls", n))
+	}
 }
 
 // sweep does what time asks for on one connection. next is when it will be
