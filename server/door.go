@@ -83,7 +83,7 @@ func (d *door) changed(c net.Conn, state http.ConnState) {
 		if g != nil {
 			d.awaitLocked(g)
 		}
-		turned := d.turnLocked(nil)
+		turned := d.turnLocked(g)
 		d.mu.Unlock()
 		cutOff(turned)
 	case http.StateHijacked, http.StateClosed:
@@ -105,13 +105,14 @@ func (d *door) awaitLocked(g *guest) {
 }
 
 // turnLocked returns the connection that has to go when there are too many, or
-// nil. newest, if any, has just come.
-func (d *door) turnLocked(newest *guest) net.Conn {
+// nil. The one of g, whose request has just begun to be awaited, goes only when
+// there are twice too many.
+func (d *door) turnLocked(g *guest) net.Conn {
 	if len(d.mu.guests) <= d.max || d.mu.waiting.Len() == 0 {
 		return nil
 	}
 	first := d.mu.waiting.Front().Value.(*guest)
-	if first == newest && len(d.mu.guests) <= 2*d.max {
+	if first == g && len(d.mu.guests) <= 2*d.max {
 		return nil
 	}
 	d.forgetLocked(first)
@@ -155,7 +156,7 @@ func (g *guest) waits() {
 			g.at = d.mu.waiting.InsertAfter(g, after)
 		}
 	}
-	turned := d.turnLocked(nil)
+	turned := d.turnLocked(g)
 	d.mu.Unlock()
 	cutOff(turned)
 }
