@@ -50,13 +50,13 @@ func (c *Collection) Snapshot(tx *halcyon.Tx, after string, limit int) (Snapshot
 	next, stop := iter.Pull2(whole(c.deltas.By("by_document").Gt(after).Each(tx)))
 	defer stop()
 	update, err, more := next()
-	size, rows, asked := 0, 0, 0
+	size, rows := 0, 0
 	patience := patienceOf(tx)
 	for h, headErr := range c.heads.By("by_document").Gt(after).Each(tx) {
 		if headErr != nil {
 			return SnapshotPage{}, headErr
 		}
-		if rows > 0 && (len(page.Documents) >= limit || size > snapshotBytesMax || rows > snapshotRowsMax || asked == pageRuledMax || patience.over()) {
+		if rows > 0 && (len(page.Documents) >= limit || size > snapshotBytesMax || rows > snapshotRowsMax || tx.RangesLeft() < rangesSpared || patience.over()) {
 			page.Cursor = after
 			break
 		}
@@ -76,7 +76,6 @@ func (c *Collection) Snapshot(tx *halcyon.Tx, after string, limit int) (Snapshot
 		}
 		d := SnapshotDocument{Document: h.Document, Exists: !h.Deleted}
 		if c.options.Access != nil {
-			asked++
 			level, err := c.level(tx, h.document())
 			if err != nil {
 				return SnapshotPage{}, err

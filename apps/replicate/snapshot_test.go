@@ -176,6 +176,30 @@ func TestSnapshotRefusesOtherCursors(t *testing.T) {
 	}
 }
 
+// TestSnapshotWithARuleThatReads has as many documents on a page as the rule can be asked for.
+func TestSnapshotWithARuleThatReads(t *testing.T) {
+	var w *world
+	reads := false
+	w = newWorld(t, replicate.Options{Access: func(tx *halcyon.Tx, d replicate.Document) (replicate.Level, error) {
+		if !reads {
+			return replicate.Write, nil
+		}
+		_, err := w.tasks.List(tx, d.ID, 1)
+		return replicate.Read, err
+	}})
+	const n = 2_300
+	w.fill(n)
+	for _, tt := range []struct {
+		reads bool
+		pages int
+	}{{false, 1}, {true, 2}} {
+		reads = tt.reads
+		if documents, pages, _ := w.snapshot(""); len(documents) != n || pages != tt.pages {
+			t.Errorf("with a rule that reads: %t: %d documents on %d pages, want %d pages", reads, len(documents), pages, tt.pages)
+		}
+	}
+}
+
 // TestSnapshotOfManyDocuments takes few calls.
 func TestSnapshotOfManyDocuments(t *testing.T) {
 	w := newWorld(t, replicate.Options{})

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"math"
+	"time"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/yjs"
@@ -102,13 +103,16 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 	return page, nil
 }
 
+// headsBehind is how much earlier than the time of its commit that of a transaction may be: what is read of more documents than it has to be.
+const headsBehind = 2 * time.Second
+
 // headsAfter returns what is known of the documents that were written after a Seq, by their names, read by one scan: a page of thousands may not look
 // them up one by one. It lacks those that were
 // only reopened, and those past what a page has.
 func (c *Collection) headsAfter(tx *halcyon.Tx, after Seq) (map[string]head, error) {
 	heads := map[string]head{}
 	size := 0
-	for h, err := range c.heads.By("by_updated").Gt(after.time()).Each(tx) {
+	for h, err := range c.heads.By("by_updated").Gt(after.time().Add(-headsBehind)).Each(tx) {
 		if err != nil {
 			return nil, err
 		}
