@@ -13,6 +13,7 @@ type fakeClock struct {
 	mu struct {
 		sync.Mutex
 		now    time.Time
+		pace   time.Duration // see slow
 		timers []*fakeTimer
 	}
 }
@@ -31,7 +32,16 @@ func newFakeClock(now time.Time) *fakeClock {
 func (c *fakeClock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mu.now = c.mu.now.Add(c.mu.pace)
 	return c.mu.now
+}
+
+// slow has the clock move on by so much each time it is looked at, and start no
+// timer by it.
+func (c *fakeClock) slow(pace time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.pace = pace
 }
 
 // relaxedWait is how long the engine lets a relaxed function wait for others to

@@ -42,6 +42,9 @@ const (
 	// rollUpBatch is the most views that one rollUp takes.
 	rollUpBatch = 1000
 
+	// rollUpMin is how many rows one rollUp takes however slow the machine is.
+	rollUpMin = 20
+
 	// scopesMax is about the most scopes that one rollUp adds to.
 	scopesMax = 1500
 
@@ -173,6 +176,8 @@ func entry[K comparable, V any](in map[K]*V, key K) *V {
 type sheets struct {
 	zone *time.Location
 	of   map[scope]*sheet
+	rows int         // added
+	late func() bool // whether it is time to save them; nil: never
 }
 
 func newSheets(zone *time.Location) *sheets {
@@ -215,6 +220,7 @@ func gap(at, before, most int, ever bool) int {
 
 // addView adds a view n times: once, or minus once to take it out.
 func (s *sheets) addView(v *PageView, n int) {
+	s.rows++
 	day, slot := dayOf(v.Timestamp, s.zone), slotOf(v.Timestamp)
 	for _, at := range scopesOf(v.Site, v.Path, v.Country) {
 		before := v.Before
@@ -256,6 +262,7 @@ func (s *sheets) addView(v *PageView, n int) {
 
 // addEvent adds an event n times.
 func (s *sheets) addEvent(e *Event, n int) {
+	s.rows++
 	day := dayOf(e.Timestamp, s.zone)
 	for _, at := range scopesOf(e.Site, e.Path, e.Country) {
 		before := e.Before
@@ -411,6 +418,11 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 		return a.clearRollups(tx, done)
 	}
 	sums := newSheets(a.TimeZone)
+	// To save sums takes several times as long as to make them. On a machine so slow, or
+	// so busy, that a whole batch has no time in one transaction, a batch of a fixed size
+	// would be tried in vain for ever.
+	enough := tx.TimeLeft() / 8 * 7
+	sums.late = func() bool { return tx.TimeLeft() < enough }
 	views, err := takeRows(tx, PageViews, &done.Views, done.mark(), sums, func(v *PageView) (halcyon.ID[PageView], time.Time) {
 		sums.addView(v, 1)
 		return v.ID, v.Stored
@@ -444,8 +456,10 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 func (p Progress) mark() time.Time { return time.UnixMicro(1<<20 - int64(p.Generation)).UTC() }
 
 // full reports whether a transaction should not touch more rollups: it may look
-// at 4,096 places, and each of them is two.
-func (s *sheets) full() bool { return len(s.of) >= scopesMax }
+// at 4,096 places, and each of them is two; and it has its time.
+func (s *sheets) full() bool {
+	return len(s.of) >= scopesMax || s.rows >= rollUpMin && s.late != nil && s.late()
+}
 
 // takeRows adds up to a batch of the rows that were stored after done, first
 // those that do not say when: they were loaded and not inserted. All rows of one
