@@ -282,6 +282,7 @@ func TestBrowsersSeeEachOther(t *testing.T) {
 func TestBrowserComesBackAfterARestart(t *testing.T) {
 	t.Parallel()
 	chromium(t)
+	axe(t)
 	s := serve(t, halcyon)
 	watcher := openBrowser(t, "watcher")
 	watcher.visit(s.url() + "/stats")
@@ -295,7 +296,10 @@ func TestBrowserComesBackAfterARestart(t *testing.T) {
 		got := evaluate[shown](watcher, readPage)
 		return got.Link == "Reconnecting" && got.Views == "1", fmt.Sprintf("%+v", got)
 	})
-	watcher.screenshot("reconnecting")
+	for _, g := range glasses {
+		watcher.through(g)
+		watcher.inspect("reconnecting-" + g.String())
+	}
 	s.launch()
 	s.awaitReady()
 	if err := s.call("mutation", "stats:recordPageView", map[string]any{"path": "/", "pageType": "home", "sessionId": "x"}, new(any)); err != nil {

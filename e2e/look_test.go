@@ -208,6 +208,7 @@ func TestPagesCanBeReadByEverybody(t *testing.T) {
 			b.through(g)
 			b.visit(s.url() + "/stats")
 			b.await(shown{Link: "Live", Active: "0", Where: []string{}, Views: "0", Visitors: "0", Top: []string{}})
+			b.awaitLists()
 			b.inspect("stats-empty-" + g.String())
 		}
 	})
@@ -223,6 +224,16 @@ func TestPagesCanBeReadByEverybody(t *testing.T) {
 			b.inspect("stats-full-" + g.String())
 			evaluate[bool](b, `(document.getElementById("wall").click(), document.documentElement.classList.contains("wall"))`)
 			b.inspect("stats-wall-" + g.String())
+			if g.width < 600 {
+				continue
+			}
+			for _, wall := range walls {
+				b.through(wall)
+				if got := evaluate[string](b, readWall); got != "" {
+					t.Errorf("the wall of %d by %d: %s", wall.width, wall.height, got)
+				}
+				b.screenshot(fmt.Sprintf("stats-wall-%s-%d", wall, wall.height))
+			}
 		}
 	})
 	t.Run("site", func(t *testing.T) {
@@ -236,6 +247,29 @@ func TestPagesCanBeReadByEverybody(t *testing.T) {
 				b.inspect(name + "-" + g.String())
 			}
 		}
+	})
+}
+
+// walls are screens across the room.
+var walls = []glass{{"dark", 1280, 720}, {"light", 1920, 1080}, {"dark", 2560, 1080}, {"dark", 1080, 1920}}
+
+// readWall tells what is wrong with a wall: what is beyond the screen, or a map that
+// could be larger.
+const readWall = `(() => {
+	const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+	const page = document.scrollingElement, map = box(".map"), room = box(".map-room"), faults = [];
+	if (page.scrollHeight > innerHeight + 1 || page.scrollWidth > innerWidth) faults.push("it is " + page.scrollWidth + " by " + page.scrollHeight + " large");
+	if (map.width < room.width - 1 && map.height < room.height - 1) faults.push("the map of " + map.width + " by " + map.height + " has room for " + room.width + " by " + room.height);
+	if (map.width > room.width + 1 || map.height > room.height + 1) faults.push("the map is larger than its room");
+	if (map.width < innerWidth * 0.6) faults.push("the map is " + map.width + " wide");
+	return faults.join(", ");
+})()`
+
+// awaitLists waits until the lists of the statistics page are shown, with whatever is in them.
+func (b *browser) awaitLists() {
+	b.t.Helper()
+	poll(b.t, "the lists are shown", func() (bool, string) {
+		return evaluate[bool](b, `!document.documentElement.classList.contains("early")`), "they are not"
 	})
 }
 
@@ -254,4 +288,5 @@ func (b *browser) awaitFull() {
 		diff := cmp.Diff(state{"Live", true, true, true, []string{}}, evaluate[state](b, parts))
 		return diff == "", strings.TrimSpace(diff)
 	})
+	b.awaitLists()
 }

@@ -29,7 +29,7 @@ const watchPaints = `
 		window.moved.push(...e.sources.map((s) => [s.node?.id || s.node?.className || s.node?.nodeName, JSON.stringify(s.previousRect), JSON.stringify(s.currentRect)].join(" ")));
 	})).observe({type: "layout-shift", buffered: true});
 	new MutationObserver(() => {
-		if (!document.getElementById("since")) return;
+		if (!document.getElementById("since")?.textContent) return; // it is the last of them in the page
 		const now = ["active", "map-note", "views", "visitors", "since"].map((id) => document.getElementById(id).textContent).join(" | ") + " | " +
 			[...document.querySelectorAll("#where tbody tr")].map((row) => row.textContent).join(" | ");
 		if (now !== window.said.at(-1)) window.said.push(now);

@@ -28,6 +28,8 @@ const query = <Args extends Record<string, unknown>, Result>(name: string) =>
 /** How many rows are shown. */
 const WHERE_MAX = 6;
 const WHERE_WALL_MAX = 3;
+/** A wall that has room for as many as the page. */
+const HIGH_WALL = matchMedia("(min-height: 60rem)");
 const ROWS_MAX = 10;
 
 /** A screen reader is told who is here at most this often. */
@@ -133,7 +135,7 @@ function showStats(stats: Stats): void {
 
   const on = stats.activeByPath.filter((row) => !view.site || row.site === view.site);
   const top = on[0]?.count ?? 1;
-  const most = isWall() ? WHERE_WALL_MAX : WHERE_MAX;
+  const most = isWall() && !HIGH_WALL.matches ? WHERE_WALL_MAX : WHERE_MAX;
   where.show(on.slice(0, most).map((row) => ({ ...row, share: row.count / top })));
   byID("where").hidden = on.length === 0;
   byID("where-none").hidden = on.length > 0;
