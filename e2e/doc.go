@@ -9,7 +9,7 @@
 //	go test ./e2e                                  what runs in a minute
 //	go test ./e2e -run Crash -e2e.seed 42 -v       the kills of an earlier run
 //	go test ./e2e -run Browser -e2e.long -v        waits for the real timeouts
-//	go test ./e2e -run Figures -e2e.figures -v     measures documents in Chromium
+//	go test ./e2e -run 'TestTasks(Figures|Answers)' -e2e.figures -v     measures documents in Chromium
 //	go test ./e2e -artifacts -outputdir DIR        keeps the screenshots
 //
 // Without node, npm or Chromium the tests that need them say so and are
