@@ -95,6 +95,8 @@ export class Documents {
       this.#unread.add(this.#add(document, [bytes]));
       return bytes;
     }
+    // What has come before, as when a device begins anew that had a part of all documents.
+    if (entry.parts.length === 1 && sameBytes(entry.parts[0] as Uint8Array, bytes)) return undefined;
     const doc = this.#load(entry);
     entry.news = undefined;
     Y.applyUpdateV2(doc, bytes, ELSEWHERE);
