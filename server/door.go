@@ -12,14 +12,14 @@ import (
 
 // door bounds the network connections of Serve that are no WebSockets. Anybody
 // can open one, say nothing, and keep it for as long as a request may take to
-// arrive; so when one more comes than there may be, the one is closed whose
-// request has been awaited for longest. Whoever sends a request and takes the
-// answer does not notice, however many others do not.
+// arrive; so of half of them at most requests are awaited, and when one more comes
+// the one is closed whose request has been awaited for longest. Whoever sends a
+// request and takes the answer does not notice, however many others do not.
 //
 // A request is awaited from when its connection was accepted or the request
-// before it was answered, until all of it has come, body included. A connection
-// whose request is being worked on is never closed. For as long as requests are,
-// up to twice as many connections may be open; then the new one is closed.
+// before it was answered, until all of it has come, body included; of one whose
+// body did not come in time it is awaited for good. A connection whose request is
+// being worked on is never closed.
 type door struct {
 	max int
 
@@ -50,9 +50,13 @@ func newDoor(max int) *door {
 func (d *door) attach(s *http.Server) {
 	s.ConnState = d.changed
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		// This comes before the connection has its first state.
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return context.WithValue(ctx, guestKey{}, d.mu.guests[c])
+		g := &guest{door: d, conn: c}
+		d.mu.guests[c] = g
+		d.awaitLocked(g)
+		return context.WithValue(ctx, guestKey{}, g)
 	}
 }
 
@@ -69,10 +73,7 @@ func (d *door) changed(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		d.mu.Lock()
-		g := &guest{door: d, conn: c}
-		d.mu.guests[c] = g
-		d.awaitLocked(g)
-		turned := d.turnLocked(g)
+		turned := d.turnLocked()
 		d.mu.Unlock()
 		cutOff(turned)
 	case http.StateActive:
@@ -83,7 +84,7 @@ func (d *door) changed(c net.Conn, state http.ConnState) {
 		if g != nil {
 			d.awaitLocked(g)
 		}
-		turned := d.turnLocked(g)
+		turned := d.turnLocked()
 		d.mu.Unlock()
 		cutOff(turned)
 	case http.StateHijacked, http.StateClosed:
@@ -105,16 +106,13 @@ func (d *door) awaitLocked(g *guest) {
 }
 
 // turnLocked returns the connection that has to go when there are too many, or
-// nil. The one of g, whose request has just begun to be awaited, goes only when
-// there are twice too many.
-func (d *door) turnLocked(g *guest) net.Conn {
-	if len(d.mu.guests) <= d.max || d.mu.waiting.Len() == 0 {
+// nil.
+func (d *door) turnLocked() net.Conn {
+	n := d.mu.waiting.Len()
+	if n == 0 || n <= d.max/2 && len(d.mu.guests) <= d.max {
 		return nil
 	}
 	first := d.mu.waiting.Front().Value.(*guest)
-	if first == g && len(d.mu.guests) <= 2*d.max {
-		return nil
-	}
 	d.forgetLocked(first)
 	return first.conn
 }
@@ -156,7 +154,7 @@ func (g *guest) waits() {
 			g.at = d.mu.waiting.InsertAfter(g, after)
 		}
 	}
-	turned := d.turnLocked(g)
+	turned := d.turnLocked()
 	d.mu.Unlock()
 	cutOff(turned)
 }

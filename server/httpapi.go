@@ -190,7 +190,11 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (body []byte, 
 	limited := http.MaxBytesReader(w, r.Body, int64(s.o.RequestBytesMax))
 	client := guestOf(r)
 	client.waits()
-	defer client.works()
+	defer func() {
+		if err == nil {
+			client.works()
+		}
+	}()
 	body = make([]byte, 0, 1024)
 	for {
 		if len(body) == cap(body) {

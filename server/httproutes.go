@@ -67,7 +67,9 @@ type timedBody struct {
 func (b *timedBody) Read(p []byte) (int, error) {
 	b.client.waits()
 	n, err := b.ReadCloser.Read(p)
-	b.client.works()
+	if err == nil || errors.Is(err, io.EOF) {
+		b.client.works()
+	}
 	if errors.Is(err, io.EOF) {
 		b.ended()
 	}
@@ -141,7 +143,9 @@ var errInboundRefused = &halcyon.RequestError{
 func (b *claimedBody) Read(p []byte) (int, error) {
 	b.client.waits()
 	n, err := b.body.Read(p)
-	b.client.works()
+	if err == nil || errors.Is(err, io.EOF) {
+		b.client.works()
+	}
 	switch {
 	case errors.Is(err, io.EOF):
 		b.ended()

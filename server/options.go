@@ -33,9 +33,9 @@ type Options struct {
 	// may not have so many descriptors open.
 	ConnectionsMax int
 	// HTTPConnectionsMax is the number of network connections of Serve that are no
-	// WebSockets, those of handshakes included. When one more comes, the one is
-	// closed from which a whole request has been awaited for longest; when all
-	// requests are being worked on, it is the new one. Default 4,096, lowered like
+	// WebSockets, those of handshakes included. A request, or the rest of it, may be
+	// awaited of half of them: when one more comes, the one is closed whose
+	// request has been awaited for longest. Default 4,096, lowered like
 	// ConnectionsMax.
 	HTTPConnectionsMax int
 	// LiveQueryBytesMax bounds what the live queries of all connections take, each
