@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,23 +31,37 @@ func importedBy(t testing.TB, dir string, now time.Time) imported {
 	t.Helper()
 	s := serveOn(t, halcyon, dir)
 	defer s.kill()
-	stats := query[liveStats](s, "stats:getStats", map[string]any{})
+	stats := patientQuery[liveStats](s, "stats:getStats", map[string]any{})
 	from := now.Add(-50 * 24 * time.Hour).UnixMilli()
-	var series struct {
+	type seriesOf struct {
 		Points  []seriesPoint
 		Pending int
 	}
+	var series seriesOf
 	poll(t, "all is added up", func() (bool, string) {
-		series.Points = nil
-		if err := s.call("query", "stats:getSeries", map[string]any{"unit": "day", "from": from}, &series); err != nil {
-			t.Fatal(err)
-		}
+		series = patientQuery[seriesOf](s, "stats:getSeries", map[string]any{"unit": "day", "from": from})
 		return series.Pending == 0, fmt.Sprint(series.Pending, " views are not")
 	})
 	by := func(dimension string) []breakdownRow {
-		return query[struct{ Rows []breakdownRow }](s, "stats:getBreakdown", map[string]any{"dimension": dimension, "from": from, "limit": 1000}).Rows
+		return patientQuery[struct{ Rows []breakdownRow }](s, "stats:getBreakdown", map[string]any{"dimension": dimension, "from": from, "limit": 1000}).Rows
 	}
 	return imported{stats.TotalPageViews, stats.UniqueVisitors, stats.TotalPaths, series.Points, by("path"), by("channel")}
+}
+
+// patientQuery is query that asks again where a machine is too busy to answer within the
+// second that functions have.
+func patientQuery[T any](s *server, path string, args any) T {
+	s.t.Helper()
+	var result T
+	poll(s.t, path, func() (bool, string) {
+		result = *new(T)
+		err := s.call("query", path, args, &result)
+		if err != nil && !strings.Contains(err.Error(), "Timeout: ") {
+			s.t.Fatalf("%s: %v", path, err)
+		}
+		return err == nil, fmt.Sprint(err)
+	})
+	return result
 }
 
 // An import that is killed, as often as one likes and wherever it is, and started again

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -166,29 +167,41 @@ func (a *app) newReader(tx *halcyon.Tx, of Filter) (*reader, error) {
 	if r.pending = int(total) - done.Rows; done.Clearing || r.pending > tailMax {
 		return r, nil
 	}
+	// On a slow machine there is no time for them either, and an answer without them is
+	// better than none.
+	enough := tx.TimeLeft() / 2
+	r.tail.late = func() bool { return tx.TimeLeft() < enough }
+	err = errors.Join(
+		addTail(tx, PageViews.By("by_stored").Gt(done.Views), r.tail, (*sheets).addView),
+		addTail(tx, PageViews.By("by_stored").Eq(nil), r.tail, (*sheets).addView),
+		addTail(tx, Events.By("by_stored").Gt(done.Events), r.tail, (*sheets).addEvent))
+	if errors.Is(err, errLateTail) {
+		r.tail = newSheets(a.TimeZone)
+		return r, nil
+	}
 	r.pending = 0
-	views, err := PageViews.By("by_stored").Gt(done.Views).Take(tx, tailMax)
-	if err != nil {
-		return nil, err
+	return r, err
+}
+
+// errLateTail says that there is no time to add the rows that are in no rollup.
+var errLateTail = errors.New("too many rows for the time")
+
+// addTail adds rows that are in no rollup, at most tailMax.
+func addTail[T any](tx *halcyon.Tx, rows halcyon.Query[T], tail *sheets, add func(*sheets, *T, int)) error {
+	n := 0
+	for row, err := range rows.Each(tx) {
+		if err != nil {
+			return err
+		}
+		if n == tailMax {
+			return nil
+		}
+		if n++; n%tailCheck == 0 && tail.late() {
+			return errLateTail
+		}
+		add(tail, &row, 1)
 	}
-	for i := range views {
-		r.tail.addView(&views[i], 1)
-	}
-	loaded, err := PageViews.By("by_stored").Eq(nil).Take(tx, tailMax)
-	if err != nil {
-		return nil, err
-	}
-	for i := range loaded {
-		r.tail.addView(&loaded[i], 1)
-	}
-	events, err := Events.By("by_stored").Gt(done.Events).Take(tx, tailMax)
-	if err != nil {
-		return nil, err
-	}
-	for i := range events {
-		r.tail.addEvent(&events[i], 1)
-	}
-	return r, nil
+	return nil
 }
 
 // siteNames returns the names of all sites, or the one that is asked for.

@@ -51,6 +51,9 @@ const (
 	// tailMax is the most views that a query adds to the rollups. With more,
 	// while a large import is being rolled up, it leaves them all out and says so.
 	tailMax = 4000
+
+	// tailCheck is after how many of them it looks whether it has its time.
+	tailCheck = 50
 )
 
 // The kinds of rows in Rollups. Paths are many, and apart from the rest so that

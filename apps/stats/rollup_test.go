@@ -1,6 +1,7 @@
 package stats_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -59,5 +60,38 @@ func TestRollUpComesToItsEndOnASlowMachine(t *testing.T) {
 				t.Errorf("(-fast +slow):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A query that has no time for all the views that are not added up yet answers without
+// them, and says so.
+func TestSeriesAnswerOnASlowMachine(t *testing.T) {
+	const views = 3000
+	w := newWorld(t, stats.Options{})
+	w.importRows(views, func(i int) (string, string, time.Time) {
+		return fmt.Sprint("v", i%700), fmt.Sprint("/", i%9), noon.Add(time.Duration(i-views) * time.Minute)
+	})
+	ask := func() (pending, counted int) {
+		t.Helper()
+		var series struct {
+			Pending int
+			Points  []struct{ Views int }
+		}
+		if err := json.Unmarshal([]byte(show(w.ask("stats:getSeries", object{"unit": "day"}))), &series); err != nil {
+			t.Fatal(err)
+		}
+		for _, point := range series.Points {
+			counted += point.Views
+		}
+		return series.Pending, counted
+	}
+	if pending, counted := ask(); pending != 0 || counted != views {
+		t.Errorf("%d views are pending and %d counted, want 0 and %d", pending, counted, views)
+	}
+	w.clock.slow(20 * time.Millisecond)
+	pending, counted := ask()
+	w.clock.slow(0)
+	if pending != views || counted != 0 {
+		t.Errorf("slowly, %d views are pending and %d counted, want %d and 0", pending, counted, views)
 	}
 }

@@ -289,6 +289,7 @@ function start(): void {
   });
   startKey(() => Live.again());
   startWall(() => newest && showStats(newest));
+  HIGH_WALL.addEventListener("change", () => newest && showStats(newest));
 
   const client = new ConvexClient(location.origin, {
     skipConvexDeploymentUrlCheck: true,
