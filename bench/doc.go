@@ -14,6 +14,8 @@
 //	go run . transfer   transfers between two of 100,000 accounts, beside Pebble and PostgreSQL
 //	go run . hot        one document that 64 clients change, beside 10,000 in turn
 //	go run . documents  64 writers of documents, beside a counter row, and handlers that roll back; batches; sizes
+//	go run . getstats   the query of the statistics page at three sizes, bytes on disk a view
+//	go run . contention 1,000 visitors with 3 tabs that beat in step, beside the algorithm with conflicts
 //	go run . slow       16 clients beside a function of 900 ms
 //	go run . hotscan    a scan of 1,000 rows that are touched 20,000 times a second
 //	go run . load       a table filled by sorted ingest, and its aggregate at three sizes

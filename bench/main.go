@@ -17,6 +17,7 @@ type settings struct {
 	dir     string
 	wait    time.Duration
 	rows    int
+	views   int
 	bytes   int64
 	hot     time.Duration
 	profile string
@@ -50,6 +51,7 @@ func run(args []string) error {
 	flags.StringVar(&s.dir, "dir", "", "folder for data (default: the system's temporary folder)")
 	flags.DurationVar(&s.wait, "wait", time.Minute, "how long idle waits")
 	flags.IntVar(&s.rows, "rows", 1_000_000, "documents in load and build; 10,000,000 for what is published")
+	flags.IntVar(&s.views, "views", 1_000_000, "views in getstats; 10,000,000 for what is published")
 	flags.Int64Var(&s.bytes, "bytes", 1<<30, "size of the store in reopen")
 	flags.DurationVar(&s.hot, "hot", 20*time.Second, "how long rows are touched in hotscan; 10m for what is published")
 	flags.StringVar(&s.profile, "cpuprofile", "", "file for the processor profile of the server process, of the last run")
@@ -64,7 +66,7 @@ func run(args []string) error {
 		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
 		"build": build, "import": importLogs, "rooms": rooms, "open": openRooms, "reopen": reopen, "subscriptions": subscriptions,
-		"documents": documents,
+		"documents": documents, "getstats": getStats, "contention": contention,
 	}
 	names := flags.Args()
 	if len(names) == 0 {

@@ -79,6 +79,25 @@ func (p places) less(left places) places {
 	return p
 }
 
+// counted is a place and how many visitors are there.
+type counted struct {
+	place
+	count int
+}
+
+// compare puts the place with more visitors first.
+func (x counted) compare(y counted) int {
+	switch {
+	case x.count != y.count:
+		return cmp.Compare(y.count, x.count)
+	case x.latitude != y.latitude:
+		return cmp.Compare(x.latitude, y.latitude)
+	case x.longitude != y.longitude:
+		return cmp.Compare(x.longitude, y.longitude)
+	}
+	return cmp.Or(cmp.Compare(x.country, y.country), cmp.Compare(x.city, y.city))
+}
+
 // tenth rounds to a tenth of a degree. The sum turns -0 into 0.
 func tenth(degrees float64) float64 { return math.Round(degrees*10)/10 + 0 }
 
@@ -100,27 +119,20 @@ func (p places) list() []VisitorLocation {
 			inCity[city{at.city, at.country}] += count
 		}
 	}
-	visitors := make(places, len(p))
+	listed := make([]counted, 0, len(p))
+	unnamed := make(places) // the cities of one place that are not named are one
 	for at, count := range p {
-		if inCity[city{at.city, at.country}] < cityVisitorsMin {
-			at.city = ""
+		if at.city != "" && inCity[city{at.city, at.country}] >= cityVisitorsMin {
+			listed = append(listed, counted{at, count})
+			continue
 		}
-		visitors[at] += count
+		at.city = ""
+		unnamed[at] += count
 	}
-	type counted struct {
-		place
-		count int
-	}
-	listed := make([]counted, 0, len(visitors))
-	for at, count := range visitors {
+	for at, count := range unnamed {
 		listed = append(listed, counted{at, count})
 	}
-	slices.SortFunc(listed, func(x, y counted) int {
-		return cmp.Or(
-			cmp.Compare(y.count, x.count),
-			cmp.Compare(x.latitude, y.latitude), cmp.Compare(x.longitude, y.longitude),
-			cmp.Compare(x.country, y.country), cmp.Compare(x.city, y.city))
-	})
+	slices.SortFunc(listed, counted.compare)
 	if total > locationsMax {
 		listed = listed[:min(len(listed), locationsMax)]
 		locations := make([]VisitorLocation, len(listed))

@@ -24,7 +24,7 @@ const (
 	activeRowsMax = 10_000
 
 	// activePathsMax is the most paths Stats.ActiveByPath lists.
-	activePathsMax = 1000
+	activePathsMax = 500
 )
 
 // presence is where the active visitors are, of all sites or of one.
@@ -46,28 +46,20 @@ func findPresence(tx *halcyon.Tx, since time.Time, only string) (here presence, 
 			return here, err
 		}
 		paths, places := countRows(rows, only)
+		here.paths = make([]PathCount, 0, len(paths))
 		for at, count := range paths {
 			at.Count = count
 			here.paths = append(here.paths, at)
 		}
 		here.places = places
-		here.sortPaths()
+		slices.SortFunc(here.paths, PathCount.compare)
 		return here, nil
 	}
 	paths, places := countRows(left, only)
 	if here.paths, err = pathsOf(tx, only, len(paths)); err != nil {
 		return here, err
 	}
-	if len(paths) > 0 {
-		kept := here.paths[:0]
-		for _, at := range here.paths {
-			if at.Count -= paths[PathCount{Site: at.Site, Path: at.Path}]; at.Count > 0 {
-				kept = append(kept, at)
-			}
-		}
-		here.paths = kept
-	}
-	here.sortPaths()
+	here.lessPaths(paths)
 	here.places, err = placesOf(tx, only, places)
 	return here, err
 }
@@ -88,10 +80,11 @@ func countRows(rows []ActiveSession, only string) (map[PathCount]int, places) {
 	return paths, places
 }
 
-// pathsOf returns how many rows there are on which path: of one site on all of them,
-// and otherwise on those with the most, enough of them for activePathsMax to be
+// pathsOf returns how many rows there are on which path, most first: of one site on
+// all of them, and otherwise on those with the most, enough of them for activePathsMax to be
 // right when less is taken off.
-func pathsOf(tx *halcyon.Tx, only string, less int) (paths []PathCount, err error) {
+func pathsOf(tx *halcyon.Tx, only string, less int) ([]PathCount, error) {
+	paths := []PathCount{}
 	count := ActiveSessions.Count("byPath")
 	add := func(g halcyon.GroupCount) {
 		site, _ := g.Group[0].AsString()
@@ -105,6 +98,7 @@ func pathsOf(tx *halcyon.Tx, only string, less int) (paths []PathCount, err erro
 			}
 			add(g)
 		}
+		slices.SortFunc(paths, PathCount.compare)
 		return paths, nil
 	}
 	top, err := count.Top(tx, activePathsMax+less)
@@ -118,14 +112,39 @@ func pathsOf(tx *halcyon.Tx, only string, less int) (paths []PathCount, err erro
 	return paths, nil
 }
 
-// sortPaths puts the paths into their order, in which they often are.
-func (p *presence) sortPaths() {
-	slices.SortFunc(p.paths, func(x, y PathCount) int {
-		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Site, y.Site), cmp.Compare(x.Path, y.Path))
-	})
-	if p.paths == nil {
-		p.paths = []PathCount{}
+// lessPaths takes off visitors. The paths that it changes are few: they are put into
+// their new places, and the others stay as they are.
+func (p *presence) lessPaths(left map[PathCount]int) {
+	if len(left) == 0 {
+		return
 	}
+	var changed []PathCount
+	kept := p.paths[:0]
+	for _, at := range p.paths {
+		n := left[PathCount{Site: at.Site, Path: at.Path}]
+		if n == 0 {
+			kept = append(kept, at)
+		} else if at.Count -= n; at.Count > 0 {
+			changed = append(changed, at)
+		}
+	}
+	slices.SortFunc(changed, PathCount.compare)
+	p.paths = make([]PathCount, 0, len(kept)+len(changed))
+	for _, at := range kept {
+		for len(changed) > 0 && changed[0].compare(at) < 0 {
+			p.paths, changed = append(p.paths, changed[0]), changed[1:]
+		}
+		p.paths = append(p.paths, at)
+	}
+	p.paths = append(p.paths, changed...)
+}
+
+// compare puts the path with more visitors first.
+func (at PathCount) compare(o PathCount) int {
+	if at.Count != o.Count {
+		return cmp.Compare(o.Count, at.Count)
+	}
+	return cmp.Or(cmp.Compare(at.Site, o.Site), cmp.Compare(at.Path, o.Path))
 }
 
 // placesOf returns how many visitors are where, less those who have left: all
