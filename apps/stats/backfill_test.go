@@ -1,13 +1,17 @@
 package stats_test
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats"
 )
 
@@ -22,6 +26,7 @@ func (w *world) backfill() (chunks []chunk) {
 	w.t.Helper()
 	args := object{"cursor": nil, "totalProcessed": 0, "seenSessionIds": []any{}}
 	for {
+		w.clock.advance(time.Millisecond) // see rollUp
 		c := decode[chunk](w, w.do("stats:backfillAggregatesChunk", args))
 		chunks = append(chunks, c)
 		if c.Cursor == nil {
@@ -36,10 +41,10 @@ func TestBackfillOfNothing(t *testing.T) {
 	if got := show(w.do("stats:backfillAggregates", nil)); got != `{"message":"No pageViews to backfill"}` {
 		t.Errorf("%s, want the original's text", got)
 	}
-	if diff := cmp.Diff([]chunk{{Status: "complete"}}, w.backfill()); diff != "" {
+	if diff := gocmp.Diff([]chunk{{Status: "complete"}}, w.backfill()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, cursor := range []string{"", "x", "1.2", "-1.0.x", "1.1.no cursor"} {
+	for _, cursor := range []string{"", "x", "1.2", "-1.0.x", "-1.0.0.0.x", "0.0.4.0.x", "0.0.0.2.x", "1.1.0.0.no cursor", "1.1.2.0.no cursor"} {
 		outcome, err := w.try("stats:backfillAggregatesChunk", object{"cursor": cursor, "totalProcessed": 0, "seenSessionIds": []any{}})
 		if err != nil || outcome.Failure == nil {
 			t.Errorf("the cursor %q is taken: %v", cursor, err)
@@ -60,13 +65,13 @@ func TestFaultC_BackfillCountsEveryVisitorOnce(t *testing.T) {
 			t.Errorf("%s, want the original's text", got)
 		}
 		chunks := w.backfill()
-		for i, c := range chunks[:len(chunks)-1] { // the last finds nothing more
-			if c.Status != "in_progress" || c.Processed != 500*(i+1) {
+		for i, c := range chunks[:len(chunks)-1] { // after all views come their sums
+			if c.Status != "in_progress" || c.Processed != min(500*(i+1), views) {
 				t.Errorf("chunk %d: %+v, want 500 more", i, c)
 			}
 		}
 		want := chunk{Status: "complete", Processed: views, UniqueSessions: visitors}
-		if diff := cmp.Diff(want, chunks[len(chunks)-1]); diff != "" || len(chunks) != views/500+1 {
+		if diff := gocmp.Diff(want, chunks[len(chunks)-1]); diff != "" {
 			t.Errorf("the last of %d chunks (-want +got):\n%s", len(chunks), diff)
 		}
 		if got := w.stats(); got.UniqueVisitors != visitors || got.TotalPageViews != views {
@@ -96,11 +101,131 @@ func TestFaultB_BackfillFindsAndCorrectsDrift(t *testing.T) {
 	w.backfill()
 	for w.rollUp() > 0 {
 	}
-	if diff := cmp.Diff(want, show(w.ask("stats:getBreakdown", all))); diff != "" {
+	if diff := gocmp.Diff(want, show(w.ask("stats:getBreakdown", all))); diff != "" {
 		t.Errorf("after the backfill (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(wantStats, w.stats()); diff != "" {
+	if diff := gocmp.Diff(wantStats, w.stats()); diff != "" {
 		t.Errorf("getStats after the backfill (-want +got):\n%s", diff)
+	}
+}
+
+// TestBackfillFindsWhatBalances: sums that are wrong one by one and right in total.
+func TestBackfillFindsWhatBalances(t *testing.T) {
+	type rollup = stats.Rollup
+	where := func(path string, day int) func(*rollup) bool {
+		return func(r *rollup) bool { return r.Path == path && r.Country == "" && r.Kind == 0 && r.Day == day }
+	}
+	firstDay := int(noon.Unix() / 86400)
+	add := func(n int) func(*rollup) {
+		return func(r *rollup) {
+			r.Views += n
+			r.Slots[0].Views += n
+			for i := range r.Values {
+				if d := r.Values[i].Dimension; d == "pageType" || d == "visitor" {
+					r.Values[i].Views += n
+				}
+			}
+		}
+	}
+	type change struct {
+		of   func(*rollup) bool
+		what func(*rollup)
+	}
+	allPaths := func(r *rollup) bool { return r.Kind == 1 && r.Day == firstDay && r.Path == "" }
+	tests := map[string][]change{
+		"a view of one page is one of another": {{where("/0", firstDay), add(1)}, {where("/1", firstDay), add(-1)}},
+		"a view of one day is one of another":  {{where("/0", firstDay), add(1)}, {where("/0", firstDay+1), add(-1)}},
+		"a page is missing":                    {{where("/2", firstDay), nil}},
+		"a day of the site is that of another": {{where("", firstDay), add(2)}, {where("", firstDay+1), add(-2)}},
+		"the site has more than its pages":     {{where("", firstDay), add(1)}},
+		"paths of a day are each other's": {{allPaths, func(r *rollup) {
+			r.Values[0].Views, r.Values[1].Views = r.Values[0].Views+1, r.Values[1].Views-1
+		}}},
+		"a path of a day is missing": {{allPaths, func(r *rollup) { r.Values = r.Values[1:] }}},
+		"hours have more than the day": {{where("/0", firstDay), func(r *rollup) {
+			r.Slots[0].Views++
+		}}},
+		"page types have less than the day": {{where("/0", firstDay), func(r *rollup) {
+			for i := range r.Values {
+				if r.Values[i].Dimension == "pageType" {
+					r.Values[i].Views--
+				}
+			}
+		}}},
+		"nothing is wrong": nil,
+	}
+	for name, changes := range tests {
+		t.Run(name, func(t *testing.T) {
+			damage := halcyon.NewModule("damage")
+			damage.Mutation("rollups", func(tx *halcyon.Tx) error {
+				for _, c := range changes {
+					found := false
+					for row, err := range stats.Rollups.All().Each(tx) {
+						if err != nil {
+							return err
+						}
+						if !c.of(&row) {
+							continue
+						}
+						found = true
+						if c.what == nil {
+							if err := stats.Rollups.Delete(tx, row.ID); err != nil {
+								return err
+							}
+							continue
+						}
+						c.what(&row)
+						if err := stats.Rollups.Replace(tx, row.ID, row); err != nil {
+							return err
+						}
+					}
+					if !found {
+						return errors.New("there is nothing to damage")
+					}
+				}
+				return nil
+			})
+			w := newWorld(t, stats.Options{}, probe(), damage)
+			for range 2 {
+				for i := range 60 {
+					w.view(visitorID(i), fmt.Sprint("/", i%(3+i%2)))
+				}
+				w.clock.advance(24 * time.Hour)
+			}
+			for w.rollUp() > 0 {
+			}
+			w.view("late", "/0") // is not in the sums yet
+			sums := func() string {
+				rows := read[[]rollup](w, "probe:rollups", nil)
+				for i := range rows {
+					rows[i].ID = ""
+				}
+				slices.SortFunc(rows, func(x, y rollup) int {
+					return cmp.Or(strings.Compare(x.Path, y.Path), x.Kind-y.Kind, x.Day-y.Day)
+				})
+				return fmt.Sprintf("%+v", rows)
+			}
+			want := sums()
+			w.do("damage:rollups", nil)
+			damaged := sums() != want
+			if damaged == (changes == nil) {
+				t.Fatalf("the sums are damaged: %v", damaged)
+			}
+			w.backfill()
+			cleared := sums() == "[]" // they are made again by what is scheduled
+			if cleared == (changes == nil) {
+				t.Fatalf("the sums are taken away to be made again: %v", cleared)
+			}
+			for w.rollUp() > 0 {
+			}
+			all := object{"dimension": "path", "from": millis(noon)}
+			if got := read[breakdown](w, "stats:getBreakdown", all); got.Views != 121 || got.Pending != 0 {
+				t.Errorf("%d views and %d pending afterwards, want 121", got.Views, got.Pending)
+			}
+			if after := w.backfill(); after[len(after)-1].Status != "complete" || sums() == "[]" {
+				t.Errorf("made again, the sums are wrong still: %+v", after)
+			}
+		})
 	}
 }
 
