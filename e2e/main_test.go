@@ -17,8 +17,9 @@ import (
 )
 
 var (
-	long = flag.Bool("e2e.long", false, "wait for the real timeouts too, which takes minutes")
-	seed = flag.Uint64("e2e.seed", 0, "seed of the random moments; 0 takes another in each run")
+	long    = flag.Bool("e2e.long", false, "wait for the real timeouts too, which takes minutes")
+	scripts = flag.Int("e2e.scripts", 25, "how many random scripts of clients are played; a fifth of them over a bad network too")
+	seed    = flag.Uint64("e2e.seed", 0, "seed of the random moments; 0 takes another in each run")
 )
 
 // binaries is the folder of the programs that the tests build.

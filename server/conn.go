@@ -120,6 +120,9 @@ type conn struct {
 		sentTick int64
 		// replayUntil bounds what replaying does.
 		replayUntil time.Time
+		// failures are responses that wait for the first Transition of a client
+		// that came back; at most unsentMax.
+		failures []outgoing
 
 		skew *int64
 	}
@@ -308,6 +311,7 @@ func (c *conn) end() {
 	first := !c.mu.closed
 	c.mu.closed = true
 	c.mu.set, c.mu.queries, c.mu.fresh, c.mu.failed, c.mu.removed = nil, nil, nil, nil, nil
+	c.mu.failures = nil
 	c.server.watched.put(c.mu.watched)
 	c.mu.watched = 0
 	c.mu.Unlock()

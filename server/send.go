@@ -48,7 +48,10 @@ import (
 //
 // A client that came back shows the results of before until its first
 // Transition, and after that nothing but what was in it. So that one waits for
-// the client's queries too, and is not spent on its token alone.
+// the client's queries too, and is not spent on its token alone. The npm client
+// also shows nothing any more when a mutation fails before that Transition, so
+// such a response, which has no effect that it would have to come before, is
+// sent after it.
 //
 // # A Transition after every success
 //
@@ -61,10 +64,11 @@ import (
 // composer is the memory of one worker for composing messages.
 type composer struct {
 	items   []outgoing
-	text    []byte   // envelopes
-	pieces  [][]byte // of a Transition: parts of text and shared bodies
-	single  []byte   // one other message
-	closing *closing // set when the connection is to be closed after all that
+	text    []byte     // envelopes
+	pieces  [][]byte   // of a Transition: parts of text and shared bodies
+	after   []outgoing // responses behind the Transition
+	single  []byte     // one other message
+	closing *closing   // set when the connection is to be closed after all that
 }
 
 // chunkBytesMax is the size of the largest Transition that is sent in one
@@ -103,28 +107,33 @@ func (c *conn) step(w *composer) (later bool) {
 	if !ok {
 		return false
 	}
-	sends := len(w.items) > 0 || len(w.pieces) > 0
+	sends := len(w.items) > 0 || len(w.pieces) > 0 || len(w.after) > 0
 	if sends {
 		c.sentAt.Store(c.server.o.Clock.Now().UnixNano())
 	}
-	for i := range w.items {
-		text := w.items[i].text
-		if r := w.items[i].response; r != nil {
-			w.single = r.append(w.single[:0])
-			text = w.single
-		}
-		_ = c.ws.WriteMessage(gws.OpcodeText, text) // an error ends the reading goroutine, which cleans up
-		w.items[i] = outgoing{}
-	}
+	c.writeMessages(w, w.items)
 	if len(w.pieces) > 0 {
 		c.writeTransition(w)
 		clear(w.pieces)
 	}
+	c.writeMessages(w, w.after)
 	c.sendControl(w, sends)
 	if cap(w.single) > freeBytes {
 		w.single = nil
 	}
 	return later
+}
+
+func (c *conn) writeMessages(w *composer, items []outgoing) {
+	for i := range items {
+		text := items[i].text
+		if r := items[i].response; r != nil {
+			w.single = r.append(w.single[:0])
+			text = w.single
+		}
+		_ = c.ws.WriteMessage(gws.OpcodeText, text) // an error ends the reading goroutine, which cleans up
+		items[i] = outgoing{}
+	}
 }
 
 // writeTransition sends a Transition: in parts when it is so large that a client
@@ -181,7 +190,7 @@ func (c *conn) sendControl(w *composer, sent bool) {
 // at most one Transition. It reports false when the connection has nothing to be
 // served with.
 func (c *conn) compose(w *composer) (later, ok bool) {
-	w.items, w.pieces, w.text, w.closing = w.items[:0], w.pieces[:0], w.text[:0], nil
+	w.items, w.after, w.pieces, w.text, w.closing = w.items[:0], w.after[:0], w.pieces[:0], w.text[:0], nil
 	// Who holds the lock changes what there is to send, and wakes the connection
 	// when done. A worker has others to serve meanwhile.
 	if !c.mu.TryLock() {
@@ -204,6 +213,11 @@ func (c *conn) compose(w *composer) (later, ok bool) {
 	if due {
 		c.transitionLocked(w, round, haveRound)
 	}
+	if len(c.mu.failures) > 0 && !c.holdsFailuresLocked() {
+		w.after = append(w.after, c.mu.failures...)
+		c.mu.failures = nil
+		c.wake(true) // there may be more
+	}
 	return later, true
 }
 
@@ -215,7 +229,7 @@ func (c *conn) dueLocked() (due, later bool) {
 		return false, false
 	}
 	if now := c.server.o.Clock.Now(); c.replaying.Load() && now.Before(c.mu.replayUntil) {
-		if c.mu.querySet == 0 || c.mutations.busy() {
+		if (c.mu.querySet == 0 || c.mutations.busy()) && len(c.mu.failures) < unsentMax {
 			return false, false // the queries or the end of the runner wake it, and the sweep does
 		}
 		if now.UnixNano()-c.seenAt.Load() < int64(c.server.o.Tick) {
@@ -236,19 +250,41 @@ func (c *conn) takeLocked(w *composer) {
 	if len(c.out.items) == 0 {
 		return
 	}
-	w.items = append(w.items, c.out.items...)
+	holds, taken := c.holdsFailuresLocked(), 0
+	for _, item := range c.out.items {
+		switch r := item.response; {
+		case r == nil:
+			w.items = append(w.items, item)
+		case r.failure == nil:
+			w.items = append(w.items, item)
+			c.mu.owed = true
+			c.mu.owedTS = max(c.mu.owedTS, r.at)
+		case !holds:
+			w.items = append(w.items, item)
+		case len(c.mu.failures) < unsentMax:
+			c.mu.failures = append(c.mu.failures, item)
+		default:
+			// The rest waits too, and stops the mutations.
+			n := copy(c.out.items, c.out.items[taken:])
+			clear(c.out.items[n:])
+			c.out.items = c.out.items[:n]
+			return
+		}
+		taken++
+	}
 	clear(c.out.items)
 	c.takenLocked()
 	if c.out.items = c.out.items[:0]; cap(c.out.items) > unsentMax {
 		c.out.items = nil
 	}
 	c.out.room.Broadcast()
-	for _, item := range w.items {
-		if r := item.response; r != nil && r.failure == nil {
-			c.mu.owed = true
-			c.mu.owedTS = max(c.mu.owedTS, r.at)
-		}
-	}
+}
+
+// holdsFailuresLocked reports whether responses of failed mutations wait for the
+// first Transition. With unsentMax of them it is the Transition that does not
+// wait any more.
+func (c *conn) holdsFailuresLocked() bool {
+	return c.replaying.Load() && c.server.o.Clock.Now().Before(c.mu.replayUntil)
 }
 
 // transitionLocked composes the Transition for a round, or the one without

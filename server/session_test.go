@@ -217,6 +217,50 @@ func TestNoBlink(t *testing.T) {
 	}
 }
 
+// What failed on a connection that broke, and fails again on the next one, is told after the first Transition there: the npm client shows
+// nothing at all when it comes before.
+func TestFailuresFollowTheFirstTransition(t *testing.T) {
+	for _, failures := range []int{1, 3, unsentMax, 3 * unsentMax} {
+		w := newReplayWorld(t)
+		c := dial(t, w.s, nil)
+		func() {
+			w.held.Lock() // there is no Transition meanwhile
+			defer w.held.Unlock()
+			c.send(&protocol.Connect{SessionID: sessionA, ConnectionCount: 1})
+			c.add(0, "t:count", `{"channel":"a"}`)
+			for range failures {
+				c.mutate("t:fail", `{}`)
+			}
+			c.mutate("t:increment", `{"channel":"a"}`)
+			if failures >= unsentMax {
+				return // no more mutations are begun
+			}
+			if r := next[*protocol.MutationResponse](c); !r.Success {
+				t.Errorf("with %d failures: %s came before the first Transition", failures, r.Append(nil))
+			}
+		}()
+		for failed := 0; failed < failures; {
+			m, err := c.read()
+			if err != nil {
+				t.Fatalf("after %d of %d failures: %v", failed, failures, err)
+			}
+			if r, ok := m.(*protocol.MutationResponse); ok && !r.Success {
+				if failed++; c.version.TS == 0 {
+					t.Errorf("failure %d of %d came before the first Transition", failed, failures)
+				}
+			}
+		}
+	}
+	// One that has no queries is told in the end.
+	w := newReplayWorld(t)
+	c := dial(t, w.s, nil)
+	c.send(&protocol.Connect{SessionID: sessionA, ConnectionCount: 1})
+	c.mutate("t:fail", `{}`)
+	if r := c.response(); r.Success {
+		t.Errorf("answered %s", r.Append(nil))
+	}
+}
+
 // Clients with a new session on every connection, as those in Rust, are not
 // kept from anything: their mutations happen as often as they are sent.
 func TestNewSessionEachTime(t *testing.T) {
