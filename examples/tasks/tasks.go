@@ -4,11 +4,15 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"mime"
 	"net/http"
+	"path"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/replicate"
+	"github.com/halcyon-db/halcyon/web"
 )
 
 // titleRunesMax is how long a title is at most, in characters.
@@ -35,21 +39,35 @@ func Tasks() *replicate.Collection {
 // Modules are the tasks and the page that shows them.
 func Modules() []*halcyon.Module {
 	m := halcyon.NewModule("page")
-	m.Handle("GET /{$}", page())
-	m.Handle("GET /worker.js", page())
-	m.Handle("GET /bench.html", page())
-	m.Handle("GET /assets/", page())
+	for at, file := range page() {
+		m.Handle("GET "+at, file)
+	}
 	return []*halcyon.Module{Tasks().Module(), m}
 }
 
 //go:embed web/dist
 var dist embed.FS
 
-// page serves the page and its files.
-func page() http.Handler {
-	files, err := fs.Sub(dist, "web/dist")
+// page returns the page and its files by their paths. They are packed once, and who has one is told so.
+func page() map[string]http.Handler {
+	files := map[string]http.Handler{}
+	err := fs.WalkDir(dist, "web/dist", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		body, err := fs.ReadFile(dist, name)
+		if err != nil {
+			return err
+		}
+		at := strings.TrimPrefix(name, "web/dist")
+		if at == "/index.html" {
+			at = "/{$}"
+		}
+		files[at] = web.NewFile(mime.TypeByExtension(path.Ext(name)), body)
+		return nil
+	})
 	if err != nil {
 		panic(fmt.Sprintf("tasks: embedded files: %v", err))
 	}
-	return http.FileServerFS(files)
+	return files
 }

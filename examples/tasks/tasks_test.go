@@ -93,5 +93,12 @@ func TestPage(t *testing.T) {
 		if got := answer.Header().Get("Content-Type"); answer.Code != http.StatusOK || got != want {
 			t.Errorf("GET %s: %d with %q, want %q", path, answer.Code, got, want)
 		}
+		// A browser that has it asks whether it is the newest.
+		again := httptest.NewRequest("GET", path, nil)
+		again.Header.Set("If-None-Match", answer.Header().Get("ETag"))
+		answer = httptest.NewRecorder()
+		if mux.ServeHTTP(answer, again); answer.Code != http.StatusNotModified || answer.Body.Len() > 0 {
+			t.Errorf("GET %s again: %d with %d bytes, want %d", path, answer.Code, answer.Body.Len(), http.StatusNotModified)
+		}
 	}
 }

@@ -210,7 +210,8 @@ function Editor({ fragment }: { fragment: Y.XmlFragment }) {
   );
 }
 
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("/worker.js").catch(() => {});
+// Later, as it gets all files of the page once more.
+if ("serviceWorker" in navigator) addEventListener("load", () => navigator.serviceWorker.register("/worker.js").catch(() => {}));
 createRoot(document.getElementById("tasks")!).render(
   <StrictMode>
     <App />
