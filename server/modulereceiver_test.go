@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -289,5 +290,33 @@ func TestManyReceiversAreBusy(t *testing.T) {
 	defer w.crew.mu.Unlock()
 	if n := len(w.crew.mu.idle); n > crewIdleMax {
 		t.Errorf("%d wait for work", n)
+	}
+}
+
+// TestReceiversHaveNoGoroutine but the one that reads, which is what they are for: however many are connected, a few goroutines work for all.
+func TestReceiversHaveNoGoroutine(t *testing.T) {
+	w := newParrots(t, Options{})
+	const n = 60
+	for i := range n {
+		ws := w.dial(fmt.Sprint(i))
+		hear(t, ws)
+		say(t, ws, websocket.MessageText, "one")
+		hear(t, ws)
+	}
+	stacks := make([]byte, 8<<20)
+	all := strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n")
+	count := func(function string) (times int) {
+		for _, stack := range all {
+			if strings.Contains(stack, function) && !strings.Contains(stack, t.Name()) {
+				times++
+			}
+		}
+		return times
+	}
+	if readers, hands := count("(*moduleConn).readLoop("), count("(*hand).serve("); readers != n || hands > crewIdleMax+1 {
+		t.Errorf("%d connections have %d goroutines that read and %d that work", n, readers, hands)
+	}
+	if handlers := count("(*moduleConn).serve("); handlers != 0 {
+		t.Errorf("%d goroutines are handlers", handlers)
 	}
 }
