@@ -66,7 +66,7 @@ type Options struct {
 	// WaitMax is how long a call may have to wait for those before it: one that
 	// would be answered later gets ErrOverloaded, as far as the rate at which calls
 	// are answered tells. 128 calls may wait in any case, and those of a burst twice
-	// as long. Default 800 ms; negative is no such limit.
+	// as long. Default 500 ms; negative is no such limit.
 	WaitMax time.Duration
 	// LogRetention is how long change records are kept. Default 24 h, at least 1 s.
 	LogRetention time.Duration
@@ -129,7 +129,7 @@ func (o *Options) withDefaults() Options {
 	setDefault(&d.FunctionTimeMax, time.Second)
 	setDefault(&d.RunningMax, 4*runtime.GOMAXPROCS(0))
 	setDefault(&d.WaitingMax, 10_000)
-	setDefault(&d.WaitMax, 800*time.Millisecond)
+	setDefault(&d.WaitMax, 500*time.Millisecond)
 	setDefault(&d.LogRetention, 24*time.Hour)
 	setDefault(&d.LogBytesMax, 256<<20)
 	setDefault(&d.RequestRetention, 24*time.Hour)
