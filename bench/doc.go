@@ -4,7 +4,8 @@
 //
 //	go run . mutate     mutations a second in process, beside raw Pebble writes
 //	go run . websocket  mutations a second over 64 WebSockets, beside echoes
-//	go run . viewers    commit to screen with 1,000 viewers of one query
+//	go run . viewers    commit to screen with 10,000 viewers of one query, their memory, and all of them coming back
+//	go run . overload   four times as many mutations as can be answered
 //	go run . http       durable inserts over HTTP, beside PocketBase where -pocketbase names it
 //	go run . idle       resident memory of an empty store after a minute
 //	go run . yjs        the Yjs package beside npm yjs and ywasm

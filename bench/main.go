@@ -11,17 +11,18 @@ import (
 
 // settings are what the command line says.
 type settings struct {
-	rounds  int
-	length  time.Duration
-	viewers int
-	dir     string
-	wait    time.Duration
-	rows    int
-	views   int
-	bytes   int64
-	hot     time.Duration
-	profile string
-	memory  string
+	rounds   int
+	length   time.Duration
+	viewers  int
+	dir      string
+	wait     time.Duration
+	rows     int
+	views    int
+	bytes    int64
+	hot      time.Duration
+	overload time.Duration
+	profile  string
+	memory   string
 
 	pocketBase string
 
@@ -47,7 +48,8 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&s.rounds, "rounds", 5, "how often each workload runs")
 	flags.DurationVar(&s.length, "length", 3*time.Second, "how long one run takes")
-	flags.IntVar(&s.viewers, "viewers", 1000, "connections that watch the query in viewers")
+	flags.IntVar(&s.viewers, "viewers", 10_000, "connections that watch the query in viewers")
+	flags.DurationVar(&s.overload, "overload", 20*time.Second, "how long overload sends too much; 10m for what is published")
 	flags.StringVar(&s.dir, "dir", "", "folder for data (default: the system's temporary folder)")
 	flags.DurationVar(&s.wait, "wait", time.Minute, "how long idle waits")
 	flags.IntVar(&s.rows, "rows", 1_000_000, "documents in load and build; 10,000,000 for what is published")
@@ -63,7 +65,7 @@ func run(args []string) error {
 		return err
 	}
 	workloads := map[string]func(settings) error{
-		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "idle": idle, "yjs": yjsBeside,
+		"mutate": mutate, "http": httpInsert, "websocket": webSocket, "viewers": viewers, "overload": overload, "idle": idle, "yjs": yjsBeside,
 		"transfer": transfer, "hot": hot, "slow": slow, "hotscan": hotScan, "load": load, "aggregate": aggregate,
 		"build": build, "import": importLogs, "rooms": rooms, "open": openRooms, "reopen": reopen, "subscriptions": subscriptions,
 		"documents": documents, "getstats": getStats, "contention": contention,
