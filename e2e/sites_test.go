@@ -13,7 +13,7 @@ func TestStatisticsFollowASite(t *testing.T) {
 		s.tell(i, cities[i], map[string]any{"name": "heartbeat", "url": page})
 	}
 	one := shown{Link: "Live", Active: "2", Where: []string{"Home 1", "About 1"}, Views: "2", Visitors: "2", Top: []string{"Home 1", "About 1"}}
-	all := shown{Link: "Live", Active: "3", Where: []string{"Home 1", "Home 1", "About 1"}, Views: "3", Visitors: "3", Top: []string{"Home 2", "About 1"}}
+	all := shown{Link: "Live", Active: "3", Where: []string{"Home 1", "About 1", "Home 1"}, Views: "3", Visitors: "3", Top: []string{"Home 2", "About 1"}}
 	two := shown{Link: "Live", Active: "1", Where: []string{"Home 1"}, Views: "1", Visitors: "1", Top: []string{"Home 1"}}
 	b := openBrowser(t, "reader")
 	b.hideFromTracker()
