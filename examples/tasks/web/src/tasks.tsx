@@ -4,12 +4,11 @@ import Collaboration from "@tiptap/extension-collaboration";
 import { EditorContent, useEditor } from "@tiptap/react";
 import StarterKit from "@tiptap/starter-kit";
 import { ConvexClient } from "convex/browser";
-import { type Here, type Presence, replicate, type SyncState } from "halcyon-replicate";
+import { replicate, type SyncState } from "halcyon-replicate";
 import { useDocument, usePresence, useRefusals, useRow, useRows, useStatus, useSyncState } from "halcyon-replicate/react";
 import { type FormEvent, memo, StrictMode, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { createRoot } from "react-dom/client";
 import * as Y from "yjs";
-import { Cursors } from "./cursors.js";
 
 interface Task {
   id: string;
@@ -142,7 +141,7 @@ const colors = ["#0b7480", "#9a4d00", "#6b4fbb", "#3c6e1f", "#a6330a", "#1f5fa6"
 
 function Detail({ task, name }: { task: Task; name: string }) {
   const color = useMemo(() => colors[Math.floor(Math.random() * colors.length)]!, []);
-  const { others, here } = usePresence(tasks, task.id, { profile: { name, color } });
+  const { others } = usePresence(tasks, task.id, { profile: { name, color } });
   const doc = useDocument(tasks, task.id);
   return (
     <aside id="detail">
@@ -173,36 +172,25 @@ function Detail({ task, name }: { task: Task; name: string }) {
           </li>
         ))}
       </ul>
-      {doc && <Note key={doc.clientID} doc={doc} others={others} here={here} />}
+      {doc && <Note key={doc.clientID} doc={doc} />}
     </aside>
   );
 }
 
-interface Company {
-  others: readonly Presence[];
-  here: Here | undefined;
-}
-
-function Note({ doc, ...company }: { doc: Y.Doc } & Company) {
+function Note({ doc }: { doc: Y.Doc }) {
   const note = doc.getMap("fields").get("note");
-  return note instanceof Y.XmlFragment ? <Editor doc={doc} fragment={note} {...company} /> : null;
+  return note instanceof Y.XmlFragment ? <Editor fragment={note} /> : null;
 }
 
-function Editor({ doc, fragment, others, here }: { doc: Y.Doc; fragment: Y.XmlFragment } & Company) {
-  const cursors = useMemo(() => new Cursors(doc, "note"), [doc]);
+function Editor({ fragment }: { fragment: Y.XmlFragment }) {
   const editor = useEditor(
     {
-      extensions: [StarterKit.configure({ undoRedo: false }), Collaboration.configure({ fragment }), cursors.extension()],
+      extensions: [StarterKit.configure({ undoRedo: false }), Collaboration.configure({ fragment })],
       editorProps: { attributes: { id: "note", "aria-label": "Note", role: "textbox", "aria-multiline": "true" } },
     },
-    [fragment, cursors],
+    [fragment],
   );
   useEffect(() => () => editor?.destroy(), [editor]);
-  useEffect(() => {
-    cursors.here = here;
-    cursors.point();
-  }, [cursors, here]);
-  useEffect(() => cursors.show(others), [cursors, editor, others]);
   const is = (mark: string) => editor?.isActive(mark) ?? false;
   return (
     <section className="editor">
