@@ -130,7 +130,6 @@ type viewerCrowd struct {
 	joined  atomic.Int64
 	conns   []net.Conn
 	reading sync.WaitGroup
-	mu      sync.Mutex
 	shown   []*atomic.Int64
 	err     atomic.Pointer[error]
 }

@@ -32,7 +32,7 @@ type badNetwork struct {
 type breakage int
 
 const (
-	slowOnly breakage = iota
+	_ breakage = iota // it is only slow
 	// cutUp and cutDown end the connection when the client, or the server, has sent so much; what comes after is lost.
 	cutUp
 	cutDown

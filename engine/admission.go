@@ -8,11 +8,19 @@ import (
 
 const (
 	// admissionFew calls are admitted at any time, however slow their functions
-	// are: so many may be on their way without anybody sending too much.
-	admissionFew = 128
-	// admissionBurst is how long calls may wait for twice as long as usual when
-	// more than a few have begun to wait: a burst that is over then is no overload.
-	admissionBurst = 250 * time.Millisecond
+	// are: a thousand clients with a call each on its way are a busy hour, and
+	// nobody of them sends too much.
+	admissionFew = 1024
+	// admissionBurst is how long after more than a few have begun to wait calls may
+	// wait for admissionBurstWait, if that is more than usual: many clients that come
+	// back at once, or beat in step, are no overload. Where four times as many calls
+	// come as can be answered, fewer than one in a hundred of those that are admitted
+	// in ten minutes wait so long.
+	admissionBurst     = 2 * time.Second
+	admissionBurstWait = 5 * time.Second
+	// admissionCalm is how long no more than a few must have been inside for the
+	// next to be a burst of its own.
+	admissionCalm = 10 * time.Second
 	// admissionWindow is how often the rate is measured, and admissionMemory about
 	// how far back it looks: a commit that waits for the disk for a moment is no
 	// overload either.
@@ -48,6 +56,8 @@ type admission struct {
 		sync.Mutex
 		inside int
 		busy   time.Time // since when more than a few are inside
+		calm   time.Time // when there were no more than a few the last time
+		burst  time.Time // when the burst began
 		began  time.Time // of the measurement; zero until the first call ends in that time
 		ended  int       // calls, since then
 		rate   float64   // calls that end in a second; 0: not measured yet
@@ -64,6 +74,9 @@ func (a *admission) enter(must bool) error {
 	}
 	if a.mu.inside++; a.mu.inside == admissionFew+1 {
 		a.mu.busy = a.clock.Now()
+		if a.mu.burst.IsZero() || a.mu.busy.Sub(a.mu.calm) >= admissionCalm {
+			a.mu.burst = a.mu.busy
+		}
 		a.mu.began, a.mu.ended, a.mu.rate = time.Time{}, 0, 0
 	}
 	return nil
@@ -76,6 +89,8 @@ func (a *admission) leave() {
 	a.mu.inside--
 	switch {
 	case a.mu.inside < admissionFew:
+	case a.mu.inside == admissionFew:
+		a.mu.calm = a.clock.Now()
 	case a.mu.began.IsZero():
 		a.mu.began = a.clock.Now() // what stood still before that is over
 	default:
@@ -97,8 +112,8 @@ func (a *admission) fullLocked() bool {
 	}
 	now := a.measureLocked()
 	wait := a.waitMax
-	if now.Sub(a.mu.busy) < admissionBurst {
-		wait *= 2
+	if now.Sub(a.mu.burst) < admissionBurst {
+		wait = max(wait, admissionBurstWait)
 	}
 	return a.mu.rate > 0 && float64(a.mu.inside) > a.mu.rate*wait.Seconds()
 }

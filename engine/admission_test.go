@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -27,7 +28,7 @@ type crowd struct {
 
 func newAdmissionCrowd() *crowd {
 	clock := &steppedClock{time.Unix(1_800_000_000, 0)}
-	return &crowd{clock: clock, a: &admission{clock: clock, waitMax: 800 * time.Millisecond}}
+	return &crowd{clock: clock, a: &admission{clock: clock, waitMax: 500 * time.Millisecond}}
 }
 
 // run has calls come and end for a while, so many a second.
@@ -60,8 +61,9 @@ func TestAdmission(t *testing.T) {
 		name     string
 		run      func(c *crowd)
 		refused  func(c *crowd) bool
-		waitMax  time.Duration
-		answered int // at least
+		waitMax  time.Duration // the longest
+		most     time.Duration // of 99 in 100; 0: as waitMax
+		answered int           // at least
 	}{
 		{
 			name:     "fewer come than can be answered",
@@ -72,27 +74,28 @@ func TestAdmission(t *testing.T) {
 		},
 		{
 			name:     "four times as many",
-			run:      func(c *crowd) { c.run(60*time.Second, 4000, 1000) },
+			run:      func(c *crowd) { c.run(10*time.Minute, 8000, 2000) },
 			refused:  func(c *crowd) bool { return c.refused > c.came*73/100 },
-			waitMax:  1100 * time.Millisecond,
-			answered: 59_900,
+			waitMax:  5500 * time.Millisecond,
+			most:     time.Second,
+			answered: 1_199_900,
 		},
 		{
 			name:     "forty times as many",
 			run:      func(c *crowd) { c.run(20*time.Second, 40_000, 1000) },
 			refused:  func(c *crowd) bool { return c.refused > 0 },
-			waitMax:  2500 * time.Millisecond, // of those that came before the rate was known
+			waitMax:  7500 * time.Millisecond, // of those that came before the rate was known
 			answered: 19_900,
 		},
 		{
-			name: "a burst that is over before anybody is sure",
+			name: "three thousand that come at once",
 			run: func(c *crowd) {
-				c.run(200*time.Millisecond, 8000, 1000)
-				c.run(3*time.Second, 0, 1000)
+				c.run(100*time.Millisecond, 30_000, 1000)
+				c.run(4*time.Second, 0, 1000)
 			},
 			refused:  func(c *crowd) bool { return c.refused == 0 },
-			waitMax:  2 * time.Second,
-			answered: 1_600,
+			waitMax:  4 * time.Second,
+			answered: 3_000,
 		},
 		{
 			name:     "a few slow ones",
@@ -115,25 +118,23 @@ func TestAdmission(t *testing.T) {
 		{
 			name: "the crowd goes, and all is as before",
 			run: func(c *crowd) {
-				c.run(5*time.Second, 4000, 1000)
-				c.run(5*time.Second, 500, 1000)
+				c.run(5*time.Second, 8000, 1000)
+				c.run(15*time.Second, 500, 1000)
 				c.refused = 0
 				c.run(5*time.Second, 900, 1000)
 			},
 			refused:  func(c *crowd) bool { return c.refused == 0 },
-			waitMax:  time.Second,
+			waitMax:  5500 * time.Millisecond,
 			answered: 10_000,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newAdmissionCrowd()
 			tc.run(c)
-			var longest time.Duration
-			for _, w := range c.waits {
-				longest = max(longest, w)
-			}
-			told := fmt.Sprintf("%d came, %d were refused, %d answered; the longest wait was %v", c.came, c.refused, c.answered, longest)
-			if !tc.refused(c) || longest > tc.waitMax || c.answered < tc.answered {
+			slices.Sort(c.waits)
+			most, longest := c.waits[len(c.waits)*99/100], c.waits[len(c.waits)-1]
+			told := fmt.Sprintf("%d came, %d were refused, %d answered; 99 in 100 waited for at most %v, the longest wait was %v", c.came, c.refused, c.answered, most, longest)
+			if !tc.refused(c) || longest > tc.waitMax || tc.most > 0 && most > tc.most || c.answered < tc.answered {
 				t.Errorf("%s; want at most %v and at least %d answered", told, tc.waitMax, tc.answered)
 			}
 			t.Log(told)
@@ -145,7 +146,7 @@ func TestAdmission(t *testing.T) {
 // limit is switched off.
 func TestAdmissionExceptions(t *testing.T) {
 	c := newAdmissionCrowd()
-	c.run(5*time.Second, 4000, 1000)
+	c.run(10*time.Second, 8000, 2000)
 	if !c.a.full() {
 		t.Fatal("four times as many calls as can be answered are all admitted")
 	}

@@ -65,8 +65,8 @@ type Options struct {
 	WaitingMax int
 	// WaitMax is how long a call may have to wait for those before it: one that
 	// would be answered later gets ErrOverloaded, as far as the rate at which calls
-	// are answered tells. 128 calls may wait in any case, and those of a burst twice
-	// as long. Default 500 ms; negative is no such limit.
+	// are answered tells. 1,024 calls may wait in any case, and those of a burst for
+	// 5 s in its first 2 s. Default 500 ms; negative is no such limit.
 	WaitMax time.Duration
 	// LogRetention is how long change records are kept. Default 24 h, at least 1 s.
 	LogRetention time.Duration

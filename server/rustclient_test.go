@@ -20,9 +20,8 @@ import (
 // again, it keeps no journals, gives up after 30 s without a frame, and ends a connection on whatever it does not expect: it does not
 // know TransitionChunk, nor responses to what it did not ask.
 type rustClient struct {
-	t       *testing.T
-	address string
-	c       *client // its connection
+	t *testing.T
+	c *client // its connection
 
 	connections uint32
 	seen        protocol.Timestamp // of a Transition or a response
