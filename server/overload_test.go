@@ -34,7 +34,7 @@ func TestOverload(t *testing.T) {
 	}()
 	args := value.Object(value.Field{Name: "channel", Value: value.String("crowd")})
 	var crowd sync.WaitGroup
-	for range 200 {
+	for range 1_200 {
 		crowd.Go(func() {
 			if out, err := f.app.Mutation(t.Context(), halcyon.Request{Path: "t:held", Args: args, Admitted: true}); err != nil || out.Failure != nil {
 				t.Errorf("a mutation that was admitted: %+v, %v", out.Failure, err)
