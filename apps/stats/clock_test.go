@@ -83,15 +83,26 @@ func (c *fakeClock) advance(d time.Duration) {
 	})
 }
 
-// waitFor returns when a timer is set for that time.
-func (c *fakeClock) waitFor(at time.Time) {
+// comeTo moves the clock from timer to timer until one is set for that time.
+func (c *fakeClock) comeTo(at time.Time) {
 	for {
 		c.mu.Lock()
-		set := slices.ContainsFunc(c.mu.timers, func(timer *fakeTimer) bool { return timer.at.Equal(at) })
-		c.mu.Unlock()
-		if set {
-			return
+		set, first := false, at
+		for _, timer := range c.mu.timers {
+			set = set || timer.at.Equal(at)
+			if timer.at.After(c.mu.now) && timer.at.Before(first) {
+				first = timer.at
+			}
 		}
-		<-c.armed
+		ahead := first.Sub(c.mu.now)
+		c.mu.Unlock()
+		switch {
+		case set:
+			return
+		case first.Before(at):
+			c.advance(ahead)
+		default:
+			<-c.armed
+		}
 	}
 }

@@ -302,7 +302,7 @@ func TestSweepsKeepFewOfThoseWhoLeft(t *testing.T) {
 		t.Fatalf("%d rows, want %d while nobody has left", len(rows), visitors)
 	}
 	leaves := seen(most - 1).Add(2*time.Minute + time.Millisecond)
-	w.clock.waitFor(leaves) // that is when it is planned for
+	w.clock.comeTo(leaves) // that is when it is planned for
 	w.clock.advance(leaves.Sub(w.clock.Now()))
 	w.do("stats:sweepAhead", object{"until": millis(noon.Add(3 * time.Minute))}) // before or after the scheduler does
 	if rows := w.sessions(); len(rows) != visitors-most {
