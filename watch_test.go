@@ -9,8 +9,8 @@ import (
 	"github.com/halcyon-db/halcyon"
 )
 
-// watchModule has an action that passes on what it watches, until its context ends or it is told to stop.
-func watchModule(seen chan<- any, stop <-chan struct{}) *halcyon.Module {
+// watchModule has an action that passes on what it watches, until its context ends or it has passed on last.
+func watchModule(seen chan<- any, last int) *halcyon.Module {
 	m, counters := counterModule()
 	m.Internal.Query("shy", func(tx *halcyon.Tx, args nameArgs) (int, error) {
 		c, _, err := counters.By("by_name").Eq(args.Name).First(tx)
@@ -27,10 +27,8 @@ func watchModule(seen chan<- any, stop <-chan struct{}) *halcyon.Module {
 				continue
 			}
 			seen <- n
-			select {
-			case <-stop:
+			if n == last {
 				return nil
-			default:
 			}
 		}
 		return nil
@@ -39,8 +37,8 @@ func watchModule(seen chan<- any, stop <-chan struct{}) *halcyon.Module {
 }
 
 func TestWatch(t *testing.T) {
-	seen, stop := make(chan any), make(chan struct{})
-	app := openApp(t, halcyon.Options{}, watchModule(seen, stop))
+	seen := make(chan any)
+	app := openApp(t, halcyon.Options{}, watchModule(seen, 24))
 	watch := func(ctx context.Context, name string) <-chan error {
 		done := make(chan error, 1)
 		go func() {
@@ -97,7 +95,6 @@ func TestWatch(t *testing.T) {
 	if got := <-seen; got != 23 {
 		t.Errorf("a public query: %v", got)
 	}
-	close(stop)
 	add()
 	if got := <-seen; got != 24 {
 		t.Errorf("a public query: %v", got)
@@ -109,7 +106,7 @@ func TestWatch(t *testing.T) {
 
 func TestWatchRefuses(t *testing.T) {
 	seen := make(chan any)
-	app := openApp(t, halcyon.Options{}, watchModule(seen, nil))
+	app := openApp(t, halcyon.Options{}, watchModule(seen, -1))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for name, want := range map[string]string{

@@ -203,7 +203,7 @@ func TestLiveQueryFollowsCommits(t *testing.T) {
 		return fmt.Append(nil, n, err)
 	}})
 	next := func(min engine.Timestamp) engine.Round {
-		deadline := time.After(5 * time.Second)
+		deadline := time.After(time.Minute)
 		for {
 			if r, ok := set.Poll(min); ok {
 				return r

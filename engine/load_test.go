@@ -274,7 +274,7 @@ func (w *watched) await(want string) {
 		}
 		select {
 		case <-w.told:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			w.t.Fatalf("the query shows %q, want %q", w.body, want)
 		}
 	}

@@ -102,8 +102,8 @@ type conn struct {
 		querySet, identity uint32
 
 		// queries are those of the client. Those in fresh were never in a
-		// round. removed and failed are to be told in the Transition that
-		// reaches querySet.
+		// round. removed are to be told in the next Transition, failed in the
+		// one that reaches querySet.
 		queries map[uint32]int64 // what they have of the budget for live queries
 		watched int64            // the sum of that
 		fresh   map[uint32]struct{}

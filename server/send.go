@@ -329,6 +329,13 @@ func (c *conn) transitionLocked(w *composer, round engine.Round, haveRound bool)
 		}
 		return rest
 	}
+	// A query that was removed gets no more results, so its last one must not
+	// stand beside newer ones until the whole version is reached. It comes before
+	// the rest: its id may be that of a new query by now.
+	for _, id := range c.mu.removed {
+		w.add(protocol.AppendQueryRemoved(comma(), id))
+	}
+	c.mu.removed = nil
 	for _, change := range round.Changes {
 		if _, ok := c.mu.queries[change.ID]; ok {
 			w.add(protocol.AppendModificationStart(comma(), change.ID))
@@ -340,10 +347,7 @@ func (c *conn) transitionLocked(w *composer, round engine.Round, haveRound bool)
 			w.add(protocol.AppendModificationStart(comma(), change.ID))
 			w.pieces = append(w.pieces, change.Body)
 		}
-		for _, id := range c.mu.removed {
-			w.add(protocol.AppendQueryRemoved(comma(), id))
-		}
-		c.mu.answer, c.mu.failed, c.mu.removed = false, nil, nil
+		c.mu.answer, c.mu.failed = false, nil
 	}
 	if pays {
 		c.mu.owed = false

@@ -220,3 +220,36 @@ func TestSlowAndFastQueriesNeverMix(t *testing.T) {
 		t.Errorf("%d rules of the protocol were broken", n)
 	}
 }
+
+// A round that was open when the client removed one query and added another is shown without both, at the version of before. The result
+// of the removed one does not stay beside the newer ones of the others.
+func TestRemovedQueryIsNotShownBesideNewerResults(t *testing.T) {
+	w := newSpeedWorld(t)
+	c := w.session(t, 0)
+	c.add(0, "s:fast", `{}`)
+	c.add(1, "s:slow", `{"which":1}`)
+	c.until("both are shown", func() bool { return c.results[0] == "0" && c.results[1] == "0" })
+	before := c.version.QuerySet
+
+	w.hold(true)
+	w.increment(t)
+	eventually(t, "the slow query runs", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.mu.running == 1
+	})
+	c.remove(0)
+	c.add(2, "s:slow", `{"which":2}`)
+	c.barrier()
+	w.hold(false)
+	c.until("the increment shows", func() bool { return c.results[1] == "1" })
+	if c.version.QuerySet == before { // or the new query was as quick
+		if result, ok := c.results[0]; ok {
+			t.Errorf("at %+v the removed query still shows %s", c.version, result)
+		}
+	}
+	c.until("the new query shows", func() bool { return c.results[2] == "1" && c.version.QuerySet == c.querySet })
+	if result, ok := c.results[0]; ok {
+		t.Errorf("in the end the removed query shows %s", result)
+	}
+}

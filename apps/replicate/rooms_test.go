@@ -25,7 +25,7 @@ import (
 )
 
 // waitMax bounds every wait for something that must happen.
-const waitMax = 30 * time.Second
+const waitMax = 60 * time.Second
 
 // house is a collection behind a server, on a network.
 type house struct {

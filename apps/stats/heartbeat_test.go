@@ -226,7 +226,7 @@ func (s *screen) nextTick() overview {
 
 func (s *screen) wait(armed <-chan struct{}) (overview, engine.Timestamp) {
 	s.w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
 		if round, ok := s.set.Poll(0); ok && len(round.Changes) == 1 {
