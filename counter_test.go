@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -40,7 +41,7 @@ func inScores(t testing.TB, f func(tx *halcyon.Tx) error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}}); err != nil {
+	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute}}); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
@@ -259,7 +260,7 @@ func ExampleCounter() {
 		fmt.Println(err)
 		return
 	}
-	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}}); err != nil {
+	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute}}); err != nil {
 		fmt.Println(err)
 		return
 	}

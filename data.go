@@ -329,25 +329,33 @@ func (im *importing) add(ctx context.Context, documents iter.Seq2[value.Value, e
 	var batch []engine.Document
 	size := 0
 	flush := func() error {
-		inserted := int64(0)
-		_, err := im.run.db.Mutate(ctx, engine.Call{Name: "_system:import"}, func(tx *engine.Tx) ([]byte, error) {
-			inserted = 0
-			for i, d := range batch {
-				isNew, err := im.insert(tx, d)
-				if err != nil {
-					return nil, &ImportError{im.done.Taken - int64(len(batch)-i) + 1, err}
+		for left := batch; len(left) > 0; {
+			inserted, n := int64(0), 0
+			_, err := im.run.db.Mutate(ctx, engine.Call{Name: "_system:import"}, func(tx *engine.Tx) ([]byte, error) {
+				inserted, n = 0, 0
+				late := halfGone(tx)
+				for _, d := range left {
+					if n > 0 && late() {
+						break
+					}
+					isNew, err := im.insert(tx, d)
+					if err != nil {
+						return nil, &ImportError{im.done.Taken - int64(len(left)-n) + 1, err}
+					}
+					if isNew {
+						inserted++
+					}
+					n++
 				}
-				if isNew {
-					inserted++
-				}
+				return nil, nil
+			})
+			if err != nil {
+				return err
 			}
-			return nil, nil
-		})
-		if err != nil {
-			return err
+			im.done.Inserted += inserted
+			im.done.Known += int64(n) - inserted
+			left = left[n:]
 		}
-		im.done.Inserted += inserted
-		im.done.Known += int64(len(batch)) - inserted
 		batch, size = batch[:0], 0
 		return nil
 	}
@@ -392,7 +400,11 @@ func (im *importing) empty(ctx context.Context) error {
 			if err != nil {
 				return nil, err
 			}
+			late := halfGone(tx)
 			for _, d := range page.Documents {
+				if removed > 0 && late() {
+					break
+				}
 				if err := tx.Delete(im.table.table, d.ID); err != nil {
 					return nil, err
 				}

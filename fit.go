@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -211,11 +212,16 @@ func (r *runtime) checkTable(ctx context.Context, name string, b *boundTable, f 
 	return nil
 }
 
-// page reads documents of a table in the order of their ids.
+// page reads documents of a table in the order of their ids: fewer where the machine is too slow for many.
 func (r *runtime) page(ctx context.Context, b *boundTable, cursor string) (page engine.Page, err error) {
-	_, err = r.db.Query(ctx, "_system:fits", func(tx *engine.Tx) (err error) {
-		page, err = tx.Page(b.indexes[engine.IndexByID], engine.Range{}, false, engine.PageRequest{Cursor: cursor, Limit: fitBatch, BytesMax: fitBytes})
-		return err
-	})
+	for limit := fitBatch; limit > 0; limit /= 2 {
+		_, err = r.db.Query(ctx, "_system:fits", func(tx *engine.Tx) (err error) {
+			page, err = tx.Page(b.indexes[engine.IndexByID], engine.Range{}, false, engine.PageRequest{Cursor: cursor, Limit: limit, BytesMax: fitBytes})
+			return err
+		})
+		if !errors.Is(err, engine.ErrTimeout) {
+			break
+		}
+	}
 	return page, err
 }

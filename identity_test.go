@@ -445,7 +445,7 @@ func openAppForModel(rt *rapid.T, t *testing.T) *halcyon.App {
 	if err != nil {
 		rt.Fatal(err)
 	}
-	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}}); err != nil {
+	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute}}); err != nil {
 		rt.Fatal(err)
 	}
 	rt.Cleanup(func() {

@@ -409,7 +409,11 @@ func (r *runtime) sweepJobs(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range page.Documents {
+		late := halfGone(inner)
+		for i, d := range page.Documents {
+			if i > 0 && late() {
+				break
+			}
 			if err := inner.Delete(r.jobs, d.ID); err != nil {
 				return nil, err
 			}
@@ -433,12 +437,17 @@ func (r *runtime) interruptJobs(ctx context.Context) error {
 			if err != nil {
 				return nil, err
 			}
-			for _, d := range page.Documents {
+			late := halfGone(inner)
+			ended = nil
+			for i, d := range page.Documents {
+				if i > 0 && late() {
+					break
+				}
 				if err := r.endJob(inner, d.ID, interrupted.ScheduledState); err != nil {
 					return nil, err
 				}
+				ended = append(ended, d)
 			}
-			ended = page.Documents
 			return nil, nil
 		})
 		if err != nil {

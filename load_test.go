@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -182,7 +183,7 @@ func ExampleTable_Load() {
 		fmt.Println(err)
 		return
 	}
-	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}}); err != nil {
+	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute}}); err != nil {
 		fmt.Println(err)
 		return
 	}

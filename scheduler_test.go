@@ -152,7 +152,7 @@ func TestMarkMovesAndLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := app.Open("data", &Options{Engine: engine.Options{FS: vfs.NewMem()}}); err != nil {
+	if err := app.Open("data", &Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute}}); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {

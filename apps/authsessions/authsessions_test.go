@@ -414,7 +414,7 @@ func TestDetailsOfTheEnvironment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}, LookupEnv: func(name string) (string, bool) {
+		if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute}, LookupEnv: func(name string) (string, bool) {
 			return tt.text, name == "HALCYON_AUTH_SESSIONS_DETAILS" && tt.text != ""
 		}}); err != nil {
 			t.Fatal(err)

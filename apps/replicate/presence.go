@@ -224,7 +224,11 @@ func (c *Collection) sweep(tx *halcyon.Tx) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range gone {
+	patience := patienceOf(tx)
+	for i, row := range gone {
+		if i > 0 && patience.over() {
+			return nil // the next sweep goes on
+		}
 		if err := c.presences.Delete(tx, row.ID); err != nil {
 			return err
 		}
@@ -233,7 +237,10 @@ func (c *Collection) sweep(tx *halcyon.Tx) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range old {
+	for i, row := range old {
+		if i > 0 && patience.over() {
+			return nil
+		}
 		if err := c.asides.Delete(tx, row.ID); err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
@@ -69,7 +70,7 @@ func newWorldWith(t *testing.T, options Options, files map[string]string, others
 
 // memory are the settings of a database in memory that logs to out.
 func memory(out io.Writer) *halcyon.Options {
-	options := &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Seed: 1}, ShowErrors: true}
+	options := &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Seed: 1, FunctionTimeMax: time.Minute}, ShowErrors: true}
 	if out != nil {
 		options.Logger = slog.New(slog.NewTextHandler(out, nil))
 	}

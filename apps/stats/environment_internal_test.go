@@ -58,7 +58,7 @@ func TestSettingsOfTheEnvironment(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := app.Open("data", &halcyon.Options{
-			Engine: engine.Options{FS: vfs.NewMem()},
+			Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute},
 			LookupEnv: func(name string) (string, bool) {
 				v, ok := tt.environment[strings.TrimPrefix(name, "HALCYON_STATS_")]
 				return v, ok

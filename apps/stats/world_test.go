@@ -120,7 +120,7 @@ func (w *world) settle() {
 
 // inMemory are options for a database that is gone with the test.
 func inMemory() *halcyon.Options {
-	return &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem()}}
+	return &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: time.Minute}}
 }
 
 // object is the arguments of a call.
