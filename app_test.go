@@ -283,7 +283,7 @@ func failingModule(clock *fakeClock) *halcyon.Module {
 	m.Query("throws", func(*halcyon.Tx) error { panic(&halcyon.Error{Code: "Thrown", Message: "secret"}) })
 	m.Query("unsayable", func(*halcyon.Tx) error { return &halcyon.Error{Code: "X", Data: make(chan int)} })
 	m.Query("slow", func(tx *halcyon.Tx) error {
-		clock.set(clock.Now().Add(2*time.Minute))
+		clock.set(clock.Now().Add(2 * time.Minute))
 		_, _, err := Tasks.All().First(tx)
 		return fmt.Errorf("look for a task: %w", err)
 	})
