@@ -85,10 +85,13 @@ func evaluatePromise[T any](expression string) chromedp.Action[T] {
 	return chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise)
 }
 
+// offlineErrors are what the browser writes to the console of a page without a network, or whose service worker dies while it loads something.
+const offlineErrors = `^WebSocket connection to .* failed|ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_FAILED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET`
+
 // visitTasks opens the page, which from then on can be opened without a network.
 func (b *browser) visitTasks(url string) {
 	b.t.Helper()
-	b.expect(`^WebSocket connection to .* failed|ERR_CONNECTION_REFUSED|ERR_INTERNET_DISCONNECTED|ERR_FAILED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET`)
+	b.expect(offlineErrors)
 	b.visit(url)
 	poll(b.t, b.name+" has the page", func() (bool, string) {
 		return evaluate[bool](b, `navigator.serviceWorker.controller !== null`), "no worker"
@@ -198,8 +201,8 @@ func TestTasksSurviveCrashesOfTabs(t *testing.T) {
 	evaluate[bool](second, addTask)
 	second.add("Four")
 	third := first.openTab("third tab")
+	third.expect(offlineErrors)
 	third.visit(network.url())
-	third.expect(`^WebSocket connection to .* failed`)
 	rows = append(rows, "[ ] Four (pending)")
 	third.awaitTasks(todo{Status: "Offline · 3 to send", Rows: rows})
 	second.crash()
@@ -210,6 +213,33 @@ func TestTasksSurviveCrashesOfTabs(t *testing.T) {
 	if diff := cmp.Diff([]string{"Four", "One", "Three", "Two"}, storedTasks(s)); diff != "" {
 		t.Errorf("what the server has (-want +got):\n%s", diff)
 	}
+}
+
+// Who has seen the page can open a note without a network, also after loading the page again, though the editor comes after the list.
+func TestTasksOpenANoteOffline(t *testing.T) {
+	t.Parallel()
+	chromium(t)
+	noteRun(t)
+	s := serve(t, tasks)
+	network := newProxy(t, s)
+	b := openBrowser(t, "reader")
+	b.visitTasks(network.url())
+	b.add("Buy milk")
+	b.awaitTasks(todo{Status: "Saved", Rows: []string{"[ ] Buy milk"}})
+	network.cut()
+	b.awaitTasks(todo{Status: "Offline", Rows: []string{"[ ] Buy milk"}})
+	act(b, "open the task", chromedp.Click(chromedp.CSS("#list li a")))
+	act(b, "write a note", chromedp.SendKeys(chromedp.CSS("#note"), "Two litres"))
+	rows := []string{"[ ] Buy milk | Two litres (pending)"}
+	b.awaitTasks(todo{Status: "Offline · 1 to send", Rows: rows})
+	act(b, "load again", chromedp.Reload())
+	b.awaitTasks(todo{Status: "Offline · 1 to send", Rows: rows})
+	poll(t, "the note is there", func() (bool, string) {
+		got := evaluate[string](b, `document.getElementById("note")?.textContent ?? "no note"`)
+		return got == "Two litres", got
+	})
+	network.restore()
+	b.awaitTasks(todo{Status: "Saved", Rows: []string{"[ ] Buy milk | Two litres"}})
 }
 
 // Three people in three browsers, one of them on a train.

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -48,6 +49,9 @@ func Modules() []*halcyon.Module {
 //go:embed web/dist
 var dist embed.FS
 
+// hashed matches paths that say what is in the file: there is never anything else under them.
+var hashed = regexp.MustCompile(`^/assets/\w+-[0-9A-Z]{8}\.`)
+
 // page returns the page and its files by their paths. They are packed once, and who has one is told so.
 func page() map[string]http.Handler {
 	files := map[string]http.Handler{}
@@ -63,7 +67,11 @@ func page() map[string]http.Handler {
 		if at == "/index.html" {
 			at = "/{$}"
 		}
-		files[at] = web.NewFile(mime.TypeByExtension(path.Ext(name)), body)
+		file := web.NewFile(mime.TypeByExtension(path.Ext(name)), body)
+		if hashed.MatchString(at) {
+			file.Header.Set("Cache-Control", "public, max-age=31536000, immutable")
+		}
+		files[at] = file
 		return nil
 	})
 	if err != nil {

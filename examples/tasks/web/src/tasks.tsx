@@ -1,8 +1,5 @@
 // A task list that works without a network: React, the official Convex client, and the collections of halcyon-replicate.
 
-import Collaboration from "@tiptap/extension-collaboration";
-import { EditorContent, useEditor } from "@tiptap/react";
-import StarterKit from "@tiptap/starter-kit";
 import { ConvexClient } from "convex/browser";
 import { replicate, type SyncState } from "halcyon-replicate";
 import { useDocument, usePresence, useRefusals, useRow, useRows, useStatus, useSyncState } from "halcyon-replicate/react";
@@ -32,6 +29,9 @@ const pageSize = 200;
 
 const words = { loading: "Loading…", offline: "Offline", stalled: "The server does not take it", pending: "Saving…", refused: "Refused", synced: "Saved" };
 
+// Safari has no idle callbacks.
+const idle = (run: () => void) => ("requestIdleCallback" in window ? requestIdleCallback(run) : setTimeout(run, 200));
+
 function App() {
   const rows = useRows(tasks);
   const status = useStatus(tasks);
@@ -39,6 +39,10 @@ function App() {
   const chosen = useRow(tasks, open);
   const [name, setName] = useState(() => localStorage.getItem("tasks-name") ?? "");
   const [shown, setShown] = useState(pageSize);
+  const settled = status.word !== "loading" && status.word !== "pending";
+  useEffect(() => {
+    if (settled) idle(() => editor.load().catch(() => {})); // who opens a note is told
+  }, [settled]);
   const left = rows.filter((task) => !task.done).length;
   const waiting = status.pending > 0 && status.word !== "pending" ? ` · ${status.pending} to send` : "";
   return (
@@ -172,40 +176,41 @@ function Detail({ task, name }: { task: Task; name: string }) {
           </li>
         ))}
       </ul>
-      {doc && <Note key={doc.clientID} doc={doc} />}
+      {doc && <Note key={doc.clientID} doc={doc} text={task.note ?? ""} />}
     </aside>
   );
 }
 
-function Note({ doc }: { doc: Y.Doc }) {
-  const note = doc.getMap("fields").get("note");
-  return note instanceof Y.XmlFragment ? <Editor fragment={note} /> : null;
-}
+// The editor is most of the page's script, and the list needs none of it: it comes when the list is there and the browser has nothing else to do,
+// so that a note opens at once, also without a network, or when a note is opened before that.
+type Editor = typeof import("./editor.js").Editor;
+const editor = {
+  here: undefined as Editor | undefined,
+  async load(): Promise<Editor> {
+    return (this.here ??= (await import("./editor.js")).Editor);
+  },
+};
 
-function Editor({ fragment }: { fragment: Y.XmlFragment }) {
-  const editor = useEditor(
-    {
-      extensions: [StarterKit.configure({ undoRedo: false }), Collaboration.configure({ fragment })],
-      editorProps: { attributes: { id: "note", "aria-label": "Note", role: "textbox", "aria-multiline": "true" } },
-    },
-    [fragment],
-  );
-  useEffect(() => () => editor?.destroy(), [editor]);
-  const is = (mark: string) => editor?.isActive(mark) ?? false;
+function Note({ doc, text }: { doc: Y.Doc; text: string }) {
+  const [Editor, setEditor] = useState<Editor | undefined>(() => editor.here);
+  const [failed, setFailed] = useState(false);
+  useEffect(() => {
+    editor.load().then((it) => setEditor(() => it), () => setFailed(true));
+  }, []);
+  const note = doc.getMap("fields").get("note");
+  if (!(note instanceof Y.XmlFragment)) return null;
+  if (Editor) return <Editor fragment={note} />;
   return (
-    <section className="editor">
-      <div className="tools" role="toolbar" aria-label="Format">
-        <button aria-pressed={is("bold")} onClick={() => editor?.chain().focus().toggleBold().run()}>
-          <b>B</b>
-        </button>
-        <button aria-pressed={is("italic")} onClick={() => editor?.chain().focus().toggleItalic().run()}>
-          <i>I</i>
-        </button>
-        <button aria-pressed={is("bulletList")} onClick={() => editor?.chain().focus().toggleBulletList().run()}>
-          • List
-        </button>
+    <section className="editor" aria-busy={!failed}>
+      <div className="tools">
+        {failed && (
+          <p role="alert">
+            <span>The editor could not be loaded.</span>
+            <button onClick={() => location.reload()}>Load the page again</button>
+          </p>
+        )}
       </div>
-      <EditorContent editor={editor} />
+      <div className="unopened">{text}</div>
     </section>
   );
 }
