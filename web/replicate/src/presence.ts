@@ -1,7 +1,7 @@
 import { type Environment, realEnvironment } from "./environment.js";
 import type { Presence, PresenceArgs, Remote } from "./remote.js";
 
-/** How often one says that one is still here. */
+/** How often one says that one is still here. Who has not said so for two and a half of it is gone for the server. */
 const BEAT_MS = 10_000;
 /** How often at most a cursor is sent. */
 const CURSOR_MS = 50;
@@ -68,7 +68,7 @@ export class Here {
   /** Changes who one is. */
   be(me: Me): void {
     this.#me = me;
-    if (this.#joined) this.#say("mark");
+    if (this.#joined) this.#say("join");
   }
 
   /** Shows where one is in the document; `undefined` is nowhere. */
@@ -90,7 +90,7 @@ export class Here {
     this.#environment.cancel(this.#beat);
     const beat = (): void => {
       this.#beat = this.#environment.after(BEAT_MS, () => {
-        this.#say("mark");
+        this.#say("join"); // again: by a mark the server does not know that one is still here
         beat();
       });
     };
@@ -112,7 +112,7 @@ export class Here {
 
   #say(action: PresenceArgs["action"]): void {
     const { user, profile } = this.#me;
-    const cursor = action === "signal" || action === "mark" ? this.#cursor : undefined;
+    const cursor = action === "leave" ? undefined : this.#cursor; // also of a join: what was said before it may be lost, or forgotten with a leave
     const who = action === "leave" ? {} : { ...(user === undefined ? {} : { user }), ...(profile ? { profile } : {}), interval: BEAT_MS };
     this.#remote
       .presence({ document: this.#document, client: this.client, action, ...who, ...(cursor ? { cursor } : {}) })

@@ -5,6 +5,27 @@ import { Here, type Me } from "../src/presence.js";
 import type { Presence, PresenceArgs, Remote } from "../src/remote.js";
 import { World } from "./world.js";
 
+/** Whom the server shows, by what it was told: as `tell` of apps/replicate/presence.go has it. */
+class Presences {
+  readonly #rows = new Map<string, { until: number; cursor?: Presence["cursor"] }>();
+
+  tell({ client, action, cursor, interval }: PresenceArgs, now: number): void {
+    if (action === "mark") return; // of npm clients: how far they are
+    if (action === "leave") {
+      this.#rows.delete(client);
+      return;
+    }
+    const said = cursor ?? this.#rows.get(client)?.cursor;
+    this.#rows.set(client, { until: now + 2.5 * (interval ?? 10_000), ...(said ? { cursor: said } : {}) });
+  }
+
+  /** The field in which the client is shown: none without a cursor, undefined if it is not shown at all. */
+  field(client: string, now: number): string | undefined {
+    const row = this.#rows.get(client);
+    return row && row.until > now ? (row.cursor?.field ?? "none") : undefined;
+  }
+}
+
 /** A server that notes what is said of presence, and a page that is hidden and shown. */
 class Scene {
   readonly world = new World();
@@ -12,6 +33,7 @@ class Scene {
   readonly page = { hidden: false, look: (): void => {} };
   connected = true;
   failing = false;
+  readonly presences = new Presences();
   take: (present: readonly Presence[]) => void = () => {};
   /** How many subscriptions and listeners there are. */
   open = 0;
@@ -21,6 +43,7 @@ class Scene {
     presence: async (args: PresenceArgs) => {
       this.said.push(args);
       if (this.failing) throw new Error("the server failed");
+      this.presences.tell(args, this.world.now);
     },
     watchPresence: (document: string, take: (present: readonly Presence[]) => void) => {
       assert.equal(document, "doc");
@@ -91,7 +114,7 @@ test("one joins, says every ten seconds that one is here, and leaves", async () 
   await scene.world.pass(9_999);
   assert.deepEqual(scene.actions(), []);
   await scene.world.pass(20_001);
-  assert.deepEqual(scene.actions(), ["mark", "mark", "mark"]);
+  assert.deepEqual(scene.actions(), ["join", "join", "join"]);
   here.end();
   assert.deepEqual(scene.said, [{ document: "doc", client: here.client, action: "leave" }]);
   scene.actions();
@@ -108,7 +131,7 @@ test("who looks away has left, and is back when they look again", async () => {
   assert.deepEqual(scene.actions(), ["join", "leave"]);
   scene.show(true);
   await scene.world.pass(10_000);
-  assert.deepEqual(scene.actions(), ["join", "mark"]);
+  assert.deepEqual(scene.actions(), ["join", "join"]);
 });
 
 test("without a connection nothing is said, and with a new one one joins again", async () => {
@@ -120,7 +143,7 @@ test("without a connection nothing is said, and with a new one one joins again",
   assert.deepEqual(scene.actions(), []);
   scene.connect(true);
   await scene.world.pass(10_000);
-  assert.deepEqual(scene.actions(), ["join", "mark"]);
+  assert.deepEqual(scene.actions(), ["join", "join"]);
   scene.connect(false);
   await scene.world.pass(30_000);
   scene.show(false);
@@ -144,7 +167,7 @@ test("a cursor that moves is sent every 50 ms at most, the last place in the end
   assert.ok(signals.length >= 9 && signals.length <= 11, `${signals.length} in half a second`);
   assert.deepEqual(signals.at(-1)?.cursor, { anchor: 99, head: 99, field: "note" });
   await scene.world.pass(10_000);
-  assert.deepEqual(scene.said.at(-1)?.action, "mark");
+  assert.deepEqual(scene.said.at(-1)?.action, "join");
   assert.deepEqual(scene.said.at(-1)?.cursor, { anchor: 99, head: 99, field: "note" }, "a beat says where one is");
 });
 
@@ -152,7 +175,7 @@ test("another name is told at once", () => {
   const scene = new Scene();
   const here = scene.here(ada);
   here.be({ user: "ada", profile: { name: "Countess" } });
-  assert.deepEqual(scene.said.map(({ action, profile }) => [action, profile?.name]), [["join", "Ada"], ["mark", "Countess"]]);
+  assert.deepEqual(scene.said.map(({ action, profile }) => [action, profile?.name]), [["join", "Ada"], ["join", "Countess"]]);
 });
 
 test("others are those who are not oneself; what fails is not told to anybody", async () => {
@@ -167,4 +190,42 @@ test("others are those who are not oneself; what fails is not told to anybody", 
   assert.equal(changes, 1);
   await scene.world.pass(30_000); // an unhandled rejection would fail the test
   here.end();
+});
+
+test("who stays is shown all the time, with where they are", async () => {
+  const scene = new Scene();
+  const here = scene.here(ada);
+  here.point({ anchor: 1, head: 1, field: "note" });
+  for (let second = 1; second <= 120; second++) {
+    await scene.world.pass(1_000);
+    assert.equal(scene.presences.field(here.client, scene.world.now), "note", `after ${second} s`);
+  }
+});
+
+test("a cursor is told with the join when it could not be told before", async () => {
+  const scene = new Scene();
+  scene.connected = false;
+  const here = scene.here(ada);
+  here.point({ anchor: 1, head: 1, field: "note" });
+  await scene.world.pass(1_000);
+  scene.connect(true);
+  await scene.world.pass(0);
+  assert.equal(scene.presences.field(here.client, scene.world.now), "note", "after the connection was made");
+  scene.show(false);
+  await scene.world.pass(0);
+  assert.equal(scene.presences.field(here.client, scene.world.now), undefined, "while one looks away");
+  scene.show(true);
+  await scene.world.pass(0);
+  assert.equal(scene.presences.field(here.client, scene.world.now), "note", "after one looks again");
+});
+
+test("a join and a cursor that are lost are told again with the next beat", async () => {
+  const scene = new Scene();
+  scene.failing = true;
+  const here = scene.here(ada);
+  here.point({ anchor: 1, head: 1, field: "note" });
+  await scene.world.pass(5_000);
+  scene.failing = false;
+  await scene.world.pass(5_000);
+  assert.equal(scene.presences.field(here.client, scene.world.now), "note");
 });
