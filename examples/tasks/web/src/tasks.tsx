@@ -30,6 +30,15 @@ const pageSize = 200;
 
 const words = { loading: "Loading…", offline: "Offline", stalled: "The server does not take it", pending: "Saving…", refused: "Refused", synced: "Saved" };
 
+// What is not for the list waits until that is there: the editor, and the worker that keeps the page, which gets all of its files once more.
+let prepared = false;
+function prepare(): void {
+  editor.load().catch(() => {}); // who opens a note is told
+  if (prepared || !("serviceWorker" in navigator)) return;
+  prepared = true;
+  navigator.serviceWorker.register("/worker.js").catch(() => {}); // the next page tries again
+}
+
 // Safari has no idle callbacks.
 const idle = (run: () => void) => ("requestIdleCallback" in window ? requestIdleCallback(run) : setTimeout(run, 200));
 
@@ -42,7 +51,7 @@ function App() {
   const [shown, setShown] = useState(pageSize);
   const settled = status.word !== "loading" && status.word !== "pending";
   useEffect(() => {
-    if (settled) idle(() => editor.load().catch(() => {})); // who opens a note is told
+    if (settled) idle(prepare);
   }, [settled]);
   const left = rows.filter((task) => !task.done).length;
   const waiting = status.pending > 0 && status.word !== "pending" ? ` · ${status.pending} to send` : "";
@@ -216,8 +225,6 @@ function Note({ doc, text, ...company }: { doc: Y.Doc; text: string } & Company)
   );
 }
 
-// Later, as it gets all files of the page once more.
-if ("serviceWorker" in navigator) addEventListener("load", () => navigator.serviceWorker.register("/worker.js").catch(() => {}));
 createRoot(document.getElementById("tasks")!).render(
   <StrictMode>
     <App />
