@@ -1,22 +1,13 @@
 // A task list that works without a network: React, the official Convex client, and the collections of halcyon-replicate.
 
-import { ConvexClient } from "convex/browser";
-import { replicate, type SyncState } from "halcyon-replicate";
+// It comes first, so that it connects while React is made ready.
+import { type Task, tasks } from "./collection.js";
+import type { SyncState } from "halcyon-replicate";
 import { useDocument, usePresence, useRefusals, useRow, useRows, useStatus, useSyncState } from "halcyon-replicate/react";
 import { type FormEvent, memo, StrictMode, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { createRoot } from "react-dom/client";
 import * as Y from "yjs";
 import type { Company } from "./editor.js";
-
-interface Task {
-  id: string;
-  title: string;
-  done: boolean;
-  note?: string;
-}
-
-const client = new ConvexClient(location.origin, { unsavedChangesWarning: false });
-const tasks = replicate<Task>({ client, collection: "tasks", prose: ["note"] });
 
 // The task that is open is in the address.
 const inAddress = () => location.hash.slice(1);
@@ -30,13 +21,11 @@ const pageSize = 200;
 
 const words = { loading: "Loading…", offline: "Offline", stalled: "The server does not take it", pending: "Saving…", refused: "Refused", synced: "Saved" };
 
-// What is not for the list waits until that is there: the editor, and the worker that keeps the page, which gets all of its files once more.
-let prepared = false;
+// What is not for the list waits until that is there: the worker that keeps the page, which gets all of its files, the editor's too. Without a worker
+// the page gets the editor itself.
 function prepare(): void {
-  editor.load().catch(() => {}); // who opens a note is told
-  if (prepared || !("serviceWorker" in navigator)) return;
-  prepared = true;
-  navigator.serviceWorker.register("/worker.js").catch(() => {}); // the next page tries again
+  if ("serviceWorker" in navigator) navigator.serviceWorker.register("/worker.js").catch(prestart);
+  else prestart();
 }
 
 // Safari has no idle callbacks.
@@ -49,10 +38,9 @@ function App() {
   const chosen = useRow(tasks, open);
   const [name, setName] = useState(() => localStorage.getItem("tasks-name") ?? "");
   const [shown, setShown] = useState(pageSize);
-  const settled = status.word !== "loading" && status.word !== "pending";
   useEffect(() => {
-    if (settled) idle(prepare);
-  }, [settled]);
+    if (status.caughtUp) idle(prepare);
+  }, [status.caughtUp]);
   const left = rows.filter((task) => !task.done).length;
   const waiting = status.pending > 0 && status.word !== "pending" ? ` · ${status.pending} to send` : "";
   return (
@@ -142,7 +130,7 @@ const Item = memo(function Item({ task, open }: { task: Task; open: boolean }) {
   return (
     <li data-done={task.done} aria-current={open || undefined}>
       <input type="checkbox" checked={task.done} aria-label={`${task.title} is done`} onChange={() => tasks.update(task.id, { done: !task.done })} />
-      <a href={`#${task.id}`}>
+      <a href={`#${task.id}`} onPointerEnter={prestart} onFocus={prestart}>
         <span>{task.title}</span>
         {task.note && <small>{task.note.split("\n").find((line) => line !== "")}</small>}
       </a>
@@ -191,8 +179,8 @@ function Detail({ task, name }: { task: Task; name: string }) {
   );
 }
 
-// The editor is most of the page's script, and the list needs none of it: it comes when the list is there and the browser has nothing else to do,
-// so that a note opens at once, also without a network, or when a note is opened before that.
+// The editor is most of the page's script, takes as long to start as the rest, and the list needs none of it: it is started when somebody is about to
+// open a note. By then the worker has it, so that this needs no network.
 type Editor = typeof import("./editor.js").Editor;
 const editor = {
   here: undefined as Editor | undefined,
@@ -200,6 +188,8 @@ const editor = {
     return (this.here ??= (await import("./editor.js")).Editor);
   },
 };
+
+const prestart = () => void editor.load().catch(() => {}); // who opens a note is told
 
 function Note({ doc, text, ...company }: { doc: Y.Doc; text: string } & Company) {
   const [Editor, setEditor] = useState<Editor | undefined>(() => editor.here);
