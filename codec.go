@@ -66,6 +66,14 @@ type fieldCodec struct {
 	tag      bool // the field that says which variant of a union this is: it has no index, and the only literal of its codec as value
 }
 
+// of returns the field of a struct.
+func (f *fieldCodec) of(rv reflect.Value) reflect.Value {
+	if len(f.index) == 1 { // nearly always, and half as dear
+		return rv.Field(f.index[0])
+	}
+	return rv.FieldByIndex(f.index)
+}
+
 // systemField marks the two fields that the engine keeps outside of a document's own fields.
 type systemField uint8
 

@@ -227,7 +227,7 @@ func (d *decoder) decodeObject(c *codec, v value.Value, rv reflect.Value) *Valid
 		}
 		var fv reflect.Value
 		if !f.tag {
-			fv = rv.FieldByIndex(f.index)
+			fv = f.of(rv)
 		}
 		if !more || given.Name() != f.name {
 			if !f.optional && !(d.stored && f.system != notSystem) {

@@ -141,10 +141,27 @@ func decodeTime(ms float64) (time.Time, bool) {
 	return time.UnixMicro(int64(math.Round(ms * 1000))).UTC(), true
 }
 
+// objectsAtOnce is the most objects of an array whose fields share an allocation: enough to make few of them, and few enough
+// that what holds one object, or fields that are absent, keep little.
+const objectsAtOnce = 64
+
 func (c *codec) encodeArray(rv reflect.Value) (value.Value, error) {
 	elems := make([]value.Value, rv.Len())
+	var room []value.Field // for the next objects, which share an allocation
 	for i := range elems {
-		v, err := orNull(c.elem.encode(rv.Index(i)))
+		var v value.Value
+		var err error
+		if c.elem.shape == shapeObject {
+			if n := len(c.elem.fields); cap(room)-len(room) < n {
+				room = make([]value.Field, 0, n*min(len(elems)-i, objectsAtOnce))
+			}
+			first := len(room)
+			if room, err = c.elem.appendFields(room, rv.Index(i), false); err == nil {
+				v = value.Object(room[first:len(room):len(room)]...)
+			}
+		} else {
+			v, err = orNull(c.elem.encode(rv.Index(i)))
+		}
 		if err != nil {
 			return value.Value{}, inside(fmt.Sprintf("[%d]", i), err)
 		}
@@ -167,26 +184,34 @@ func (c *codec) encodeRecord(rv reflect.Value) (value.Value, error) {
 
 // encodeObject encodes a struct. With document set it leaves out _id and _creationTime, which are not the author's to write.
 func (c *codec) encodeObject(rv reflect.Value, document bool) (value.Value, error) {
-	fields := make([]value.Field, 0, len(c.fields))
+	fields, err := c.appendFields(make([]value.Field, 0, len(c.fields)), rv, document)
+	if err != nil {
+		return value.Value{}, err
+	}
+	return value.Object(fields...), nil
+}
+
+// appendFields appends the fields of a struct as encodeObject encodes them, in the order of their names.
+func (c *codec) appendFields(fields []value.Field, rv reflect.Value, document bool) ([]value.Field, error) {
 	for i := range c.fields {
 		f := &c.fields[i]
 		if f.tag {
 			fields = append(fields, value.Field{Name: f.name, Value: f.codec.literals[0]})
 			continue
 		}
-		fv := rv.FieldByIndex(f.index)
+		fv := f.of(rv)
 		if document && f.system != notSystem || f.omit && isZero(fv) {
 			continue
 		}
 		v, err := f.codec.encode(fv)
 		if err != nil {
-			return value.Value{}, inside("."+f.name, err)
+			return nil, inside("."+f.name, err)
 		}
 		if !v.IsUndefined() {
 			fields = append(fields, value.Field{Name: f.name, Value: v})
 		}
 	}
-	return value.Object(fields...), nil
+	return fields, nil
 }
 
 // isZero is when omitempty and omitzero leave a field out: the zero value, by its IsZero method if it has one, and empty slices and maps.

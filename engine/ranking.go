@@ -153,7 +153,7 @@ func (tx *Tx) Top(a *Aggregate, n int) ([]GroupCount, error) {
 		first := len(values)
 		for rest := r.group; len(rest) > 0; {
 			var v value.Value
-			if v, rest, err = value.DecodeOrdered(rest); err != nil {
+			if v, rest, err = value.DecodeOrderedShared(rest); err != nil {
 				return nil, tx.failLocked(fmt.Errorf("%w: ranking of %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err))
 			}
 			values = append(values, v)
@@ -163,7 +163,11 @@ func (tx *Tx) Top(a *Aggregate, n int) ([]GroupCount, error) {
 	return out, nil
 }
 
-// topLocked merges the ranking with the groups that the transaction changes.
+// groupSizeUsual is for how many bytes of a group there is room at first.
+const groupSizeUsual = 32
+
+// topLocked merges the ranking with the groups that the transaction changes. The
+// ranks are the caller's, and their groups share memory.
 func (tx *Tx) topLocked(a *Aggregate, n int) ([]rank, error) {
 	changed, err := tx.regroupedLocked(a)
 	if err != nil {
@@ -180,7 +184,7 @@ func (tx *Tx) topLocked(a *Aggregate, n int) ([]rank, error) {
 	slices.SortFunc(own, rank.compare)
 	tree := tx.state.trees[a.ranking.slot]
 	out := make([]rank, 0, min(int64(n), tree.Entries+int64(len(own))))
-	var groups []byte // of all ranks, one after the other
+	groups := make([]byte, 0, groupSizeUsual*cap(out)) // of all ranks, one after the other
 	var broken error
 	err = tree.Ascend(tx.reader(), nil, func(entry []byte) bool {
 		if len(out) == n {

@@ -37,8 +37,8 @@ type place struct {
 // city is a city as a map key: names repeat between countries.
 type city struct{ name, country string }
 
-// places is how many visitors are where.
-type places map[place]int
+// places is how many visitors are where, of each place once, most visitors first.
+type places []counted
 
 // place returns where a visitor is. Those without both coordinates are nowhere.
 func (s *ActiveSession) place() (place, bool) {
@@ -55,8 +55,15 @@ func (s *ActiveSession) place() (place, bool) {
 	return at, true
 }
 
-// addGroup adds a group of an aggregate whose values are a place from the first one on.
-func (p places) addGroup(g halcyon.GroupCount, first int) {
+// groupedPlaces collects groups of an aggregate by place.
+type groupedPlaces struct {
+	found places
+	// alike is set when two groups may be one place.
+	alike bool
+}
+
+// add adds a group whose values are a place from the first one on.
+func (p *groupedPlaces) add(g halcyon.GroupCount, first int) {
 	group := g.Group[first:]
 	latitude, known := group[0].AsFloat64()
 	longitude, both := group[1].AsFloat64()
@@ -64,19 +71,73 @@ func (p places) addGroup(g halcyon.GroupCount, first int) {
 		return
 	}
 	at := place{latitude: tenth(latitude), longitude: tenth(longitude)}
-	at.country, _ = group[2].AsString()
-	at.city, _ = group[3].AsString()
-	p[at] += int(g.Count)
+	var named [2]bool
+	at.country, named[0] = group[2].AsString()
+	at.city, named[1] = group[3].AsString()
+	p.alike = p.alike || math.Float64bits(at.latitude) != math.Float64bits(latitude) || math.Float64bits(at.longitude) != math.Float64bits(longitude) ||
+		at.country == "" && named[0] || at.city == "" && named[1]
+	p.found = append(p.found, counted{at, int(g.Count)})
+}
+
+// places returns what was added.
+func (p *groupedPlaces) places() places {
+	if p.alike {
+		counts := make(map[place]int, len(p.found))
+		for _, at := range p.found {
+			counts[at.place] += at.count
+		}
+		return newPlaces(counts)
+	}
+	slices.SortFunc(p.found, counted.compare)
+	return p.found
+}
+
+// newPlaces makes places of their counts.
+func newPlaces(counts map[place]int) places {
+	p := make(places, 0, len(counts))
+	for at, count := range counts {
+		p = append(p, counted{at, count})
+	}
+	slices.SortFunc(p, counted.compare)
+	return p
 }
 
 // less takes off visitors.
-func (p places) less(left places) places {
-	for at, count := range left {
-		if p[at] -= count; p[at] <= 0 {
-			delete(p, at)
+func (p places) less(left map[place]int) places {
+	if len(left) == 0 {
+		return p
+	}
+	return takeOff(p, len(left), func(at *counted) (count *int, less int) { return &at.count, left[at.place] }, counted.compare)
+}
+
+// takeOff lowers counts, which are above 0, and drops what falls to 0. What changes
+// is little of it, at most lowered: that is put into its new place, and the rest stays
+// in order. It uses the memory of all.
+func takeOff[T any](all []T, lowered int, lower func(*T) (count *int, less int), compare func(x, y T) int) []T {
+	changed := make([]T, 0, min(lowered, len(all)))
+	kept := all[:0]
+	for _, at := range all {
+		count, less := lower(&at)
+		if less == 0 {
+			kept = append(kept, at)
+		} else if *count -= less; *count > 0 {
+			changed = append(changed, at)
 		}
 	}
-	return p
+	slices.SortFunc(changed, compare)
+	// From the end, so that nothing is overwritten that is still to be moved.
+	i, j := len(kept), len(changed)
+	out := all[:i+j]
+	for j > 0 {
+		if i > 0 && compare(kept[i-1], changed[j-1]) > 0 {
+			i--
+			out[i+j] = kept[i]
+		} else {
+			j--
+			out[i+j] = changed[j]
+		}
+	}
+	return out
 }
 
 // counted is a place and how many visitors are there.
@@ -112,27 +173,10 @@ func coarse(degrees *float64) *float64 {
 
 // list returns the locations in an order that says nothing about the visitors'.
 func (p places) list() []VisitorLocation {
-	inCity, total := make(map[city]int), 0
-	for at, count := range p {
-		total += count
-		if at.city != "" {
-			inCity[city{at.city, at.country}] += count
-		}
+	listed, total := p.nameable(), 0
+	for i := range listed {
+		total += listed[i].count
 	}
-	listed := make([]counted, 0, len(p))
-	unnamed := make(places) // the cities of one place that are not named are one
-	for at, count := range p {
-		if at.city != "" && inCity[city{at.city, at.country}] >= cityVisitorsMin {
-			listed = append(listed, counted{at, count})
-			continue
-		}
-		at.city = ""
-		unnamed[at] += count
-	}
-	for at, count := range unnamed {
-		listed = append(listed, counted{at, count})
-	}
-	slices.SortFunc(listed, counted.compare)
 	if total > locationsMax {
 		listed = listed[:min(len(listed), locationsMax)]
 		locations := make([]VisitorLocation, len(listed))
@@ -149,6 +193,28 @@ func (p places) list() []VisitorLocation {
 		}
 	}
 	return locations
+}
+
+// nameable returns the places without the names of cities that have too few visitors.
+func (p places) nameable() places {
+	// A place that has enough alone names its city.
+	if !slices.ContainsFunc(p, func(at counted) bool { return at.city != "" && at.count < cityVisitorsMin }) {
+		return p
+	}
+	inCity := make(map[city]int)
+	for i := range p {
+		if at := &p[i]; at.city != "" {
+			inCity[city{at.city, at.country}] += at.count
+		}
+	}
+	counts := make(map[place]int, len(p)) // the cities of one place that are not named are one
+	for _, at := range p {
+		if at.city != "" && inCity[city{at.city, at.country}] < cityVisitorsMin {
+			at.city = ""
+		}
+		counts[at.place] += at.count
+	}
+	return newPlaces(counts)
 }
 
 // location returns a place as it is shown. It shares the names.

@@ -36,48 +36,68 @@ type presence struct {
 // findPresence finds out who was seen after since, on the site only unless that is
 // "".
 func findPresence(tx *halcyon.Tx, since time.Time, only string) (here presence, err error) {
-	left, err := ActiveSessions.By("by_lastSeen").Lte(since).Take(tx, leftRowsMax+1)
-	if err != nil {
-		return here, err
-	}
-	if len(left) > leftRowsMax {
-		rows, err := ActiveSessions.By("by_lastSeen").Gt(since).Desc().Take(tx, activeRowsMax)
+	left := newHeadcount(only)
+	rows := 0
+	for row, err := range ActiveSessions.By("by_lastSeen").Lte(since).Each(tx) {
 		if err != nil {
 			return here, err
 		}
-		paths, places := countRows(rows, only)
-		here.paths = make([]PathCount, 0, len(paths))
-		for at, count := range paths {
-			at.Count = count
-			here.paths = append(here.paths, at)
+		if rows++; rows > leftRowsMax {
+			return countPresence(tx, since, only)
 		}
-		here.places = places
-		slices.SortFunc(here.paths, PathCount.compare)
-		return here, nil
+		left.add(&row)
 	}
-	paths, places := countRows(left, only)
-	if here.paths, err = pathsOf(tx, only, len(paths)); err != nil {
+	if here.paths, err = pathsOf(tx, only, len(left.paths)); err != nil {
 		return here, err
 	}
-	here.lessPaths(paths)
-	here.places, err = placesOf(tx, only, places)
+	if len(left.paths) > 0 {
+		here.paths = takeOff(here.paths, len(left.paths), func(at *PathCount) (count *int, less int) {
+			return &at.Count, left.paths[PathCount{Site: at.Site, Path: at.Path}]
+		}, PathCount.compare)
+	}
+	here.places, err = placesOf(tx, only, left.places)
 	return here, err
 }
 
-// countRows counts rows by path, in PathCounts without a count, and by place.
-func countRows(rows []ActiveSession, only string) (map[PathCount]int, places) {
-	paths, places := make(map[PathCount]int), make(places)
-	for i := range rows {
-		row := &rows[i]
-		if only != "" && row.Site != only {
-			continue
-		}
-		paths[PathCount{Site: row.Site, Path: row.CurrentPath}]++
-		if at, ok := row.place(); ok {
-			places[at]++
-		}
+// countPresence finds it out by counting those who are here one by one.
+func countPresence(tx *halcyon.Tx, since time.Time, only string) (here presence, err error) {
+	rows, err := ActiveSessions.By("by_lastSeen").Gt(since).Desc().Take(tx, activeRowsMax)
+	if err != nil {
+		return here, err
 	}
-	return paths, places
+	found := newHeadcount(only)
+	for i := range rows {
+		found.add(&rows[i])
+	}
+	here.paths = make([]PathCount, 0, len(found.paths))
+	for at, count := range found.paths {
+		at.Count = count
+		here.paths = append(here.paths, at)
+	}
+	slices.SortFunc(here.paths, PathCount.compare)
+	here.places = newPlaces(found.places)
+	return here, nil
+}
+
+// headcount is how many visitors are where, of all sites or of one.
+type headcount struct {
+	only   string
+	paths  map[PathCount]int // by PathCounts without a count
+	places map[place]int
+}
+
+func newHeadcount(only string) headcount {
+	return headcount{only, make(map[PathCount]int), make(map[place]int)}
+}
+
+func (c *headcount) add(row *ActiveSession) {
+	if c.only != "" && row.Site != c.only {
+		return
+	}
+	c.paths[PathCount{Site: row.Site, Path: row.CurrentPath}]++
+	if at, ok := row.place(); ok {
+		c.places[at]++
+	}
 }
 
 // pathsOf returns how many rows there are on which path, most first: of one site on
@@ -112,33 +132,6 @@ func pathsOf(tx *halcyon.Tx, only string, less int) ([]PathCount, error) {
 	return paths, nil
 }
 
-// lessPaths takes off visitors. The paths that it changes are few: they are put into
-// their new places, and the others stay as they are.
-func (p *presence) lessPaths(left map[PathCount]int) {
-	if len(left) == 0 {
-		return
-	}
-	var changed []PathCount
-	kept := p.paths[:0]
-	for _, at := range p.paths {
-		n := left[PathCount{Site: at.Site, Path: at.Path}]
-		if n == 0 {
-			kept = append(kept, at)
-		} else if at.Count -= n; at.Count > 0 {
-			changed = append(changed, at)
-		}
-	}
-	slices.SortFunc(changed, PathCount.compare)
-	p.paths = make([]PathCount, 0, len(kept)+len(changed))
-	for _, at := range kept {
-		for len(changed) > 0 && changed[0].compare(at) < 0 {
-			p.paths, changed = append(p.paths, changed[0]), changed[1:]
-		}
-		p.paths = append(p.paths, at)
-	}
-	p.paths = append(p.paths, changed...)
-}
-
 // compare puts the path with more visitors first.
 func (at PathCount) compare(o PathCount) int {
 	if at.Count != o.Count {
@@ -150,16 +143,16 @@ func (at PathCount) compare(o PathCount) int {
 // placesOf returns how many visitors are where, less those who have left: all
 // places of one site, and otherwise those with the most visitors, enough of them
 // for locationsMax to be right.
-func placesOf(tx *halcyon.Tx, only string, left places) (places, error) {
+func placesOf(tx *halcyon.Tx, only string, left map[place]int) (places, error) {
 	if only != "" {
-		all := make(places)
+		var all groupedPlaces
 		for g, err := range ActiveSessions.Count("bySitePlace").Eq(only).Groups(tx) {
 			if err != nil {
 				return nil, err
 			}
-			all.addGroup(g, 1)
+			all.add(g, 1)
 		}
-		return all.less(left), nil
+		return all.places().less(left), nil
 	}
 	// Visitors without coordinates are groups too. They may be among the largest,
 	// but are few, so that the second round is hardly ever needed.
@@ -168,10 +161,11 @@ func placesOf(tx *halcyon.Tx, only string, left places) (places, error) {
 		if err != nil {
 			return nil, err
 		}
-		listed := make(places, len(top))
+		all := groupedPlaces{found: make(places, 0, len(top))}
 		for _, g := range top {
-			listed.addGroup(g, 0)
+			all.add(g, 0)
 		}
+		listed := all.places()
 		if len(top) < n || len(listed) > locationsMax+len(left) {
 			return listed.less(left), nil
 		}

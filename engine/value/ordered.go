@@ -109,9 +109,21 @@ func DecodeOrdered(b []byte) (v Value, rest []byte, err error) {
 	return v, b[d.off:], nil
 }
 
+// DecodeOrderedShared is DecodeOrdered for a b that never changes again: strings and bytes of the value that
+// are in b as they are share its memory, and keep all of it.
+func DecodeOrderedShared(b []byte) (v Value, rest []byte, err error) {
+	d := orderedDecoder{b: b, shared: true}
+	v, err = d.value(0)
+	if err != nil {
+		return Value{}, nil, err
+	}
+	return v, b[d.off:], nil
+}
+
 type orderedDecoder struct {
-	b   []byte
-	off int
+	b      []byte
+	off    int
+	shared bool // content may be a part of b
 }
 
 func (d *orderedDecoder) value(depth int) (Value, error) {
@@ -243,7 +255,7 @@ func (d *orderedDecoder) text() (string, error) {
 	return aliasString(content), nil
 }
 
-// unescape returns a copy of the content up to the terminator, which it consumes.
+// unescape returns the content up to the terminator, which it consumes: a copy, unless d.shared.
 func (d *orderedDecoder) unescape() ([]byte, error) {
 	var content []byte
 	for {
@@ -251,8 +263,12 @@ func (d *orderedDecoder) unescape() ([]byte, error) {
 		if i < 0 || d.off+i+1 >= len(d.b) {
 			return nil, corrupt(len(d.b), "string or bytes cut short")
 		}
-		content = append(content, d.b[d.off:d.off+i]...)
+		part := d.b[d.off : d.off+i : d.off+i]
 		d.off += i + 2
+		if d.shared && content == nil && d.b[d.off-1] == escapeTerminator {
+			return part, nil
+		}
+		content = append(content, part...)
 		switch d.b[d.off-1] {
 		case escapeTerminator:
 			return content, nil

@@ -182,6 +182,10 @@ func TestOrderedRoundTrip(t *testing.T) {
 		if err != nil || !value.Equal(got, v) || !bytes.Equal(rest, tail) {
 			t.Fatalf("DecodeOrdered(%x) = %v, %x, %v, want %v, %x", b, got, rest, err, v, tail)
 		}
+		same := bytes.Clone(b)
+		if got, rest, err := value.DecodeOrderedShared(same); err != nil || !value.Equal(got, v) || !bytes.Equal(rest, tail) || !bytes.Equal(same, b) {
+			t.Fatalf("DecodeOrderedShared(%x) = %v, %x, %v, want %v, %x", same, got, rest, err, v, tail)
+		}
 		for i := range b { // nothing of the input is kept
 			b[i] ^= 0xFF
 		}
@@ -233,6 +237,9 @@ func TestDecodeOrderedRefuses(t *testing.T) {
 			}
 			if v, _, err := value.DecodeOrdered(b); !errors.Is(err, value.ErrCorrupt) {
 				t.Errorf("DecodeOrdered(%x) = %v, %v, want ErrCorrupt", b, v, err)
+			}
+			if v, _, err := value.DecodeOrderedShared(b); !errors.Is(err, value.ErrCorrupt) {
+				t.Errorf("DecodeOrderedShared(%x) = %v, %v, want ErrCorrupt", b, v, err)
 			}
 		})
 	}
