@@ -92,6 +92,8 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   #status: Status | undefined;
   /** When rows that were read were told of. */
   #told = -Infinity;
+  /** Whether anybody was told of documents yet. */
+  #shown = false;
   #tellSoon: number | undefined;
   /** How many steps of one change are under way; listeners hear of it at the end. */
   #depth = 0;
@@ -329,9 +331,11 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     for (;;) {
       const left = this.#documents.readRows(SLICE_MS);
       const now = this.#environment.now();
-      if ((left === 0 && !more) || now - this.#told >= TELL_MS) {
+      // The first documents are waited for: who has seen none is told of a page as soon as it is there.
+      if ((left === 0 && (!more || !this.#shown)) || now - this.#told >= TELL_MS) {
         this.#told = now;
         this.#documents.tell();
+        this.#shown ||= this.rows().length > 0;
       }
       if (left === 0) break;
       await new Promise<void>((resolve) => this.#environment.after(0, resolve));

@@ -389,6 +389,19 @@ test("thousands of documents come in pages, and are compared in batches by who h
   assert.equal(fourth.collection.rows()[1500], fourth.collection.rows()[1500]);
 });
 
+test("who has seen no documents sees the first page of them as soon as it is there", async () => {
+  const { world, server, device, tab } = await begin();
+  await ended(world, tab.close());
+  put(server, 3_000);
+  server.pageMax = 400;
+  const { collection } = device.open();
+  const seen: number[] = [];
+  collection.subscribe(() => seen.push(collection.rows().length));
+  await world.pass(5000);
+  assert.equal(seen.find((rows) => rows > 0), 400);
+  assert.equal(seen.at(-1), 3_000);
+});
+
 test("documents are on the screen before they are stored, and the next are asked for before that", async () => {
   const { world, server, device, tab } = await begin();
   await ended(world, tab.close());
