@@ -2,15 +2,9 @@
 //   node react.mjs http://127.0.0.1:1234 pages
 // It exits with 0 when the scenario went as it should.
 import assert from "node:assert/strict";
-import { Window } from "happy-dom";
+import { mount as mountBy, window } from "./screen.mjs";
 
-const window = new Window();
-globalThis.window = window;
-globalThis.document = window.document;
-if (!globalThis.navigator) globalThis.navigator = window.navigator;
-const { Component, createElement: h } = await import("react");
-const { createRoot } = await import("react-dom/client");
-const { ConvexProvider, ConvexReactClient, useAction, useMutation, usePaginatedQuery, useQuery } = await import("convex/react");
+const { ConvexReactClient, useAction, useMutation, usePaginatedQuery, useQuery } = await import("convex/react");
 const { anyApi } = await import("convex/server");
 const { ConvexError } = await import("convex/values");
 const { default: WebSocket } = await import("ws");
@@ -20,43 +14,7 @@ const api = anyApi.t;
 const open = () => new ConvexReactClient(url, { logger: false, webSocketConstructor: WebSocket });
 const client = open();
 
-// Boundary renders children until one of them throws, and then gives it to caught.
-class Boundary extends Component {
-  state = { error: null };
-  static getDerivedStateFromError(error) {
-    return { error };
-  }
-  render() {
-    return this.state.error ? this.props.caught(this.state.error) : this.props.children;
-  }
-}
-
-// mount shows a component and records what it renders, without repetitions. What it throws is recorded as caught has it.
-function mount(component, { by = client, caught = (error) => [error.message] } = {}) {
-  const seen = [];
-  let look = () => {};
-  const record = (value) => {
-    const shows = JSON.stringify(value);
-    if (shows !== seen.at(-1)) seen.push(shows);
-    look();
-    return shows;
-  };
-  const Recorder = (props) => record(component(props));
-  const root = createRoot(document.createElement("div"), { onCaughtError() {} });
-  const render = (props) =>
-    root.render(h(ConvexProvider, { client: by }, h(Boundary, { caught: (error) => record(caught(error)) }, h(Recorder, props))));
-  render({});
-  const until = (wanted) => new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${seen.join("\n")}`)), 20_000);
-    look = () => {
-      if (seen.at(-1) !== wanted) return;
-      clearTimeout(timer);
-      resolve();
-    };
-    look();
-  });
-  return { seen, until, render, unmount: () => root.unmount() };
-}
+const mount = (component, options) => mountBy(component, { by: client, ...options });
 
 // addOne is the optimistic update of api.increment and its kin.
 function addOne(store, { channel }) {
