@@ -113,6 +113,29 @@ func testModule(f *fixture) *halcyon.Module {
 		p.ContinueCursor += "x"
 		return p, err
 	})
+	// pageLimited reads fewer rows than a page could have.
+	m.Query("pageLimited", func(tx *halcyon.Tx, args struct {
+		pageArgs
+		RowsMax float64 `json:"rowsMax"`
+	}) (halcyon.Page[string], error) {
+		args.PaginationOpts.MaximumRowsRead = &args.RowsMax
+		return page(tx, args.Channel, args.PaginationOpts)
+	})
+	// pageBeside has a page of another channel beside each line.
+	m.Query("pageBeside", func(tx *halcyon.Tx, args struct {
+		pageArgs
+		Beside string `json:"beside"`
+	}) (halcyon.Page[string], error) {
+		other, err := page(tx, args.Beside, halcyon.PageOptions{NumItems: 5})
+		if err != nil {
+			return halcyon.Page[string]{}, err
+		}
+		p, err := page(tx, args.Channel, args.PaginationOpts)
+		if err != nil {
+			return halcyon.Page[string]{}, err
+		}
+		return halcyon.MapPage(p, func(body string) (string, error) { return body + "/" + strings.Join(other.Page, ""), nil })
+	})
 	m.Mutation("agent", func(tx *halcyon.Tx) (string, error) { return tx.UserAgent(), nil })
 	m.Mutation("sendAll", func(tx *halcyon.Tx, args bodiesArgs) error {
 		for _, body := range args.Bodies {
