@@ -3,32 +3,18 @@
 import Collaboration from "@tiptap/extension-collaboration";
 import { EditorContent, useEditor } from "@tiptap/react";
 import StarterKit from "@tiptap/starter-kit";
-import type { Here, Presence } from "halcyon-replicate";
-import { useEffect, useMemo } from "react";
+import { useEffect } from "react";
 import type * as Y from "yjs";
-import { Cursors } from "./cursors.js";
 
-/** Who else is on the document, and by what one says where one is oneself. */
-export interface Company {
-  others: readonly Presence[];
-  here: Here | undefined;
-}
-
-export function Editor({ doc, fragment, others, here }: { doc: Y.Doc; fragment: Y.XmlFragment } & Company) {
-  const cursors = useMemo(() => new Cursors(doc, "note"), [doc]);
+export function Editor({ fragment }: { fragment: Y.XmlFragment }) {
   const editor = useEditor(
     {
-      extensions: [StarterKit.configure({ undoRedo: false }), Collaboration.configure({ fragment }), cursors.extension()],
+      extensions: [StarterKit.configure({ undoRedo: false }), Collaboration.configure({ fragment })],
       editorProps: { attributes: { id: "note", "aria-label": "Note", role: "textbox", "aria-multiline": "true" } },
     },
-    [fragment, cursors],
+    [fragment],
   );
   useEffect(() => () => editor?.destroy(), [editor]);
-  useEffect(() => {
-    cursors.here = here;
-    cursors.point();
-  }, [cursors, here]);
-  useEffect(() => cursors.show(others), [cursors, editor, others]);
   const is = (mark: string) => editor?.isActive(mark) ?? false;
   return (
     <section className="editor">

@@ -7,7 +7,6 @@ import { useDocument, usePresence, useRefusals, useRow, useRows, useStatus, useS
 import { type FormEvent, memo, StrictMode, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { createRoot } from "react-dom/client";
 import * as Y from "yjs";
-import type { Company } from "./editor.js";
 
 // The task that is open is in the address.
 const inAddress = () => location.hash.slice(1);
@@ -143,7 +142,7 @@ const colors = ["#0b7480", "#9a4d00", "#6b4fbb", "#3c6e1f", "#a6330a", "#1f5fa6"
 
 function Detail({ task, name }: { task: Task; name: string }) {
   const color = useMemo(() => colors[Math.floor(Math.random() * colors.length)]!, []);
-  const { others, here } = usePresence(tasks, task.id, { profile: { name, color } });
+  const { others } = usePresence(tasks, task.id, { profile: { name, color } });
   const doc = useDocument(tasks, task.id);
   return (
     <aside id="detail">
@@ -174,7 +173,7 @@ function Detail({ task, name }: { task: Task; name: string }) {
           </li>
         ))}
       </ul>
-      {doc && <Note key={doc.clientID} doc={doc} text={task.note ?? ""} others={others} here={here} />}
+      {doc && <Note key={doc.clientID} doc={doc} text={task.note ?? ""} />}
     </aside>
   );
 }
@@ -191,7 +190,7 @@ const editor = {
 
 const prestart = () => void editor.load().catch(() => {}); // who opens a note is told
 
-function Note({ doc, text, ...company }: { doc: Y.Doc; text: string } & Company) {
+function Note({ doc, text }: { doc: Y.Doc; text: string }) {
   const [Editor, setEditor] = useState<Editor | undefined>(() => editor.here);
   const [failed, setFailed] = useState(false);
   useEffect(() => {
@@ -199,7 +198,7 @@ function Note({ doc, text, ...company }: { doc: Y.Doc; text: string } & Company)
   }, []);
   const note = doc.getMap("fields").get("note");
   if (!(note instanceof Y.XmlFragment)) return null;
-  if (Editor) return <Editor doc={doc} fragment={note} {...company} />;
+  if (Editor) return <Editor fragment={note} />;
   return (
     <section className="editor" aria-busy={!failed}>
       <div className="tools">
