@@ -55,6 +55,49 @@ func TestAwarenessComesAndGoes(t *testing.T) {
 	})
 }
 
+// TestAwarenessOfThoseWhoComeTogether has clients say who they are before others have begun: npm's provider of Hocuspocus asks for the document
+// only when it has been told that it may have it, which is a way there and back later.
+func TestAwarenessOfThoseWhoComeTogether(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		var all []*peer
+		for range 3 {
+			p := w.peer("hocuspocus", "doc", "")
+			p.waits = true
+			all = append(all, p.connect())
+		}
+		plain := w.peer("websocket", "doc", "").connect()
+		w.settle()
+		all[2].conn.stall(true) // takes nothing until the others have begun
+		for i, p := range all[:2] {
+			p.begin()
+			p.show(fmt.Sprintf(`{"i":%d}`, i))
+			w.settle()
+		}
+		plain.insert("text")
+		w.settle()
+		all[2].conn.stall(false)
+		w.settle()
+		if got := all[2].text(); got != "" {
+			t.Errorf("one that has not asked for the document was sent %q", got)
+		}
+		all[2].begin()
+		all[2].show(`{"i":2}`)
+		plain.show(`{"i":3}`)
+		w.settle()
+		want := map[uint64]string{}
+		for i, p := range append(all, plain) {
+			want[p.doc.ClientID()] = fmt.Sprintf(`{"i":%d}`, i)
+		}
+		for i, p := range append(all, plain) {
+			seen := p.others()
+			seen[p.doc.ClientID()] = fmt.Sprintf(`{"i":%d}`, i)
+			if diff := cmp.Diff(want, seen); diff != "" || p.text() != "text" {
+				t.Errorf("client %d has %q and sees (-want +got):\n%s", i, p.text(), diff)
+			}
+		}
+	})
+}
+
 // TestAwarenessCannotBeSpoofed has a client say things about another one.
 func TestAwarenessCannotBeSpoofed(t *testing.T) {
 	for _, tt := range []struct {

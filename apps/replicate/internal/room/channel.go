@@ -36,7 +36,7 @@ type client struct {
 type phase uint8
 
 const (
-	fresh   phase = iota // it has not asked for the document yet
+	fresh   phase = iota // it has not asked for the document yet, and is told of awareness alone
 	loading              // what it lacks is read, and what is told meanwhile held
 	live                 // it is told of changes
 )
@@ -284,8 +284,9 @@ func (h *Hub) catchUp(c *client) error {
 			ch.behind = false
 		}
 		var after Position
+		begun := false
 		if ch != nil {
-			after = ch.from
+			after, begun = ch.from, ch.phase != fresh
 		}
 		h.mu.Unlock()
 		for i, frame := range late {
@@ -299,9 +300,13 @@ func (h *Hub) catchUp(c *client) error {
 		if ch == nil {
 			continue
 		}
-		missed, at, err := h.store.Since(c.ctx, ch.caller, ch.document, after)
-		if err != nil {
-			return fmt.Errorf("read what the client has missed: %w", err)
+		var missed []byte
+		at := after
+		if begun {
+			var err error
+			if missed, at, err = h.store.Since(c.ctx, ch.caller, ch.document, after); err != nil {
+				return fmt.Errorf("read what the client has missed: %w", err)
+			}
 		}
 		var wrap wrapping
 		if at > after && !c.send(wrap.update(ch, missed)) {

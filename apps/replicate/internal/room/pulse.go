@@ -112,9 +112,9 @@ type message struct {
 // deliver sends a message to a channel, or notes that it is owed it.
 func (h *Hub) deliver(ch *channel, m *message, wrap *wrapping) {
 	h.mu.Lock()
-	if !ch.joined || ch.phase == fresh {
+	if !ch.joined {
 		h.mu.Unlock()
-		return // it asks for everything when it begins
+		return
 	}
 	if ch.client.lagging {
 		ch.behind = true
@@ -123,6 +123,10 @@ func (h *Hub) deliver(ch *channel, m *message, wrap *wrapping) {
 	}
 	update, before := m.update, ch.from
 	switch {
+	case ch.phase == fresh:
+		// It asks for the whole document when it begins, but for nobody's state: it was given those with its access, and is told what changes from
+		// then on.
+		update = nil
 	case update == nil || m.at <= ch.from:
 		update = nil
 	case ch.phase == loading:

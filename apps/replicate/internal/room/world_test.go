@@ -168,6 +168,7 @@ type peer struct {
 	at       wire.Address
 	user     string
 	token    string
+	waits    bool // of Hocuspocus: it says nothing but its token until begin, as npm's does until it has access
 
 	doc   *yjs.Doc
 	aware *awareness.Awareness
@@ -256,12 +257,20 @@ func (p *peer) connect() *peer {
 		return p
 	case "hocuspocus":
 		p.message(wire.Message{Kind: wire.MessageAuth, Text: p.token, Version: "4.8.0"})
+		if p.waits {
+			return p
+		}
 	}
+	p.begin()
+	return p
+}
+
+// begin asks for the document and says who is there.
+func (p *peer) begin() {
 	p.ask()
 	if state := p.aware.State(p.doc.ClientID()); state != nil {
 		p.speak(p.aware.Encode(p.doc.ClientID()))
 	}
-	return p
 }
 
 func (p *peer) raw(b []byte) { p.conn.in <- halcyon.SocketMessage{Binary: true, Data: b} }
