@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
@@ -149,6 +150,9 @@ type child struct {
 	cmd  *exec.Cmd
 	addr string
 	dir  string
+
+	orders io.Writer     // of a server of Hocuspocus
+	lines  *bufio.Reader // what it answers
 }
 
 func startChild(s settings) (*child, error) {

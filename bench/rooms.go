@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -204,20 +205,37 @@ func startHocuspocus(s settings) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.Command("node", "hocuspocus.mjs", fmt.Sprint(port)), addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	c := &child{cmd: exec.Command("node", "--expose-gc", "hocuspocus.mjs", fmt.Sprint(port)), addr: fmt.Sprintf("127.0.0.1:%d", port)}
 	c.cmd.Dir, c.cmd.Stderr = script, os.Stderr
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
+	c.lines = bufio.NewReader(out)
+	if c.orders, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
-	line := make([]byte, 64)
-	if _, err := out.Read(line); err != nil {
+	if _, err := c.lines.ReadBytes('\n'); err != nil {
 		return nil, fmt.Errorf("start Hocuspocus: %w", err)
 	}
 	return c, nil
+}
+
+// collectNode has a server of Hocuspocus free what is not used, and returns the bytes in its heap and outside of it.
+func (c *child) collectNode() (float64, error) {
+	if _, err := c.orders.Write([]byte("\n")); err != nil {
+		return 0, err
+	}
+	line, err := c.lines.ReadBytes('\n')
+	if err != nil {
+		return 0, fmt.Errorf("memory of Hocuspocus: %w", err)
+	}
+	var m struct{ HeapUsed, External float64 }
+	err = json.Unmarshal(line, &m)
+	return m.HeapUsed + m.External, err
 }
 
 // openRooms measures what documents cost that are open and that nobody changes: each on a connection of its own, in both protocols, and all on
@@ -236,7 +254,7 @@ func openRooms(s settings) error {
 		{"on one connection, Hocuspocus' server", true, openMany, 1},
 		{"each on one, Hocuspocus' server", true, openOne, openDocuments},
 	} {
-		var open, closed, heap, stacks figures
+		var open, closed, heap, heapClosed, stacks figures
 		for range s.rounds {
 			start, path := startChild, "/yjs/docs"
 			if w.peer {
@@ -252,10 +270,12 @@ func openRooms(s settings) error {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
 			open, closed = append(open, grown.resident/mib), append(closed, stays.resident/mib)
-			heap, stacks = append(heap, grown.heap/mib), append(stacks, grown.stacks/mib)
+			heap, stacks, heapClosed = append(heap, grown.heap/mib), append(stacks, grown.stacks/mib), append(heapClosed, stays.heap/mib)
 		}
 		fmt.Printf("%-52s %s MiB, %s MiB after they were closed\n", fmt.Sprintf("%d open documents, %s", openDocuments, w.name), open.fine(), closed.fine())
-		if !w.peer {
+		if w.peer {
+			fmt.Printf("%-52s %s MiB, %s MiB after they were closed\n", "  in its heap and buffers, after collections", heap.fine(), heapClosed.fine())
+		} else {
 			fmt.Printf("%-52s %s MiB, %s MiB\n", "  of that in the heap and in stacks, by MemStats", heap.fine(), stacks.fine())
 			reachedAtMost("MiB while open", open.median(), 10)
 			reachedAtMost("MiB after", closed.median(), 5)
@@ -264,7 +284,7 @@ func openRooms(s settings) error {
 	return nil
 }
 
-// footprint is the memory of a process in bytes: resident, and in the heap and the stacks of Go.
+// footprint is the memory of a process in bytes: resident, and in the heap and the stacks of Go, or in the heap and the buffers of node.
 type footprint struct{ resident, heap, stacks float64 }
 
 func (f footprint) minus(g footprint) footprint {
@@ -272,16 +292,16 @@ func (f footprint) minus(g footprint) footprint {
 }
 
 // memoryOfRooms returns by how much the memory of a server grows with open documents, and what stays of it when they are closed.
-func memoryOfRooms(s settings, c *child, path string, connections int, open func(addr, path string, i int, write bool) (*client, error), collects bool) (grown, stays footprint, err error) {
+func memoryOfRooms(s settings, c *child, path string, connections int, open func(addr, path string, i int, write bool) (*client, error), ours bool) (grown, stays footprint, err error) {
 	measure := func() (f footprint, err error) {
-		if collects {
+		if ours {
 			var m memory
 			if m, err = c.collect(); err != nil {
 				return f, err
 			}
 			f.heap, f.stacks = float64(m.Heap), float64(m.Stacks)
-		} else {
-			time.Sleep(6 * time.Second) // for its collector to come by
+		} else if f.heap, err = c.collectNode(); err != nil {
+			return f, err
 		}
 		kib, err := c.memory("VmRSS")
 		f.resident = kib * 1024
@@ -301,7 +321,7 @@ func memoryOfRooms(s settings, c *child, path string, connections int, open func
 		if grown, err = measure(); err != nil {
 			return grown, stays, err
 		}
-		if round == 1 && collects && s.memory != "" {
+		if round == 1 && ours && s.memory != "" {
 			if err := c.heapProfile(s.memory); err != nil {
 				return grown, stays, err
 			}
@@ -309,7 +329,11 @@ func memoryOfRooms(s settings, c *child, path string, connections int, open func
 		for _, cl := range all {
 			_ = cl.conn.NetConn().Close()
 		}
-		time.Sleep(500 * time.Millisecond)
+		if ours || round == 1 {
+			time.Sleep(500 * time.Millisecond)
+		} else {
+			time.Sleep(3 * time.Second) // a document that was written stays in its memory for 2 s
+		}
 		if stays, err = measure(); err != nil {
 			return grown, stays, err
 		}
