@@ -257,7 +257,7 @@ func TestReceiversEndWithTheServer(t *testing.T) {
 				}
 			})
 			http.DefaultClient.CloseIdleConnections()
-			goleak.VerifyNone(t, before)
+			noneSince(t, before)
 		})
 	}
 }
@@ -304,7 +304,7 @@ func TestReceiversHaveNoGoroutine(t *testing.T) {
 		hear(t, ws)
 	}
 	stacks := make([]byte, 8<<20)
-	all := strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n")
+	var all []string
 	count := func(function string) (times int) {
 		for _, stack := range all {
 			if strings.Contains(stack, function) && !strings.Contains(stack, t.Name()) {
@@ -313,9 +313,11 @@ func TestReceiversHaveNoGoroutine(t *testing.T) {
 		}
 		return times
 	}
-	if readers, hands := count("(*moduleConn).readLoop("), count("(*hand).serve("); readers != n || hands > crewIdleMax+1 {
-		t.Errorf("%d connections have %d goroutines that read and %d that work", n, readers, hands)
-	}
+	// One that has worked may not have gone yet when its client has the answer.
+	eventually(t, "each connection has the goroutine that reads, and few wait for work", func() bool {
+		all = strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n")
+		return count("(*moduleConn).readLoop(") == n && count("(*hand).serve(") <= crewIdleMax
+	})
 	if handlers := count("(*moduleConn).serve("); handlers != 0 {
 		t.Errorf("%d goroutines are handlers", handlers)
 	}

@@ -259,9 +259,16 @@ func (l *line) await(what string, ok func() bool) {
 		case <-l.heard:
 			l.h.t.Fatalf("%s: the connection has ended: %v", what, l.err)
 		case <-timeout:
-			l.h.t.Fatalf("%s: it took too long; there is %q", what, l.doc.Text("t"))
+			l.h.t.Fatalf("%s: it took too long; there is %q", what, l.text())
 		}
 	}
+}
+
+// text returns what the client has.
+func (l *line) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doc.Text("t").String()
 }
 
 func (l *line) awaitText(want string) {
@@ -332,7 +339,7 @@ func TestSocketsAndFunctionsShareDocuments(t *testing.T) {
 	other.write("other")
 	late := h.dial(false, "folder/b", "")
 	late.awaitText("other")
-	if got := plain.doc.Text("t").String(); got != "0123" {
+	if got := plain.text(); got != "0123" {
 		t.Errorf("the first document has %q", got)
 	}
 }
@@ -356,7 +363,7 @@ func TestRulesOfSockets(t *testing.T) {
 		w, r := h.dial(plain, "doc", writer), h.dial(plain, "doc", reader)
 		w.await("synced", func() bool { return w.mu.synced })
 		r.await("synced", func() bool { return r.mu.synced })
-		before := w.doc.Text("t").String()
+		before := w.text()
 		w.write("w")
 		r.awaitText(before + "w")
 		r.write("r")
