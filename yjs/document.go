@@ -197,6 +197,15 @@ func (d *Doc) Roots() iter.Seq2[string, Type] {
 // that are pending are not part of it.
 func (d *Doc) State() StateVector { return d.store.stateVector() }
 
+// Structs returns the number of structs in which the content of the document
+// lies, and what was deleted of it. Each takes about 100 bytes of memory.
+func (d *Doc) Structs() (n int) {
+	for i := range d.store.clients {
+		n += len(d.store.clients[i].items)
+	}
+	return n
+}
+
 // Deleted returns what the document has deleted.
 func (d *Doc) Deleted() *DeleteSet { return d.store.deleteSet() }
 

@@ -81,6 +81,10 @@ const (
 	BatchBytesMax = 8 << 20
 	// RecoverMax is how many documents one call of recoverBatch names.
 	RecoverMax = 8_192
+	// UpdateStructsMax and DocumentStructsMax are of how many structs of Yjs, the pieces of what was inserted and deleted, an update and a document
+	// may consist. A struct takes about 100 bytes of memory, and in an update of format V2 a sixteenth of a byte.
+	UpdateStructsMax   = 1 << 18
+	DocumentStructsMax = 1 << 19
 
 	materialBytesMax = 512 << 10 // JSON of a document's material
 	partBytesMax     = 512 << 10 // of an update in one row
@@ -89,7 +93,7 @@ const (
 	asideMax         = 100       // updates that are set aside for a document
 	asideBytesMax    = 512 << 10 // the largest one that is kept
 	compactBytes     = 1 << 20   // of updates, that are compacted however few they are
-	structsMax       = 1 << 24   // of a stored document
+	structsMax       = 1 << 24   // of what is stored of a document: more than DocumentStructsMax, which is checked when it is written
 	pageRuledMax     = 1_000     // documents on a page for each of which something is looked up; a function may read 4,096 places
 	rangesSpared     = 2_048     // of those, at which a page of the stream ends: a batch of writes is on one page, whatever a rule reads for each
 	pageRowsMax      = 12_000    // after which a page ends; a function may read 32,000
@@ -105,7 +109,6 @@ type Change struct {
 // Collection is a collection of documents. Its methods may be called in transactions of its own module and of others in the same App.
 type Collection struct {
 	options Options
-	codec   yjs.Codec // of updates from clients
 	stored  yjs.Codec // of what has been checked
 	editor  uint64    // the client id of edits by this process
 	loaded  docCache
@@ -121,7 +124,6 @@ func New(o Options) *Collection {
 	setDefault(&o.DocumentBytesMax, 8<<20, 8<<20)
 	setDefault(&o.CacheBytes, 8<<20, 1<<40)
 	c := &Collection{options: o, tables: newTables()}
-	c.codec = yjs.Codec{Version: yjs.V2}
 	c.stored = yjs.Codec{Version: yjs.V2, Limits: yjs.Limits{Structs: structsMax}}
 	// An id of its own for each run of the program: after the data was restored from a copy, ids that came later must not come again.
 	var random [8]byte

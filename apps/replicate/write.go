@@ -136,11 +136,9 @@ func (w *write) try(update []byte, version yjs.Version) (Result, error) {
 			return Result{}, err
 		}
 	}
-	codec := c.codec
-	codec.Version = version
-	meta, err := codec.Meta(update)
+	meta, err := metaOf(update, version)
 	if err != nil {
-		return Result{}, &fault{CodeMalformed, err.Error()}
+		return Result{}, err
 	}
 	if err := w.load(); err != nil {
 		return Result{}, err
@@ -164,6 +162,28 @@ func (w *write) try(update []byte, version yjs.Version) (Result, error) {
 	}
 	return w.finish()
 }
+
+// metaOf reads what an update says of itself. It is refused when there are more structs in it than there may be, before one of them takes memory.
+func metaOf(update []byte, version yjs.Version) (yjs.Meta, error) {
+	codec := yjs.Codec{Version: version}
+	if len(update) > UpdateStructsMax/structsPerByte { // a smaller one may have fewer
+		codec.Limits.Structs = UpdateStructsMax
+	}
+	meta, err := codec.Meta(update)
+	over, ok := errors.AsType[*yjs.LimitError](err)
+	switch {
+	case ok && over.Limit == "Structs":
+		return meta, &fault{CodeTooLarge, fmt.Sprintf("the update has %d structs, at most %d are allowed for its size", over.Got, over.Max)}
+	case err != nil:
+		return meta, &fault{CodeMalformed, err.Error()}
+	case meta.Structs > UpdateStructsMax:
+		return meta, &fault{CodeTooLarge, fmt.Sprintf("the update has %d structs, at most %d are allowed", meta.Structs, UpdateStructsMax)}
+	}
+	return meta, nil
+}
+
+// structsPerByte is how many structs an update of format V2 may have for each of its bytes, by the default of the codec.
+const structsPerByte = 16
 
 // gapOf says what an update builds on that is missing by the state vector, or nothing.
 func gapOf(state yjs.StateVector, meta yjs.Meta) string {
@@ -290,9 +310,10 @@ func (w *write) finish() (Result, error) {
 	if w.exists {
 		before = w.head.document()
 	}
-	if w.head.Bytes+len(fresh) > c.options.DocumentBytesMax {
-		if n := len(w.doc.EncodeStateV2(nil)); n > c.options.DocumentBytesMax {
-			return Result{}, &fault{CodeTooLarge, fmt.Sprintf("the document would have %d bytes, at most %d are allowed", n, c.options.DocumentBytesMax)}
+	// A document that is as large as it may be can still be deleted.
+	if !after.Deleted || before.Deleted {
+		if err := w.tooLarge(len(fresh)); err != nil {
+			return Result{}, err
 		}
 	}
 	h := w.head
@@ -322,6 +343,21 @@ func (w *write) finish() (Result, error) {
 	c.loaded.put(h.Version, w.doc, h.Bytes)
 	w.doc, w.head, w.exists = nil, h, true
 	return Result{Status: Applied, Update: fresh, After: after}, nil
+}
+
+// tooLarge refuses a document that has become too large by something fresh.
+func (w *write) tooLarge(fresh int) error {
+	if n := w.doc.Structs(); n > DocumentStructsMax {
+		return &fault{CodeTooLarge, fmt.Sprintf("the document would have %d structs, at most %d are allowed", n, DocumentStructsMax)}
+	}
+	most := w.c.options.DocumentBytesMax
+	if w.head.Bytes+fresh <= most {
+		return nil // as it is appended, and less when it is merged
+	}
+	if n := len(w.doc.EncodeStateV2(nil)); n > most {
+		return &fault{CodeTooLarge, fmt.Sprintf("the document would have %d bytes, at most %d are allowed", n, most)}
+	}
+	return nil
 }
 
 // hookFault makes a fault of the error of a hook.
