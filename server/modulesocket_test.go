@@ -497,22 +497,21 @@ func TestModuleSocketSlowReaders(t *testing.T) {
 				t.Errorf("%s: %d bytes wait", path, waiting)
 			}
 		}
-		kept := s.Err() == nil
-		if kept != (path == "/flood/refused") {
+		if kept := s.Err() == nil; kept != (path == "/flood/refused") {
 			t.Errorf("%s: is the connection kept? %v", path, kept)
 		}
-		if kept {
-			_ = c.Close()
-		}
+		_ = c.Close()
 		eventually(t, "the connection is gone", func() bool { return w.places() == 0 })
 	}
-	// One that is kept is dropped when it has taken nothing for the write timeout. The network takes the answer to its handshake from the server at
+	// Both are dropped when they have taken nothing for the write timeout. The network takes the answer to its handshake from the server at
 	// once, however late the client comes to read it.
 	w := newSocketWorld(t, Options{WriteTimeout: 100 * time.Millisecond})
-	rawDialAt(t, w.testServer, "/flood/refused")
-	receive(t, w.entered)
-	_ = w.seen(t)
-	eventually(t, "the connection is gone", func() bool { return w.places() == 0 })
+	for _, path := range []string{"/flood", "/flood/refused"} {
+		rawDialAt(t, w.testServer, path)
+		receive(t, w.entered)
+		_ = w.seen(t)
+		eventually(t, "the connection is dropped", func() bool { return w.places() == 0 })
+	}
 	paced := newSocketWorld(t, Options{}).open(t, "/flood/paced", nil)
 	for range 500 {
 		hear(t, paced)
