@@ -30,7 +30,7 @@ type Server struct {
 	inbound  budget       // bytes of messages that are read or wait to be executed
 	outbound budget       // bytes that clients have yet to take
 	watched  budget       // bytes of live queries
-	refused  atomic.Int64 // calls, for being too many, since it was logged
+	refused  atomic.Int64 // calls, for being too many; the sweeper logs them
 	// ctx is the lifetime of the server: it ends when a shutdown is forced.
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -16,9 +16,10 @@ type sweeper struct {
 	mu struct {
 		// A sweep holds the lock, so that end waits for it.
 		sync.Mutex
-		stop  func()
-		ended bool
-		told  time.Time // of refused calls
+		stop    func()
+		ended   bool
+		told    time.Time // of refused calls
+		refused int64     // how many had been told of then
 	}
 }
 
@@ -66,8 +67,9 @@ func (w *sweeper) tellRefusedLocked(now time.Time) {
 	if now.Sub(w.mu.told) < refusedEvery {
 		return
 	}
-	if n := w.server.refused.Swap(0); n > 0 {
-		w.mu.told = now
+	all := w.server.refused.Load()
+	if n := all - w.mu.refused; n > 0 {
+		w.mu.told, w.mu.refused = now, all
 		w.server.log.Warn("calls were refused because more come than can be answered in time", slog.Int64("calls", n))
 	}
 }
