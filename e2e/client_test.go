@@ -49,6 +49,7 @@ type client struct {
 
 // link is one connection of a client.
 type link struct {
+	observed uint64 // the newest timestamp that the server was told of in Connect
 	conn     *websocket.Conn
 	version  version // the end of the last Transition
 	querySet uint32  // the newest that was sent
@@ -270,7 +271,7 @@ func (c *client) greet(l *link) {
 		"type": "Connect", "sessionId": c.session, "connectionCount": c.mu.connections,
 		"lastCloseReason": c.mu.why, "clientTs": time.Now().UnixMilli(),
 	}
-	if c.mu.maxObserved != 0 {
+	if l.observed = c.mu.maxObserved; l.observed != 0 {
 		hello["maxObservedTimestamp"] = timestamp(c.mu.maxObserved)
 	}
 	c.mu.connections++
@@ -412,8 +413,8 @@ func (c *client) transition(l *link, m *message) {
 	if end.TS < start.TS || end.QuerySet < start.QuerySet || end.QuerySet > l.querySet || end.Identity != 0 {
 		c.broken("a Transition from %+v to %+v, when version %d of the queries was asked for", start, end, l.querySet)
 	}
-	if l.version.TS == 0 && uint64(end.TS) < c.mu.maxObserved {
-		c.broken("the first Transition is at %d, but %d was seen before", end.TS, c.mu.maxObserved)
+	if l.version.TS == 0 && uint64(end.TS) < l.observed {
+		c.broken("the first Transition is at %d, but %d was seen on another connection before", end.TS, l.observed)
 	}
 	l.version = end
 	c.mu.maxObserved = max(c.mu.maxObserved, uint64(end.TS))
