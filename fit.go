@@ -161,9 +161,13 @@ var elements = regexp.MustCompile(`\[\d+\]`)
 // checkTable looks at the documents of a table that are not known to fit.
 func (r *runtime) checkTable(ctx context.Context, name string, b *boundTable, f fit) error {
 	var misfits []Misfit
-	told := r.clock.Now()
+	told, batch := r.clock.Now(), fitBatch
 	for looks := 1; !f.done; looks++ {
-		page, err := r.page(ctx, b, f.cursor)
+		page, err := r.page(ctx, b, f.cursor, batch)
+		if batch > 1 && errors.Is(err, engine.ErrTimeout) {
+			batch /= 2 // the machine is too slow for as many
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("look whether the documents of table %s fit: %w", name, err)
 		}
@@ -212,16 +216,11 @@ func (r *runtime) checkTable(ctx context.Context, name string, b *boundTable, f 
 	return nil
 }
 
-// page reads documents of a table in the order of their ids: fewer where the machine is too slow for many.
-func (r *runtime) page(ctx context.Context, b *boundTable, cursor string) (page engine.Page, err error) {
-	for limit := fitBatch; limit > 0; limit /= 2 {
-		_, err = r.db.Query(ctx, "_system:fits", func(tx *engine.Tx) (err error) {
-			page, err = tx.Page(b.indexes[engine.IndexByID], engine.Range{}, false, engine.PageRequest{Cursor: cursor, Limit: limit, BytesMax: fitBytes})
-			return err
-		})
-		if !errors.Is(err, engine.ErrTimeout) {
-			break
-		}
-	}
+// page reads some documents of a table in the order of their ids.
+func (r *runtime) page(ctx context.Context, b *boundTable, cursor string, limit int) (page engine.Page, err error) {
+	_, err = r.db.Query(ctx, "_system:fits", func(tx *engine.Tx) (err error) {
+		page, err = tx.Page(b.indexes[engine.IndexByID], engine.Range{}, false, engine.PageRequest{Cursor: cursor, Limit: limit, BytesMax: fitBytes})
+		return err
+	})
 	return page, err
 }
