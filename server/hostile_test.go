@@ -365,8 +365,18 @@ func TestHostileClients(t *testing.T) {
 				_, r = h.open()
 				silent = append(silent, r)
 			}
-			eventually(h.t, "all are there", func() bool { return len(h.s.connections()) == 41 })
-			for range 10 { // the last message may have come after the first step
+			eventually(h.t, "all are there, and what they sent", func() bool {
+				begun := 0
+				for _, c := range h.s.connections() {
+					c.mu.Lock()
+					if c.mu.set != nil {
+						begun++
+					}
+					c.mu.Unlock()
+				}
+				return len(h.s.connections()) == 41 && begun == 21
+			})
+			for range 10 {
 				h.clock.advance(14 * time.Second)
 				h.well()
 			}
