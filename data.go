@@ -333,9 +333,8 @@ func (im *importing) add(ctx context.Context, documents iter.Seq2[value.Value, e
 			inserted, n := int64(0), 0
 			_, err := im.run.db.Mutate(ctx, engine.Call{Name: "_system:import"}, func(tx *engine.Tx) ([]byte, error) {
 				inserted, n = 0, 0
-				late := halfGone(tx)
 				for _, d := range left {
-					if n > 0 && late() {
+					if n > 0 && tx.HalfSpent() {
 						break
 					}
 					isNew, err := im.insert(tx, d)
@@ -400,9 +399,8 @@ func (im *importing) empty(ctx context.Context) error {
 			if err != nil {
 				return nil, err
 			}
-			late := halfGone(tx)
 			for _, d := range page.Documents {
-				if removed > 0 && late() {
+				if removed > 0 && tx.HalfSpent() {
 					break
 				}
 				if err := tx.Delete(im.table.table, d.ID); err != nil {

@@ -409,9 +409,8 @@ func (r *runtime) sweepJobs(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			return nil, err
 		}
-		late := halfGone(inner)
 		for i, d := range page.Documents {
-			if i > 0 && late() {
+			if i > 0 && inner.HalfSpent() {
 				break
 			}
 			if err := inner.Delete(r.jobs, d.ID); err != nil {
@@ -437,10 +436,9 @@ func (r *runtime) interruptJobs(ctx context.Context) error {
 			if err != nil {
 				return nil, err
 			}
-			late := halfGone(inner)
 			ended = nil
 			for i, d := range page.Documents {
-				if i > 0 && late() {
+				if i > 0 && inner.HalfSpent() {
 					break
 				}
 				if err := r.endJob(inner, d.ID, interrupted.ScheduledState); err != nil {

@@ -53,6 +53,11 @@ func (tx *Tx) TimeLeft() time.Duration { return tx.inner.TimeLeft() }
 // function end early that may do a part of what it was asked for.
 func (tx *Tx) RangesLeft() int { return tx.inner.RangesLeft() }
 
+// HalfSpent reports whether half of the time of this execution is gone, or half of what it may read or write (16,000 documents and 8 MiB read, 2,048
+// documents and ranges read one by one, 8,000 documents and 8 MiB written). A function that may do a part of what it was asked for ends then, after
+// its first document, and the next call goes on: one that takes its whole time on a slow or busy machine would fail again and again.
+func (tx *Tx) HalfSpent() bool { return tx.inner.HalfSpent() }
+
 // Rand returns the randomness of this execution.
 func (tx *Tx) Rand() *rand.Rand { return tx.inner.Rand() }
 

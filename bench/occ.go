@@ -118,10 +118,13 @@ func occCall(app *halcyon.App, read, commit string, args occArgs, tally *tally) 
 		if try == occRetries {
 			return errOCC
 		}
-		time.Sleep(backoff/2 + rand.N(backoff/2))
+		wait(backoff)
 		backoff = min(2*backoff, occBackoffMax)
 	}
 }
+
+// wait waits for half of a backoff to the whole of it.
+func wait(backoff time.Duration) { time.Sleep(backoff/2 + rand.N(backoff/2)) }
 
 // tally is what came of the calls of one side.
 type tally struct {
@@ -139,14 +142,16 @@ func (t *tally) conflict() {
 	t.conflicts++
 }
 
-// call makes a call, and again when the machine was too busy for it, as clients do.
+// call makes a call, and again when the machine was too busy for it, after the
+// time that a conflict waits.
 func (t *tally) call(f func() error) {
 	start := time.Now()
 	err := f()
-	for busy(err) {
+	for backoff := occBackoff; busy(err); backoff = min(2*backoff, occBackoffMax) {
 		t.mu.Lock()
 		t.busy++
 		t.mu.Unlock()
+		wait(backoff)
 		err = f()
 	}
 	took := time.Since(start)

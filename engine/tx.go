@@ -130,6 +130,21 @@ func (tx *Tx) RangesLeft() int {
 	return intervalsMax - tx.mu.reads.Len()
 }
 
+// HalfSpent reports whether half of the time of this execution is gone, or half of
+// what it may read or write. A function that may do a part of what it was asked for
+// ends then, after its first document: one that takes its whole time on a slow
+// machine would fail again and again.
+func (tx *Tx) HalfSpent() bool {
+	if 2*tx.TimeLeft() < tx.db.o.FunctionTimeMax {
+		return true
+	}
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	m := &tx.mu
+	return 2*m.reads.Len() > intervalsMax || 2*m.readDocs > documentsReadMax || 2*m.readBytes > bytesReadMax ||
+		2*m.wroteDocs > documentsWrittenMax || 2*m.wroteBytes > bytesWrittenMax
+}
+
 // Now returns the time of this execution: fixed, in microseconds. A query that
 // looks at it should say with WakeAt when its answer changes; without that it
 // is run again every 5 seconds.

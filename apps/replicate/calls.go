@@ -153,9 +153,8 @@ func (c *Collection) replicateBatch(tx *halcyon.Tx, args batchArgs) (batchResult
 			Message: fmt.Sprintf("%d writes of %d bytes, at most %d of %d bytes are allowed in one call", len(args.Writes), size, BatchMax, BatchBytesMax)}
 	}
 	results := batchResults{Results: make([]batchResult, 0, len(args.Writes))}
-	patience := patienceOf(tx)
 	for i, w := range args.Writes {
-		if i > 0 && patience.over() {
+		if i > 0 && tx.HalfSpent() {
 			break
 		}
 		result, err := c.Write(tx, w.Document, w.Bytes, yjs.V2)
@@ -205,9 +204,8 @@ func (c *Collection) recoverBatch(tx *halcyon.Tx, args recoverArgs) (recovered, 
 	}
 	answer := recovered{Documents: []recoveredDocument{}}
 	size, rows := 0, 0
-	patience := patienceOf(tx)
 	for ; place < len(args.Documents); place++ {
-		if size > pageBytesMax || rows > pageRowsMax || len(answer.Documents) == pageRuledMax || rows > 0 && patience.over() {
+		if size > pageBytesMax || rows > pageRowsMax || len(answer.Documents) == pageRuledMax || rows > 0 && tx.HalfSpent() {
 			answer.Cursor = strconv.Itoa(place)
 			return answer, nil
 		}

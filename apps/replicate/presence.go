@@ -224,9 +224,8 @@ func (c *Collection) sweep(tx *halcyon.Tx) error {
 	if err != nil {
 		return err
 	}
-	patience := patienceOf(tx)
 	for i, row := range gone {
-		if i > 0 && patience.over() {
+		if i > 0 && tx.HalfSpent() {
 			return nil // the next sweep goes on
 		}
 		if err := c.presences.Delete(tx, row.ID); err != nil {
@@ -238,7 +237,7 @@ func (c *Collection) sweep(tx *halcyon.Tx) error {
 		return err
 	}
 	for i, row := range old {
-		if i > 0 && patience.over() {
+		if i > 0 && tx.HalfSpent() {
 			return nil
 		}
 		if err := c.asides.Delete(tx, row.ID); err != nil {

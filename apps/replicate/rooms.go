@@ -212,12 +212,11 @@ type roomChanges struct {
 func (c *Collection) roomChanges(tx *halcyon.Tx, args roomArgs) (roomChanges, error) {
 	page := roomChanges{Changes: []roomChange{}, Seq: args.After}
 	size, rows := 0, 0
-	patience := patienceOf(tx)
 	for u, err := range whole(c.deltas.By("by_at").Gt(args.After.time()).Each(tx)) {
 		if err != nil {
 			return roomChanges{}, err
 		}
-		if u.seq > page.Seq && (size > pageBytesMax || rows > pageRowsMax || rows > 0 && patience.over()) {
+		if u.seq > page.Seq && (size > pageBytesMax || rows > pageRowsMax || rows > 0 && tx.HalfSpent()) {
 			page.More = true
 			break
 		}

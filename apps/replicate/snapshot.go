@@ -51,12 +51,11 @@ func (c *Collection) Snapshot(tx *halcyon.Tx, after string, limit int) (Snapshot
 	defer stop()
 	update, err, more := next()
 	size, rows := 0, 0
-	patience := patienceOf(tx)
 	for h, headErr := range c.heads.By("by_document").Gt(after).Each(tx) {
 		if headErr != nil {
 			return SnapshotPage{}, headErr
 		}
-		if rows > 0 && (len(page.Documents) >= limit || size > snapshotBytesMax || rows > snapshotRowsMax || tx.RangesLeft() < rangesSpared || patience.over()) {
+		if rows > 0 && (len(page.Documents) >= limit || size > snapshotBytesMax || rows > snapshotRowsMax || tx.HalfSpent()) {
 			page.Cursor = after
 			break
 		}

@@ -41,9 +41,8 @@ func (c *Collection) Stream(tx *halcyon.Tx, after Seq, limit int) (StreamPage, e
 	var updates [][][]byte
 	var asked []ruled // the same documents, where there is a rule
 	size, rows, lacking := 0, 0, 0
-	patience := patienceOf(tx)
 	over := func() bool {
-		return len(places) >= limit || size > pageBytesMax || rows > pageRowsMax || rows > 0 && (patience.over() || tx.RangesLeft()-lacking < rangesSpared)
+		return len(places) >= limit || size > pageBytesMax || rows > pageRowsMax || rows > 0 && (tx.HalfSpent() || tx.RangesLeft()-lacking < rangesSpared)
 	}
 	for u, err := range whole(c.deltas.By("by_at").Gt(after.time()).Each(tx)) {
 		if err != nil {

@@ -169,8 +169,7 @@ func (a *app) newReader(tx *halcyon.Tx, of Filter) (*reader, error) {
 	}
 	// On a slow machine there is no time for them either, and an answer without them is
 	// better than none.
-	enough := tx.TimeLeft() / 2
-	r.tail.late = func() bool { return tx.TimeLeft() < enough }
+	r.tail.late = tx.HalfSpent
 	err = errors.Join(
 		addTail(tx, PageViews.By("by_stored").Gt(done.Views), r.tail, (*sheets).addView),
 		addTail(tx, PageViews.By("by_stored").Eq(nil), r.tail, (*sheets).addView),

@@ -133,14 +133,14 @@ func (d *demo) fill(ctx context.Context, days, visitorsADay int) error {
 }
 
 func (d *demo) tellPast(ctx context.Context, views []importedView) error {
-	if len(views) == 0 {
-		return nil
+	for len(views) > 0 {
+		var result importViewsResult
+		if err := d.call(ctx, "stats:importViews", importViewsArgs{Views: views}, &result); err != nil {
+			return err
+		}
+		d.past += result.Counted
+		views = views[result.Taken:]
 	}
-	var result importViewsResult
-	if err := d.call(ctx, "stats:importViews", importViewsArgs{Views: views}, &result); err != nil {
-		return err
-	}
-	d.past += result.Counted
 	return nil
 }
 

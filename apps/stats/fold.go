@@ -71,6 +71,10 @@ const (
 	// transaction may look at 4,096 places: four for a scope, and eight for a row.
 	foldScopesMax = 400
 
+	// movedScopesMax is about the most scopes that one batch of views told late
+	// changes: two places for each, beside half of the 4,096 for the views.
+	movedScopesMax = 900
+
 	// hashedPrefix marks the id of a visitor of whom the hash alone is kept.
 	hashedPrefix = "#"
 
@@ -123,14 +127,38 @@ func secretInUse(tx *halcyon.Tx) (Secret, bool, error) {
 	return secret, kept && secret.Used, err
 }
 
-// past is what a transaction that counts views has looked up of what is folded, so
-// that it does not for each view: what it may look at is limited. The zero value has
-// looked up nothing.
+// past is what a transaction that counts views has looked up of what is folded, and
+// what it has to change in the rollups since a view was told after later ones of its
+// visitor. It does neither for each view: what it may look at is limited. The zero
+// value has looked up nothing and changes nothing. Whoever counts has to save it.
 type past struct {
 	looked bool
 	secret Secret
 	used   bool
 	paths  map[[2]string]bool // site and path, of those that were returned to
+	moved  *sheets            // nil while nothing is to be changed
+}
+
+// full reports whether a transaction should count no further view.
+func (p *past) full(tx *halcyon.Tx) bool {
+	return tx.HalfSpent() || p.moved != nil && (len(p.moved.of) >= movedScopesMax || p.moved.late())
+}
+
+// replace has the rollups changed from one state of a view to another.
+func (p *past) replace(tx *halcyon.Tx, zone *time.Location, old, view *PageView) {
+	if p.moved == nil {
+		p.moved = newSheets(zone)
+		p.moved.late = toBeSaved(tx, 8)
+	}
+	p.moved.addView(old, -1)
+	p.moved.addView(view, 1)
+}
+
+func (p *past) save(tx *halcyon.Tx) error {
+	if p.moved == nil {
+		return nil
+	}
+	return p.moved.save(tx)
 }
 
 // look finds out whether something has been folded.
@@ -174,9 +202,15 @@ func (a *app) foldedUpTo(tx *halcyon.Tx) (end time.Time, done Progress, ok bool,
 // folded days.
 type move struct{ from, to *sheets }
 
-func (a *app) newMove() move { return move{newSheets(a.TimeZone), newSheets(a.TimeZone)} }
+func (a *app) newMove(tx *halcyon.Tx) move {
+	m := move{newSheets(a.TimeZone), newSheets(a.TimeZone)}
+	m.from.late = toBeSaved(tx, 16)
+	return m
+}
 
-func (m move) full() bool { return len(m.from.of) >= foldScopesMax }
+func (m move) full() bool {
+	return len(m.from.of) >= foldScopesMax || m.from.rows > 0 && m.from.late()
+}
 
 func (m move) save(tx *halcyon.Tx) error {
 	folded := make(map[scope]*sheet, len(m.to.of))
@@ -205,7 +239,7 @@ func (a *app) foldViews(tx *halcyon.Tx) (taken int, err error) {
 	last := make(map[visitor]time.Time)
 	pages := make(map[page]int)
 	since := make(map[string]time.Time)
-	sums := a.newMove()
+	sums := a.newMove(tx)
 	for i := range rows {
 		row := &rows[i]
 		if !done.has(row.Stored) || sums.full() {
@@ -375,7 +409,7 @@ func (a *app) foldEvents(tx *halcyon.Tx) (taken int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	sums := a.newMove()
+	sums := a.newMove(tx)
 	for i := range rows {
 		if rows[i].Stored.IsZero() || rows[i].Stored.After(done.Events) || sums.full() {
 			break
@@ -401,10 +435,15 @@ func (a *app) foldVisitors(tx *halcyon.Tx) (int, error) {
 		return 0, err
 	}
 	gone := make(map[string]FoldedSite)
+	taken := 0
 	for _, row := range rows {
+		if taken > 0 && tx.HalfSpent() {
+			break
+		}
 		if err := Visitors.Delete(tx, row.ID); err != nil {
 			return 0, err
 		}
+		taken++
 		site, known := gone[row.Site]
 		if !known || row.FirstSeen.Before(site.Since) {
 			site.Site, site.Since = row.Site, row.FirstSeen
@@ -417,7 +456,7 @@ func (a *app) foldVisitors(tx *halcyon.Tx) (int, error) {
 			return 0, err
 		}
 	}
-	return len(rows), nil
+	return taken, nil
 }
 
 // pathViews is how often a path was viewed.

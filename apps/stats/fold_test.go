@@ -3,6 +3,7 @@ package stats_test
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -202,6 +203,75 @@ func exported(t *testing.T, w *world) string {
 	return text
 }
 
+// What takes rows away in batches comes to its end on a machine that has no time for a whole batch, and what is shown is the same.
+func TestFoldingComesToItsEndOnASlowMachine(t *testing.T) {
+	const n = 300 // more than a batch
+	zone := time.FixedZone("UTC+9", 9*3600)
+	path := func(i int) string { return fmt.Sprint("/", int(math.Sqrt(float64(2*i)))) } // each has another number of views
+	settings := stats.Options{ViewRetention: 10 * day, VisitorRetention: 20 * day, PathsShown: 5}
+	for _, tt := range []struct {
+		name    string
+		options stats.Options // at the second start
+		later   time.Duration
+		path    func(i int) string
+		batch   func(w *world) int
+	}{
+		{"views and their events", settings, 12 * day, path, (*world).foldOnce},
+		{"visitors who are gone", settings, 40 * day, path, (*world).foldOnce},
+		{"rollups of another time zone", stats.Options{ViewRetention: -1, TimeZone: zone, PathsShown: 5}, 0, func(i int) string { return fmt.Sprint("/", i) }, (*world).rollUp},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run := func(pace time.Duration) (w *world, taken, batches int) {
+				w = newWorld(t, settings, probe())
+				w.keepSecret()
+				w.importRows(n, func(i int) (string, string, time.Time) { return visitorID(i), tt.path(i), noon })
+				for i := range 10 {
+					w.do("stats:tell", object{"name": "read", "site": "", "path": tt.path(i), "pageType": "page", "sessionId": visitorID(i)})
+				}
+				for w.rollUp() > 0 {
+				}
+				w.reopen(tt.options, probe())
+				w.clock.advance(tt.later)
+				w.clock.slow(pace)
+				for k := tt.batch(w); k > 0; k = tt.batch(w) {
+					taken += k
+					batches++
+				}
+				w.clock.slow(0)
+				w.clock.advance(noon.Add(tt.later + day).Sub(w.clock.Now())) // a slow one has come further
+				return w, taken, batches
+			}
+			fast, all, whole := run(0)
+			slow, taken, batches := run(4 * time.Millisecond)
+			if taken < n || tt.options.ViewRetention > 0 && taken != all {
+				t.Errorf("%d rows are taken, want %d as on a fast machine, and at least %d", taken, all, n)
+			}
+			if batches <= whole {
+				t.Errorf("%d batches, and %d on a fast machine: it was not slow enough to show anything", batches, whole)
+			}
+			want, got := fast.stats(), slow.stats()
+			if tt.options.ViewRetention < 0 {
+				want.PageStats, got.PageStats = nil, nil // of paths with equal counts any may be listed
+			}
+			if diff := gocmp.Diff(want, got); diff != "" {
+				t.Errorf("getStats (-fast +slow):\n%s", diff)
+			}
+			for _, q := range []struct {
+				path string
+				args object
+			}{
+				{"stats:getSeries", object{"unit": "day", "from": millis(noon.Add(-day))}},
+				{"stats:getBreakdown", object{"dimension": "event", "from": millis(noon.Add(-day))}},
+				{"probe:visitors", nil},
+			} {
+				if diff := gocmp.Diff(show(fast.ask(q.path, q.args)), show(slow.ask(q.path, q.args))); diff != "" {
+					t.Errorf("%s (-fast +slow):\n%s", q.path, diff)
+				}
+			}
+		})
+	}
+}
+
 // TestVisitorsAreANumberAfterVisitorRetention: of a visitor who is gone for longer nothing is left
 // but one in the number of visitors.
 func TestVisitorsAreANumberAfterVisitorRetention(t *testing.T) {
@@ -288,11 +358,7 @@ func TestAnImportAfterFolding(t *testing.T) {
 	w.clock.advance(4 * day)
 	w.foldAll()
 	const batch = 500
-	views := make([]any, batch)
-	for i := range views {
-		views[i] = map[string]any{"path": fmt.Sprint("/", i), "sessionId": visitorID(i), "timestamp": millis(noon.Add(3 * day))}
-	}
-	w.do("stats:importViews", object{"views": views})
+	w.importRows(batch, func(i int) (string, string, time.Time) { return visitorID(i), fmt.Sprint("/", i), noon.Add(3 * day) })
 	if got := w.stats(); got.TotalPageViews != batch+1 || got.UniqueVisitors != batch+1 || got.TotalPaths != batch || got.PageStats[0].Views != 2 {
 		t.Errorf("%d views of %d visitors on %d paths, want %d, %d, %d", got.TotalPageViews, got.UniqueVisitors, got.TotalPaths, batch+1, batch+1, batch)
 	}

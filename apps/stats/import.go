@@ -426,13 +426,19 @@ func (r *importRun) flush(ctx context.Context, l *openLog, done bool) error {
 	if err := r.visitors.save(); err != nil {
 		return err
 	}
-	var result importViewsResult
-	if err := r.count(ctx, args, &result); err != nil {
-		return err
+	for {
+		var result importViewsResult
+		if err := r.count(ctx, args, &result); err != nil {
+			return err
+		}
+		l.state.Counted += result.Counted
+		l.state.add(reasonRepeated, result.Repeated)
+		l.state.add(reasonRefused, result.Refused)
+		if result.Taken == len(args.Views) {
+			break
+		}
+		args.Views, args.Note.State = args.Views[result.Taken:], l.state
 	}
-	l.state.Counted = result.Counted
-	l.state.add(reasonRepeated, result.Repeated)
-	l.state.add(reasonRefused, result.Refused)
 	r.done.merge(l.state)
 	l.views, l.state, l.lines = l.views[:0], ImportState{}, l.Lines()
 	r.progress.show(r.done.Lines, r.done.Counted, "")

@@ -94,13 +94,17 @@ type importedView struct {
 // importNote is what came of the lines up to a place in a log.
 type importNote struct {
 	ID    halcyon.ID[Import] `json:"id"`
-	State ImportState        `json:"state"` // with the counts of these lines alone
+	State ImportState        `json:"state"` // with the counts of these lines alone, without those of this call's views
 	Done  bool               `json:"done"`
 	Heads int                `json:"heads"` // not 0: the fingerprint is of so many lines now
 	Head  string             `json:"head"`
 }
 
 type importViewsResult struct {
+	// Taken is how many of the views were looked at, the first ones: as many as the
+	// transaction had time and room for. If it is not all of them nothing is noted,
+	// and the rest is to be told with the note.
+	Taken    int `json:"taken"`
 	Counted  int `json:"counted"`
 	Repeated int `json:"repeated"`
 	Refused  int `json:"refused"` // the path is too long
@@ -131,7 +135,11 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 	var ids []halcyon.ID[PageView]
 	sites := make(map[string]bool)
 	folded := new(past)
-	for _, given := range args.Views {
+	for i, given := range args.Views {
+		if i > 0 && folded.full(tx) {
+			break
+		}
+		result.Taken++
 		view, err := given.view()
 		if tooLongPath(err) {
 			result.Refused++
@@ -157,16 +165,19 @@ func (a *app) importViews(tx *halcyon.Tx, args importViewsArgs) (importViewsResu
 			result.Repeated++
 		}
 	}
+	if err := folded.save(tx); err != nil {
+		return result, err
+	}
 	// At the end: a read of the table has to look at every operation before it.
 	for _, id := range ids {
 		if err := PageViews.Apply(tx, id, halcyon.CommitTime("stored")); err != nil {
 			return result, err
 		}
 	}
-	if args.Note == nil {
+	if args.Note == nil || result.Taken < len(args.Views) {
 		return result, nil
 	}
-	args.Note.State.Counted = result.Counted
+	args.Note.State.Counted += result.Counted
 	args.Note.State.add(reasonRepeated, result.Repeated)
 	args.Note.State.add(reasonRefused, result.Refused)
 	return result, noteImport(tx, *args.Note)

@@ -423,3 +423,53 @@ func TestImportedViewsAndLiveOnesShareOneRule(t *testing.T) {
 		t.Errorf("%d views of %d visitors, want 1 of 1", got.TotalPageViews, got.UniqueVisitors)
 	}
 }
+
+// Views of a log may come after later ones of the same visitors, and then have the most to look at, or on a machine that has no time for many. A
+// call takes as many as fit, and the next one the rest.
+func TestAsManyViewsAsFitAreImportedAtOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		n    int
+		step time.Duration // that each look at the clock takes
+		most int           // calls
+	}{
+		{"out of order", 1000, 0, 8},
+		{"out of order on a slow machine", 60, 5 * time.Millisecond, 60},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, stats.Options{}, probe())
+			n, calls := tt.n, 0
+			send := func(at time.Time, path func(i int) string) {
+				t.Helper()
+				var views []value.Value
+				for i := range n {
+					views = append(views, value.Object(
+						value.Field{Name: "path", Value: value.String(path(i))}, value.Field{Name: "sessionId", Value: value.String(visitorID(i))},
+						value.Field{Name: "timestamp", Value: value.Float64(float64(at.UnixMilli()))},
+						value.Field{Name: "hit", Value: value.Object(value.Field{Name: "site", Value: value.String("a.org")},
+							value.Field{Name: "country", Value: value.String([]string{"CH", "DE", "US"}[i%3])})}))
+				}
+				w.clock.slow(tt.step)
+				counted, took := w.importViews(views)
+				w.clock.slow(0)
+				if calls = max(calls, took); counted != n {
+					t.Errorf("%d views at %v are counted, want %d", counted, at, n)
+				}
+				for w.rollUp() > 0 {
+				}
+			}
+			own := func(i int) string { return fmt.Sprint("/", i) }
+			// Two later views of the page and one of another, on a day of its own each.
+			send(noon, own)
+			send(noon.Add(-24*time.Hour), own)
+			send(noon.Add(-48*time.Hour), func(i int) string { return fmt.Sprint("/other/", i) })
+			send(noon.Add(-72*time.Hour), own)
+			if got := w.stats(); got.TotalPageViews != 4*n || got.UniqueVisitors != n {
+				t.Errorf("%d views of %d visitors, want %d of %d", got.TotalPageViews, got.UniqueVisitors, 4*n, n)
+			}
+			if calls < 2 || calls > tt.most {
+				t.Errorf("%d views take up to %d calls, want more than one and at most %d", n, calls, tt.most)
+			}
+		})
+	}
+}

@@ -421,11 +421,7 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 		return a.clearRollups(tx, done)
 	}
 	sums := newSheets(a.TimeZone)
-	// To save sums takes several times as long as to make them. On a machine so slow, or
-	// so busy, that a whole batch has no time in one transaction, a batch of a fixed size
-	// would be tried in vain for ever.
-	enough := tx.TimeLeft() / 8 * 7
-	sums.late = func() bool { return tx.TimeLeft() < enough }
+	sums.late = toBeSaved(tx, 8)
 	views, err := takeRows(tx, PageViews, &done.Views, done.mark(), sums, func(v *PageView) (halcyon.ID[PageView], time.Time) {
 		sums.addView(v, 1)
 		return v.ID, v.Stored
@@ -451,6 +447,17 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 		_, err = tx.RunAfter(0, "rollUp", nil)
 	}
 	return views + events, err
+}
+
+// toBeSaved returns what reports whether it is time to save sums, since a part of
+// the time of the transaction that is left now is gone: to save them takes several
+// times as long as to make them. On a machine so slow, or so busy, that a whole
+// batch has no time in one transaction, a batch of a fixed size would be tried in
+// vain for ever.
+func toBeSaved(tx *halcyon.Tx, part time.Duration) func() bool {
+	left := tx.TimeLeft()
+	enough := left - left/part
+	return func() bool { return tx.TimeLeft() < enough }
 }
 
 // mark is the time of storing of a row that is in the rollups although its commit
@@ -555,19 +562,22 @@ func (a *app) clearRollups(tx *halcyon.Tx, done Progress) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	gone := 0
 	for _, row := range old {
+		if gone > 0 && tx.HalfSpent() {
+			break
+		}
 		if err := Rollups.Delete(tx, row.ID); err != nil {
 			return 0, err
 		}
+		gone++
 	}
-	if len(old) < rollUpBatch {
-		done.Clearing = false
-	}
+	done.Clearing = gone < len(old) || len(old) == rollUpBatch
 	if err := done.save(tx); err != nil {
 		return 0, err
 	}
 	_, err = tx.RunAfter(0, "rollUp", nil)
-	return len(old) + 1, err
+	return gone + 1, err
 }
 
 // everyMinute samples who is here, rolls up what was stored, and sees to it that of

@@ -70,7 +70,11 @@ func newView(args recordPageViewArgs, at time.Time) (PageView, error) {
 
 // countView counts one view. See count.
 func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error) {
-	id, counted, err := a.count(tx, new(past), view)
+	known := new(past)
+	id, counted, err := a.count(tx, known, view)
+	if err == nil {
+		err = known.save(tx)
+	}
 	if err == nil && counted {
 		err = PageViews.Apply(tx, id, halcyon.CommitTime("stored"))
 	}
@@ -81,7 +85,8 @@ func (a *app) countView(tx *halcyon.Tx, view PageView) (counted bool, err error)
 // kept unless the same visitor has a kept view of the same path less
 // than the view window before it, or after it, as happens when a log is read
 // late. It reads only that visitor's rows, so that two views conflict only when
-// they are of one visitor. known is shared by the views of a transaction.
+// they are of one visitor. known is shared by the views of a transaction, and has to
+// be saved after the last of them.
 func (a *app) count(tx *halcyon.Tx, known *past, view PageView) (id halcyon.ID[PageView], counted bool, err error) {
 	if view.SessionID == "" {
 		// Nobody's: it neither repeats another view nor adds to the visitors.
@@ -129,12 +134,12 @@ func (a *app) count(tx *halcyon.Tx, known *past, view PageView) (id halcyon.ID[P
 		return "", false, err
 	}
 	if near.after != nil {
-		if err := a.precede(tx, near.after.ID, func(next *PageView) { next.Before = view.Timestamp }); err != nil {
+		if err := a.precede(tx, known, near.after.ID, func(next *PageView) { next.Before = view.Timestamp }); err != nil {
 			return "", false, err
 		}
 	}
 	if here.after != nil {
-		if err := a.precede(tx, here.after.ID, func(next *PageView) { next.BeforeHere = view.Timestamp }); err != nil {
+		if err := a.precede(tx, known, here.after.ID, func(next *PageView) { next.BeforeHere = view.Timestamp }); err != nil {
 			return "", false, err
 		}
 	}
@@ -169,7 +174,7 @@ func neighbours(tx *halcyon.Tx, views halcyon.Query[PageView], at time.Time) (ar
 
 // precede changes what a view says about the one before it, because an earlier
 // one was told late. What the rollups have of it is taken out and put in again.
-func (a *app) precede(tx *halcyon.Tx, id halcyon.ID[PageView], change func(*PageView)) error {
+func (a *app) precede(tx *halcyon.Tx, known *past, id halcyon.ID[PageView], change func(*PageView)) error {
 	view, ok, err := PageViews.Get(tx, id)
 	if err != nil || !ok {
 		return err
@@ -183,13 +188,10 @@ func (a *app) precede(tx *halcyon.Tx, id halcyon.ID[PageView], change func(*Page
 	if err := PageViews.Patch(tx, id, halcyon.Fields{"before": view.Before, "beforeHere": view.BeforeHere}); err != nil {
 		return err
 	}
-	if !done.has(view.Stored) {
-		return nil
+	if done.has(view.Stored) {
+		known.replace(tx, a.TimeZone, &old, &view)
 	}
-	sums := newSheets(a.TimeZone)
-	sums.addView(&old, -1)
-	sums.addView(&view, 1)
-	return sums.save(tx)
+	return nil
 }
 
 // knowVisitor makes sure that the visitor of a view, who has no row before it, is
