@@ -10,13 +10,18 @@ type budget struct {
 	used atomic.Int64
 }
 
-// take reserves n bytes if they are there.
+// take reserves n bytes if they are there. What does not fit is never counted, not
+// even for a moment, in which another one that does fit would be refused.
 func (b *budget) take(n int64) bool {
-	if b.used.Add(n) > b.max {
-		b.used.Add(-n)
-		return false
+	for {
+		used := b.used.Load()
+		if used > b.max-n {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-	return true
 }
 
 func (b *budget) put(n int64) { b.used.Add(-n) }
