@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -68,9 +70,22 @@ func TestOneActionTooMany(t *testing.T) {
 	f.let()
 }
 
+// shortOfTime says that its time is over soon, and then waits for as long as the other context. What is told to end for want of time has
+// that time on a slow machine too.
+type shortOfTime struct {
+	context.Context
+	at time.Time
+}
+
+func (c shortOfTime) Deadline() (time.Time, bool) { return c.at, true }
+
+// Actions that are still running when half of the time for a shutdown is gone are told to end.
 func TestShutdownEndsActions(t *testing.T) {
 	f := newFixture(t)
-	s := serve(t, f.app, Options{ShutdownTimeout: time.Second})
+	inner := New(f.app, nil)
+	outer := httptest.NewServer(inner.Handler())
+	defer outer.Close()
+	s := &testServer{Server: inner, address: outer.Listener.Addr().String()}
 	c := connect(t, s)
 	c.act("t:heldAction", `{"channel":"a"}`)
 	<-f.entered
@@ -85,11 +100,9 @@ func TestShutdownEndsActions(t *testing.T) {
 		answered <- answer.StatusCode
 	}()
 	<-f.entered
-	s.stop()
-	if err := <-s.stopped; err != nil {
-		t.Errorf("Serve: %v", err)
+	if err := inner.Shutdown(shortOfTime{patience(t), time.Now().Add(200 * time.Millisecond)}); err != nil {
+		t.Errorf("Shutdown: %v", err)
 	}
-	s.stopped <- nil
 	if status := <-answered; status != http.StatusServiceUnavailable && status != 0 {
 		t.Errorf("the HTTP call was answered with %d", status)
 	}

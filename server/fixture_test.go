@@ -356,7 +356,6 @@ func (l *logBuffer) reset() {
 type client struct {
 	t         testing.TB
 	ws        *websocket.Conn
-	ctx       context.Context
 	session   string
 	requests  uint32
 	querySet  uint32
@@ -389,15 +388,20 @@ func dialAs(t testing.TB, s *testServer, path, header string) *client {
 
 func dialPath(t testing.TB, s *testServer, path string, opts *websocket.DialOptions) *client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
-	t.Cleanup(cancel)
-	ws, _, err := websocket.Dial(ctx, "ws://"+s.address+path, opts)
+	ws, _, err := websocket.Dial(patience(t), "ws://"+s.address+path, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ws.SetReadLimit(-1)
 	t.Cleanup(func() { _ = ws.CloseNow() })
-	return &client{t: t, ws: ws, ctx: ctx, session: sessionA, results: map[uint32]string{}}
+	return &client{t: t, ws: ws, session: sessionA, results: map[uint32]string{}}
+}
+
+// patience returns a context for one thing that must happen.
+func patience(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // connect opens a connection and sends Connect.
@@ -422,9 +426,23 @@ func (c *client) send(m protocol.ClientMessage) { c.sendText(string(m.Append(nil
 
 func (c *client) sendText(text string) {
 	c.t.Helper()
-	if err := c.ws.Write(c.ctx, websocket.MessageText, []byte(text)); err != nil {
+	if err := c.write(websocket.MessageText, []byte(text)); err != nil {
 		c.t.Fatalf("send %.100s: %v", text, err)
 	}
+}
+
+// write sends a message. However long the connection has lasted, it has waitMax for this one, as hear has.
+func (c *client) write(kind websocket.MessageType, text []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
+	defer cancel()
+	return c.ws.Write(ctx, kind, text)
+}
+
+// hear returns the next message as it came.
+func (c *client) hear() (websocket.MessageType, []byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
+	defer cancel()
+	return c.ws.Read(ctx)
 }
 
 // add subscribes to a query.
@@ -457,7 +475,7 @@ func (c *client) mutate(path, args string) uint32 {
 func (c *client) read() (protocol.ServerMessage, error) {
 	c.t.Helper()
 	for {
-		kind, data, err := c.ws.Read(c.ctx)
+		kind, data, err := c.hear()
 		if err != nil {
 			return nil, err
 		}

@@ -72,20 +72,6 @@ func (h *hostile) write(c net.Conn, b []byte) {
 	}
 }
 
-// raw dials without a word.
-func (h *hostile) raw() net.Conn {
-	h.t.Helper()
-	c, err := net.Dial("tcp", h.s.address)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(waitMax)); err != nil {
-		h.t.Fatal(err)
-	}
-	return c
-}
-
 // closes checks the close frame that comes.
 func (h *hostile) closes(r *bufio.Reader, code uint16, reason string) {
 	h.t.Helper()
@@ -191,11 +177,11 @@ func TestHostileClients(t *testing.T) {
 					garbage = appendFrame(nil, 0x81, garbage, random.Uint32())
 				}
 				_, _ = c.Write(garbage) // the server may have closed already
-				_ = c.(*net.TCPConn).CloseWrite()
+				c.closeWrite()
 				_, _ = io.Copy(io.Discard, r) // ends
-				plain := h.raw()
+				plain := dialPlain(h.t, h.s)
 				_, _ = plain.Write(garbage)
-				_ = plain.(*net.TCPConn).CloseWrite()
+				plain.closeWrite()
 				_, _ = io.Copy(io.Discard, plain)
 			}
 		}},
@@ -222,6 +208,16 @@ func TestHostileClients(t *testing.T) {
 				return len(h.s.connections()) < 12
 			})
 			h.well()
+			// The time of a message is counted from when the server has read its beginning.
+			eventually(h.t, "the others are being read", func() bool {
+				reading := 0
+				for _, c := range h.s.connections() {
+					if c.messageAt.Load() != 0 {
+						reading++
+					}
+				}
+				return reading == len(h.s.connections())-1 // but the one that means well
+			})
 			h.clock.advance(61 * time.Second)
 			for _, r := range begun {
 				if code, reason := rawClose(h.t, r); code == closeTryAgain && reason == reasonBusy {
@@ -412,7 +408,7 @@ func TestHostileClients(t *testing.T) {
 		{name: "requests whose header does not end", opts: Options{HTTPConnectionsMax: 60}, heapMax: 8 * mib, attack: func(h *hostile) {
 			var slow []net.Conn
 			for i := range 200 {
-				c := h.raw()
+				c := dialPlain(h.t, h.s)
 				h.write(c, []byte("GET /api/sync HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nX-Slow: "))
 				slow = append(slow, c)
 				if i%50 == 49 {
@@ -427,7 +423,7 @@ func TestHostileClients(t *testing.T) {
 		{name: "bodies that trickle", opts: Options{HTTPConnectionsMax: 60, BodyTimeout: 300 * time.Millisecond}, heapMax: 8 * mib, attack: func(h *hostile) {
 			var slow []net.Conn
 			for i, path := range slices.Repeat([]string{"/api/query", "/upload"}, 50) {
-				c := h.raw()
+				c := dialPlain(h.t, h.s)
 				h.write(c, []byte("POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 16000000\r\n\r\n{"))
 				slow = append(slow, c)
 				if i%25 == 24 {

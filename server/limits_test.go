@@ -19,23 +19,47 @@ import (
 )
 
 // rawDial opens a WebSocket by hand, to send what no client library would.
-func rawDial(t testing.TB, s *testServer) (net.Conn, *bufio.Reader) {
+func rawDial(t testing.TB, s *testServer) (patientConn, *bufio.Reader) {
 	t.Helper()
 	return rawDialAt(t, s, "/api/1.48.0/sync")
 }
 
-func rawDialAt(t testing.TB, s *testServer, path string) (net.Conn, *bufio.Reader) {
+func rawDialAt(t testing.TB, s *testServer, path string) (patientConn, *bufio.Reader) {
+	t.Helper()
+	c := dialPlain(t, s)
+	return c, handshake(t, c, path)
+}
+
+// dialPlain opens a connection to the server without a word.
+func dialPlain(t testing.TB, s *testServer) patientConn {
 	t.Helper()
 	c, err := net.Dial("tcp", s.address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(waitMax)); err != nil {
-		t.Fatal(err)
-	}
-	return c, handshake(t, c, path)
+	return patientConn{c}
 }
+
+// patientConn waits for each read and each write for waitMax, however long the connection has lasted.
+type patientConn struct{ net.Conn }
+
+func (c patientConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(waitMax)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c patientConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(waitMax)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// closeWrite says that nothing more comes from here.
+func (c patientConn) closeWrite() { _ = c.Conn.(*net.TCPConn).CloseWrite() }
 
 // handshake makes a WebSocket of a connection.
 func handshake(t testing.TB, c net.Conn, path string) *bufio.Reader {
@@ -239,7 +263,7 @@ func TestConnectionsMax(t *testing.T) {
 	s := serve(t, f.app, Options{ConnectionsMax: 2})
 	c1 := dial(t, s, nil)
 	dial(t, s, nil)
-	_, resp, err := websocket.Dial(c1.ctx, "ws://"+s.address+"/api/sync", nil)
+	_, resp, err := websocket.Dial(patience(t), "ws://"+s.address+"/api/sync", nil)
 	if err == nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Fatalf("one too many: %v, %v", resp, err)
 	}

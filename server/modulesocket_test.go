@@ -504,10 +504,18 @@ func TestModuleSocketSlowReaders(t *testing.T) {
 		eventually(t, "the connection is gone", func() bool { return w.places() == 0 })
 	}
 	// Both are dropped when they have taken nothing for the write timeout. The network takes the answer to its handshake from the server at
-	// once, however late the client comes to read it.
-	w := newSocketWorld(t, Options{WriteTimeout: 100 * time.Millisecond})
+	// once, however late the client comes to read it. It does not take all that may wait: then there would be nothing to wait for.
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newSocketWorldOn(t, Options{WriteTimeout: 100 * time.Millisecond}, narrowListener{inner})
 	for _, path := range []string{"/flood", "/flood/refused"} {
-		rawDialAt(t, w.testServer, path)
+		c := dialPlain(t, w.testServer)
+		if err := c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		handshake(t, c, path)
 		receive(t, w.entered)
 		_ = w.seen(t)
 		eventually(t, "the connection is dropped", func() bool { return w.places() == 0 })
@@ -695,28 +703,6 @@ func TestModuleSocketClaimedLengths(t *testing.T) {
 		t.Errorf("closed with %d %s", code, reason)
 	}
 }
-
-// pipeListener accepts connections that buffer nothing.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { close(l.closed); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
 func TestPingsOfASlowReaderAreAnsweredOnce(t *testing.T) {
 	listener := newPipeListener()

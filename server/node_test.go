@@ -81,7 +81,7 @@ func scenario(t *testing.T, dir, address, name string, said func(line string)) {
 func script(t *testing.T, dir, file, address, name string, said func(line string)) {
 	t.Helper()
 	noteRun(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // the scripts say before what they wait for
 	defer cancel()
 	node := exec.CommandContext(ctx, "node", file, "http://"+address, name)
 	node.Dir = dir

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,14 +13,17 @@ import (
 	"github.com/halcyon-db/halcyon/protocol"
 )
 
-// replayWorld is a server and a store that may be closed and opened again. Its clock goes on by itself, save while it is held.
+// replayWorld is a server and a store that may be closed and opened again. Its clock goes on by itself, save while it is held: when a
+// connection waits for the next tick, so that nothing is over before the server has come to it, however slow the machine is.
 type replayWorld struct {
 	*fixture
-	t     *testing.T
-	fs    vfs.FS
-	clock *fakeClock
-	held  sync.Mutex // no Transition can follow another, and none be the first of a client that came back
-	s     *testServer
+	t      *testing.T
+	fs     vfs.FS
+	clock  *fakeClock
+	held   sync.Mutex  // no Transition can follow another, and none be the first of a client that came back
+	free   atomic.Bool // the clock goes on when nobody waits too, and ends the wait for what a client that came back sends
+	s      *testServer
+	fanout atomic.Pointer[fanout] // of s
 }
 
 func newReplayWorld(t *testing.T) *replayWorld {
@@ -36,7 +40,9 @@ func newReplayWorld(t *testing.T) *replayWorld {
 			select {
 			case <-ticks.C:
 				w.held.Lock()
-				w.clock.advance(10 * time.Millisecond)
+				if w.free.Load() || w.waits() {
+					w.clock.advance(10 * time.Millisecond)
+				}
 				w.held.Unlock()
 			case <-stop:
 				return
@@ -52,6 +58,14 @@ func newReplayWorld(t *testing.T) *replayWorld {
 	return w
 }
 
+// waits reports whether a connection waits for the next tick.
+func (w *replayWorld) waits() bool {
+	f := w.fanout.Load()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.mu.later) > 0
+}
+
 func (w *replayWorld) begin() {
 	w.t.Helper()
 	app, err := halcyon.NewApp(testModule(w.fixture))
@@ -61,6 +75,7 @@ func (w *replayWorld) begin() {
 	w.app = app
 	w.open(w.t, w.fs)
 	w.s = serve(w.t, app, Options{Clock: w.clock, SilenceMax: time.Hour})
+	w.fanout.Store(w.s.Server.fanout)
 }
 
 // end ends the server and closes the store.

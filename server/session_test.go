@@ -38,6 +38,23 @@ func (c *client) barrier() {
 	}
 }
 
+// putsOff reports whether the connection of a session is put off to the next tick.
+func (s *testServer) putsOff(session string) bool {
+	id, err := parseUUID(session)
+	if err != nil {
+		panic(err)
+	}
+	s.mu.Lock()
+	c := s.mu.sessions[id]
+	s.mu.Unlock()
+	if c == nil {
+		return false
+	}
+	s.fanout.mu.Lock()
+	defer s.fanout.mu.Unlock()
+	return c.turn.at == putOff
+}
+
 // count returns the value of a counter, read without the server.
 func (f *fixture) count(t testing.TB, channel string) (n int64) {
 	t.Helper()
@@ -211,6 +228,7 @@ func TestNoBlink(t *testing.T) {
 		t.Errorf("first Transition: %s", tr.Append(nil))
 	}
 	// One that has none gets its answer in the end.
+	w.free.Store(true)
 	c = comeBack(2)
 	if tr := next[*protocol.Transition](c); tr.End.Identity != 1 || tr.End.QuerySet != 0 {
 		t.Errorf("first Transition: %s", tr.Append(nil))
@@ -253,6 +271,7 @@ func TestFailuresFollowTheFirstTransition(t *testing.T) {
 	}
 	// One that has no queries is told in the end.
 	w := newReplayWorld(t)
+	w.free.Store(true)
 	c := dial(t, w.s, nil)
 	c.send(&protocol.Connect{SessionID: sessionA, ConnectionCount: 1})
 	c.mutate("t:fail", `{}`)
@@ -304,6 +323,8 @@ func TestReplayIsAnsweredBeforeFirstTransition(t *testing.T) {
 	}
 	f.let()
 	next[*protocol.MutationResponse](c2)
+	// A clock that moves while a worker puts the connection off to the next tick leaves it there.
+	eventually(t, "the connection waits for the next tick", func() bool { return s.putsOff(sessionA) })
 	clock.advance(time.Second)
 	if tr := next[*protocol.Transition](c2); c2.results[0] != `{"$integer":"AQAAAAAAAAA="}` {
 		t.Errorf("first Transition: %s", tr.Append(nil))
@@ -436,15 +457,9 @@ func TestOneTransitionATick(t *testing.T) {
 		c.mutate("t:increment", `{"channel":"a"}`)
 		next[*protocol.MutationResponse](c) // and no Transition in front of it
 	}
-	waits := func() bool {
-		ours := s.connections()[0]
-		s.fanout.mu.Lock()
-		defer s.fanout.mu.Unlock()
-		return ours.turn.at == putOff
-	}
 	transitions := 0
 	for c.results[0] != `{"$integer":"BQAAAAAAAAA="}` {
-		eventually(t, "the connection waits for the next tick", waits)
+		eventually(t, "the connection waits for the next tick", func() bool { return s.putsOff(sessionA) })
 		clock.advance(10 * time.Millisecond)
 		next[*protocol.Transition](c)
 		transitions++

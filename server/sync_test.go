@@ -101,7 +101,7 @@ func TestEmptyQuerySetsAreAnswered(t *testing.T) {
 	}
 	// Without version in the path, as other clients than npm do it.
 	for _, path := range []string{"/api/sync", "/api/1.31.4-alpha.0/sync"} {
-		ws, _, err := websocket.Dial(c.ctx, "ws://"+s.address+path, nil)
+		ws, _, err := websocket.Dial(patience(t), "ws://"+s.address+path, nil)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
@@ -313,7 +313,7 @@ func TestProtocolViolations(t *testing.T) {
 	}
 	t.Run("binary", func(t *testing.T) {
 		c := connect(t, s)
-		if err := c.ws.Write(c.ctx, websocket.MessageBinary, []byte(`{"type":"Event"}`)); err != nil {
+		if err := c.write(websocket.MessageBinary, []byte(`{"type":"Event"}`)); err != nil {
 			t.Fatal(err)
 		}
 		if m := next[*protocol.FatalError](c); !strings.Contains(m.Message, "binary") {

@@ -599,7 +599,7 @@ func (p *player) send(l line) {
 // next returns what the server says next.
 func (p *player) next(on int) ([]byte, error) {
 	for {
-		_, text, err := p.conns[on].ws.Read(p.conns[on].ctx)
+		_, text, err := p.conns[on].hear()
 		if err != nil || string(text) != `{"type":"Ping"}` {
 			return text, err
 		}

@@ -28,7 +28,7 @@ function watch(client, query, args = {}) {
   let look = () => {};
   client.onUpdate(query, args, (value) => { seen.push(value); look(); }, (error) => { seen.push(error.message); look(); });
   const until = (wanted) => new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`it never shows ${JSON.stringify(wanted)}; it showed ${JSON.stringify(seen)}`)), 20_000);
+    const timer = setTimeout(() => reject(new Error(`it never shows ${JSON.stringify(wanted)}; it showed ${JSON.stringify(seen)}`)), 120_000);
     look = () => {
       if (JSON.stringify(seen.at(-1)) !== JSON.stringify(wanted)) return;
       clearTimeout(timer);
@@ -51,7 +51,7 @@ function signIn(client, sub, lasts) {
     return text;
   }, (signedIn) => { states.push(signedIn); look(); });
   const until = (holds) => new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`states ${states}, fetches ${fetches}`)), 20_000);
+    const timer = setTimeout(() => reject(new Error(`states ${states}, fetches ${fetches}`)), 120_000);
     look = () => {
       if (!holds()) return;
       clearTimeout(timer);

@@ -58,7 +58,7 @@ const scenarios = {
       look();
     });
     const until = (wanted) => new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${seen.join(", ")}`)), 20_000);
+      const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${seen.join(", ")}`)), 120_000);
       look = () => {
         if (seen.at(-1) !== wanted) return;
         clearTimeout(timer);

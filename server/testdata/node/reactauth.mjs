@@ -69,7 +69,7 @@ const root = createRoot(container);
 root.render(h(ConvexProviderWithAuth, { client, useAuth }, h(Page)));
 
 const until = (wanted, also = () => true) => new Promise((resolve, reject) => {
-  const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${shown.join("\n")}`)), 20_000);
+  const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${shown.join("\n")}`)), 120_000);
   look = () => {
     if (container.textContent !== wanted || !also()) return;
     clearTimeout(timer);

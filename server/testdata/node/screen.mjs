@@ -36,7 +36,7 @@ export function mount(component, { by, caught = (error) => [error.message] }) {
     root.render(h(ConvexProvider, { client: by }, h(Boundary, { caught: (error) => record(caught(error)) }, h(Recorder, props))));
   render({});
   const until = (wanted) => new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${seen.join("\n")}`)), 50_000);
+    const timer = setTimeout(() => reject(new Error(`it never shows ${wanted}; it showed ${seen.join("\n")}`)), 120_000);
     look = () => {
       if (seen.at(-1) !== wanted) return;
       clearTimeout(timer);

@@ -71,6 +71,6 @@ const scenarios = {
   },
 };
 
-setTimeout(() => { console.error("too late"); process.exit(1); }, 50_000).unref();
+setTimeout(() => { console.error("too late"); process.exit(1); }, 120_000).unref();
 await scenarios[name]();
 process.exit(0);
