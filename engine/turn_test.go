@@ -32,7 +32,7 @@ func TestTurnsThatOverrun(t *testing.T) {
 	}
 	buf := make([]byte, 4<<20)
 	var n int
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); runtime.Gosched() {
 		if n = strings.Count(string(buf[:runtime.Stack(buf, true)]), "executeTurns(0x"); n <= 1 {
 			break
 		}
