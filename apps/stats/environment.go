@@ -30,6 +30,9 @@ var variables = []halcyon.Variable{
 	{Name: envVisitorRetention, Optional: true, Help: "how long a visitor without rows is recognised, such as 800d, or off"},
 }
 
+// keyBytesMin keeps the key from being guessed: nothing else slows down who tries.
+const keyBytesMin = 12
+
 // from returns the options with what the environment says, in the place of what is
 // set in the program. The error names the settings that can't be used.
 func (o Options) from(settings halcyon.Settings) (Options, error) {
@@ -51,6 +54,9 @@ func (o Options) from(settings halcyon.Settings) (Options, error) {
 	})
 	if key := settings.Secret(envKey); key != "" {
 		o.Key = key
+	}
+	if n := len(o.Key); n > 0 && n < keyBytesMin {
+		wrong = append(wrong, fmt.Errorf("%s: it has %d bytes and needs %d, since anybody may guess; openssl rand -hex 16 makes one", envKey, n, keyBytesMin))
 	}
 	set(envTimeZone, func(name string) error {
 		zone, err := time.LoadLocation(name)

@@ -15,7 +15,7 @@ import (
 
 func TestSettingsOfTheEnvironment(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("secret in a file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const day = dayLength
@@ -27,8 +27,8 @@ func TestSettingsOfTheEnvironment(t *testing.T) {
 		{nil, func(o Options) bool {
 			return o.Visibility == "" && o.Key == "of the program" && o.TimeZone == time.UTC && o.ViewRetention == 400*day && o.VisitorRetention == 800*day
 		}, ""},
-		{map[string]string{"VISIBLE": "off", "KEY": "k"}, func(o Options) bool { return o.Visibility == VisibleOff && o.Key == "k" }, ""},
-		{map[string]string{"KEY_FILE": file}, func(o Options) bool { return o.Key == "secret" }, ""},
+		{map[string]string{"VISIBLE": "off", "KEY": "of twelve by"}, func(o Options) bool { return o.Visibility == VisibleOff && o.Key == "of twelve by" }, ""},
+		{map[string]string{"KEY_FILE": file}, func(o Options) bool { return o.Key == "secret in a file" }, ""},
 		{map[string]string{"TIME_ZONE": "UTC"}, func(o Options) bool { return o.TimeZone.String() == "UTC" }, ""},
 		{map[string]string{"TRUSTED_PROXIES": "10.1.2.3/8, ::1"}, func(o Options) bool {
 			return len(o.TrustedProxies) == 2 && o.TrustedProxies[0].String() == "10.0.0.0/8" && o.TrustedProxies[1].String() == "::1/128"
@@ -41,6 +41,7 @@ func TestSettingsOfTheEnvironment(t *testing.T) {
 		{map[string]string{"VISITOR_RETENTION": "-3d"}, nil, `HALCYON_STATS_VISITOR_RETENTION: "-3d" is no time`},
 		{map[string]string{"VISITOR_RETENTION": "999999999d"}, nil, `"999999999d" is no time`},
 		{map[string]string{"VISIBLE": "yes"}, nil, `HALCYON_STATS_VISIBLE: "yes" is none of`},
+		{map[string]string{"KEY": "only eleven"}, nil, "HALCYON_STATS_KEY: it has 11 bytes and needs 12"},
 		{map[string]string{"KEY_FILE": file + "x"}, nil, "secret HALCYON_STATS_KEY: open"},
 		{map[string]string{"TIME_ZONE": "Mars"}, nil, "HALCYON_STATS_TIME_ZONE: unknown time zone Mars"},
 		{map[string]string{"TRUSTED_PROXIES": "10.0.0.0/8,x"}, nil, `HALCYON_STATS_TRUSTED_PROXIES: "x" is neither`},

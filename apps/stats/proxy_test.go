@@ -114,7 +114,7 @@ func TestForwardedHops(t *testing.T) {
 
 func TestWhoMaySee(t *testing.T) {
 	loopback, everywhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, &net.TCPAddr{IP: net.IPv4zero}
-	const private, off = stats.CodeKey, stats.CodeOff
+	const private, off, key = stats.CodeKey, stats.CodeOff, "a key of the page"
 	tests := []struct {
 		name    string
 		options stats.Options
@@ -125,12 +125,12 @@ func TestWhoMaySee(t *testing.T) {
 	}{
 		{"by default on loopback", stats.Options{}, loopback, "", "", 200},
 		{"by default elsewhere, without a key set", stats.Options{}, everywhere, "", private, 200},
-		{"by default elsewhere, no key shown", stats.Options{Key: "k"}, everywhere, "", private, 200},
-		{"by default elsewhere, another shown", stats.Options{Key: "k"}, everywhere, "x", private, 200},
-		{"by default elsewhere, the key shown", stats.Options{Key: "k"}, everywhere, "k", "", 200},
+		{"by default elsewhere, no key shown", stats.Options{Key: key}, everywhere, "", private, 200},
+		{"by default elsewhere, another shown", stats.Options{Key: key}, everywhere, "x", private, 200},
+		{"by default elsewhere, the key shown", stats.Options{Key: key}, everywhere, key, "", 200},
 		{"public", stats.Options{Visibility: stats.VisiblePublic}, everywhere, "", "", 200},
-		{"key on loopback", stats.Options{Visibility: stats.VisibleKey, Key: "k"}, loopback, "", private, 200},
-		{"off", stats.Options{Visibility: stats.VisibleOff, Key: "k"}, loopback, "k", off, 404},
+		{"key on loopback", stats.Options{Visibility: stats.VisibleKey, Key: key}, loopback, "", private, 200},
+		{"off", stats.Options{Visibility: stats.VisibleOff, Key: key}, loopback, key, off, 404},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

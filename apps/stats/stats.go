@@ -86,8 +86,8 @@ type Options struct {
 	// Visibility says who may see the statistics. See there for the default.
 	Visibility Visibility
 
-	// Key is what callers show when Visibility is VisibleKey. Without one nobody
-	// has it.
+	// Key is what callers show when Visibility is VisibleKey, at least 12 bytes.
+	// Without one nobody has it.
 	Key string
 
 	// TrustedProxies are the networks of the proxies in front of the server. Their
