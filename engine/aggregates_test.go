@@ -134,6 +134,12 @@ func checkSales(tx *engine.Tx, t *engine.Table, rnd *rand.Rand) error {
 		return err
 	}
 	for range 3 {
+		if err := checkWithout(tx, a, rnd, docs); err != nil {
+			return err
+		}
+		if err := checkDocuments(tx, a, rnd, docs); err != nil {
+			return err
+		}
 		r, in := someRange(rnd, docs)
 		if n, err := tx.Count(a, r); err != nil || n != int64(len(in)) {
 			return fmt.Errorf("count of %+v: got %d, %v, want %d", r, n, err, len(in))
@@ -165,8 +171,9 @@ func checkSales(tx *engine.Tx, t *engine.Table, rnd *rand.Rand) error {
 }
 
 // checkTop compares the n largest groups, and the number of all, with the
-// documents, which are in the order of groups.
-func checkTop(tx *engine.Tx, a *engine.Aggregate, n int, docs []engine.Document) error {
+// documents, which are in the order of groups. There are those in without too, which
+// are not to count.
+func checkTop(tx *engine.Tx, a *engine.Aggregate, n int, docs []engine.Document, without ...engine.Document) error {
 	var want []engine.GroupCount
 	for _, d := range docs {
 		shop := d.Fields.Get("shop")
@@ -176,16 +183,22 @@ func checkTop(tx *engine.Tx, a *engine.Aggregate, n int, docs []engine.Document)
 			want = append(want, engine.GroupCount{Group: []value.Value{shop}, Count: 1})
 		}
 	}
-	if groups, err := tx.CountGroups(a); err != nil || groups != int64(len(want)) {
-		return fmt.Errorf("number of groups: got %d, %v, want %d", groups, err, len(want))
+	total := int64(len(want))
+	if groups, err := tx.CountGroups(a, without...); err != nil || groups != total {
+		return fmt.Errorf("number of groups: got %d, %v, want %d", groups, err, total)
 	}
 	slices.SortStableFunc(want, func(x, y engine.GroupCount) int { return int(y.Count - x.Count) })
 	want = want[:min(n, len(want))]
-	top, err := tx.Top(a, n)
-	if err != nil || !slices.EqualFunc(top, want, func(x, y engine.GroupCount) bool {
+	same := func(x, y engine.GroupCount) bool {
 		return x.Count == y.Count && slices.EqualFunc(x.Group, y.Group, value.Equal)
-	}) {
+	}
+	top, err := tx.Top(a, n, without...)
+	if err != nil || !slices.EqualFunc(top, want, same) {
 		return fmt.Errorf("top %d: got %v, %v, want %v", n, top, err, want)
+	}
+	top, groups, err := tx.TopAndGroups(a, n, without...)
+	if err != nil || groups != total || !slices.EqualFunc(top, want, same) {
+		return fmt.Errorf("top %d of all groups: got %v of %d, %v, want %v of %d", n, top, groups, err, want, total)
 	}
 	return nil
 }

@@ -114,38 +114,50 @@ func (a *Aggregate) regroup(tree aggregate.Tree, r *aggregate.Reader, n int, ent
 
 // Top returns the n groups of an aggregate with the most documents, those first,
 // and groups of equal counts in the order of their values. The transaction's own
-// changes are included. When the aggregate is ranked it costs O(n log n),
-// otherwise a walk over all groups.
-func (tx *Tx) Top(a *Aggregate, n int) ([]GroupCount, error) {
+// changes are included; documents in without, which it has read, do not count. When
+// the aggregate is ranked it costs O(n log n), otherwise a walk over all groups.
+func (tx *Tx) Top(a *Aggregate, n int, without ...Document) ([]GroupCount, error) {
 	if n <= 0 {
 		return nil, nil
 	}
+	top, _, err := tx.top(a, n, false, without)
+	return top, err
+}
+
+// TopAndGroups returns what Top does, and what CountGroups does. It costs less than
+// both.
+func (tx *Tx) TopAndGroups(a *Aggregate, n int, without ...Document) (top []GroupCount, groups int64, err error) {
+	return tx.top(a, max(n, 0), true, without)
+}
+
+// CountGroups returns the number of groups of an aggregate that have documents,
+// the transaction's own changes included and the documents in without, which it
+// has read, left out. When the aggregate is ranked it costs O(1), and O(log n) for
+// each group of without; otherwise a walk over all groups.
+func (tx *Tx) CountGroups(a *Aggregate, without ...Document) (int64, error) {
+	_, groups, err := tx.top(a, 0, true, without)
+	return groups, err
+}
+
+// top is Top, and CountGroups where counted is set.
+func (tx *Tx) top(a *Aggregate, n int, counted bool, without []Document) ([]GroupCount, int64, error) {
 	if a.ranking == nil {
-		return tx.topOfAll(a, n)
+		return tx.topOfAll(a, n, without)
 	}
 	if err := tx.enter(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer tx.leave()
 	a, err := tx.rankingLocked(a)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	ranks, err := tx.topLocked(a, n)
+	ranks, groups, err := tx.topLocked(a, n, counted, without)
 	if err != nil {
-		return nil, tx.failLocked(fmt.Errorf("top of %s of %s: %w", a.Name, a.table.Name, err))
+		return nil, 0, tx.failLocked(fmt.Errorf("top of %s of %s: %w", a.Name, a.table.Name, err))
 	}
-	all := keys.Prefixed(keys.AppendEntry(nil, a.ranking.id))
-	switch {
-	case tx.write:
-		all = keys.Prefixed(keys.AppendEntry(nil, a.id))
-	case len(ranks) == n:
-		last := ranks[n-1]
-		all.End = keys.Next(append(keys.AppendEntry(nil, a.ranking.id), rankKey(last.count, last.group)...))
-	}
-	tx.mu.reads.AddRange(all)
 	if err := tx.intervalsLocked(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	out := make([]GroupCount, len(ranks))
 	values := make([]value.Value, 0, len(ranks)*a.groups)
@@ -154,83 +166,131 @@ func (tx *Tx) Top(a *Aggregate, n int) ([]GroupCount, error) {
 		for rest := r.group; len(rest) > 0; {
 			var v value.Value
 			if v, rest, err = value.DecodeOrderedShared(rest); err != nil {
-				return nil, tx.failLocked(fmt.Errorf("%w: ranking of %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err))
+				return nil, 0, tx.failLocked(fmt.Errorf("%w: ranking of %s of %s: %w", ErrCorrupt, a.Name, a.table.Name, err))
 			}
 			values = append(values, v)
 		}
 		out[i] = GroupCount{Group: values[first:len(values):len(values)], Count: r.count}
 	}
-	return out, nil
+	return out, groups, nil
 }
 
 // groupSizeUsual is for how many bytes of a group there is room at first.
 const groupSizeUsual = 32
 
-// topLocked merges the ranking with the groups that the transaction changes. The
-// ranks are the caller's, and their groups share memory.
-func (tx *Tx) topLocked(a *Aggregate, n int) ([]rank, error) {
-	changed, err := tx.regroupedLocked(a)
+// topLocked merges the ranking with the groups whose counts the transaction sees
+// otherwise, and adds what it looked at to what was read. The ranks are the
+// caller's, and their groups share memory.
+func (tx *Tx) topLocked(a *Aggregate, n int, counted bool, without []Document) (top []rank, groups int64, err error) {
+	changes, err := tx.changedGroupsLocked(a, without)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	changes := make(map[string]bool, len(changed))
-	var own []rank // as the transaction sees them
-	for _, c := range changed {
-		changes[string(c.group)] = true
-		if c.now > 0 {
-			own = append(own, rank{c.now, c.group})
+	kept, err := tx.keptLocked(a, n, &changes)
+	if err != nil {
+		return nil, 0, err
+	}
+	all := keys.Prefixed(keys.AppendEntry(nil, a.id))
+	switch {
+	case tx.write:
+		tx.mu.reads.AddRange(all)
+	case n > 0:
+		read := keys.Prefixed(keys.AppendEntry(nil, a.ranking.id))
+		if len(kept) == n {
+			last := kept[n-1]
+			read.End = keys.Next(append(keys.AppendEntry(nil, a.ranking.id), rankKey(last.count, last.group)...))
 		}
+		tx.mu.reads.AddRange(read)
+	}
+	if counted && !tx.write {
+		tx.mu.reads.AddPoint(a.ranking.sizeKey())
+	}
+	groups = tx.state.trees[a.ranking.slot].Entries
+	var own []rank // of changed groups
+	for i := range changes.all {
+		c := &changes.all[i]
+		switch {
+		case c.delta == 0:
+			continue
+		case c.ranked:
+		case c.delta < 0 && !counted:
+			continue // it is behind the last of kept, and falls
+		default:
+			// A query has a group here that is behind the last of kept.
+			tx.mu.reads.AddRange(all)
+			group := []byte(c.group)
+			if c.was, err = tx.state.trees[a.slot].Count(tx.reader(), group, keys.Successor(group)); err != nil {
+				return nil, 0, err
+			}
+		}
+		now := c.was + c.delta
+		switch {
+		case now < 0:
+			return nil, 0, fmt.Errorf("%w: a group of %d documents loses %d", ErrCorrupt, c.was, -c.delta)
+		case now == 0:
+			groups--
+		case c.was == 0:
+			groups++
+		}
+		if now > 0 {
+			own = append(own, rank{now, []byte(c.group)})
+		}
+	}
+	if len(own) == 0 {
+		return kept, groups, nil
 	}
 	slices.SortFunc(own, rank.compare)
+	return mergeRanks(kept, own, n), groups, nil
+}
+
+// keptLocked returns the first n ranks of groups whose counts are as they are in
+// the state, and notes the counts of the changed ones among them.
+func (tx *Tx) keptLocked(a *Aggregate, n int, changes *changedGroups) ([]rank, error) {
+	if n == 0 {
+		return nil, nil
+	}
 	tree := tx.state.trees[a.ranking.slot]
-	out := make([]rank, 0, min(int64(n), tree.Entries+int64(len(own))))
-	groups := make([]byte, 0, groupSizeUsual*cap(out)) // of all ranks, one after the other
+	kept := make([]rank, 0, min(int64(n), tree.Entries))
+	memory := make([]byte, 0, groupSizeUsual*cap(kept)) // of all groups, one after the other
 	var broken error
-	err = tree.Ascend(tx.reader(), nil, func(entry []byte) bool {
-		if len(out) == n {
-			return false
-		}
+	err := tree.Ascend(tx.reader(), nil, func(entry []byte) bool {
 		r, err := decodeRank(entry)
 		if err != nil {
 			broken = err
 			return false
 		}
-		if len(changes) > 0 && changes[string(r.group)] {
+		if c := changes.find(r.group); c != nil {
+			c.was, c.ranked = r.count, true
 			return true
 		}
-		for len(own) > 0 && len(out) < n && own[0].compare(r) < 0 {
-			out, own = append(out, own[0]), own[1:]
-		}
-		if len(out) == n {
-			return false
-		}
-		groups = append(groups, r.group...)
-		r.group = groups[len(groups)-len(r.group) : len(groups) : len(groups)]
-		out = append(out, r)
-		return true
+		memory = append(memory, r.group...)
+		r.group = memory[len(memory)-len(r.group) : len(memory) : len(memory)]
+		kept = append(kept, r)
+		return len(kept) < n
 	})
-	if err = errors.Join(err, broken); err != nil {
-		return nil, err
+	return kept, errors.Join(err, broken)
+}
+
+// mergeRanks returns the first n of both.
+func mergeRanks(x, y []rank, n int) []rank {
+	out := make([]rank, 0, min(n, len(x)+len(y)))
+	for len(out) < n && len(x)+len(y) > 0 {
+		if len(y) == 0 || len(x) > 0 && x[0].compare(y[0]) < 0 {
+			out, x = append(out, x[0]), x[1:]
+		} else {
+			out, y = append(out, y[0]), y[1:]
+		}
 	}
-	return append(out, own[:min(len(own), n-len(out))]...), nil
+	return out
 }
 
-// regroupedLocked returns the groups whose counts the layers above the state
-// change.
-func (tx *Tx) regroupedLocked(a *Aggregate) ([]regrouped, error) {
-	entries := tx.mu.view.Entries(keys.Prefixed(keys.AppendEntry(nil, a.id)))
-	return a.regroup(tx.state.trees[a.slot], tx.reader(), len(entries), func(i int) ([]byte, int8) {
-		return []byte(entries[i].Key[entryPrefix:]), entries[i].Delta
-	})
-}
-
-// topOfAll is Top for an aggregate that is not ranked.
-func (tx *Tx) topOfAll(a *Aggregate, n int) ([]GroupCount, error) {
-	var top []GroupCount
-	for g, err := range tx.Groups(a) {
+// topOfAll is top for an aggregate that is not ranked.
+func (tx *Tx) topOfAll(a *Aggregate, n int, without []Document) (top []GroupCount, groups int64, err error) {
+	for g, err := range tx.GroupsWithout(a, without) {
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
+		groups++
 		// Groups come in the order of their values, so among equals the new one is last.
 		at, _ := slices.BinarySearchFunc(top, g, func(x, y GroupCount) int {
 			return cmp.Or(cmp.Compare(y.Count, x.Count), -1)
@@ -243,49 +303,5 @@ func (tx *Tx) topOfAll(a *Aggregate, n int) ([]GroupCount, error) {
 		}
 		top = slices.Insert(top, at, g)
 	}
-	return top, nil
-}
-
-// CountGroups returns the number of groups of an aggregate that have documents,
-// the transaction's own changes included. When the aggregate is ranked it costs
-// O(1), otherwise a walk over all groups.
-func (tx *Tx) CountGroups(a *Aggregate) (n int64, err error) {
-	if a.ranking == nil {
-		for _, err := range tx.Groups(a) {
-			if err != nil {
-				return 0, err
-			}
-			n++
-		}
-		return n, nil
-	}
-	if err := tx.enter(); err != nil {
-		return 0, err
-	}
-	defer tx.leave()
-	if a, err = tx.rankingLocked(a); err != nil {
-		return 0, err
-	}
-	if tx.write {
-		tx.mu.reads.AddRange(keys.Prefixed(keys.AppendEntry(nil, a.id)))
-	} else {
-		tx.mu.reads.AddPoint(a.ranking.sizeKey())
-	}
-	if err := tx.intervalsLocked(); err != nil {
-		return 0, err
-	}
-	changed, err := tx.regroupedLocked(a)
-	if err != nil {
-		return 0, tx.failLocked(err)
-	}
-	n = tx.state.trees[a.ranking.slot].Entries
-	for _, c := range changed {
-		switch {
-		case c.was == 0:
-			n++
-		case c.now == 0:
-			n--
-		}
-	}
-	return n, nil
+	return top, groups, nil
 }

@@ -232,8 +232,9 @@ func treeRange(r keys.Range) (from, to []byte) {
 }
 
 // Count returns how many documents are in a range of an aggregate, the
-// transaction's own changes included. It costs O(log n).
-func (tx *Tx) Count(a *Aggregate, r Range) (int64, error) {
+// transaction's own changes included and the documents in without, which it has
+// read, left out. It costs O(log n).
+func (tx *Tx) Count(a *Aggregate, r Range, without ...Document) (int64, error) {
 	rg, err := a.bytes(r)
 	if err != nil || rg.Empty() {
 		return 0, err
@@ -249,7 +250,13 @@ func (tx *Tx) Count(a *Aggregate, r Range) (int64, error) {
 	if err := tx.intervalsLocked(); err != nil {
 		return 0, err
 	}
-	return tx.countLocked(a, rg)
+	n, err := tx.countLocked(a, rg)
+	for _, d := range without {
+		if tx.mu.key = a.appendKey(tx.mu.key[:0], d); rg.Contains(tx.mu.key) {
+			n--
+		}
+	}
+	return n, err
 }
 
 func (tx *Tx) reader() *aggregate.Reader {
@@ -278,6 +285,12 @@ type GroupCount struct {
 // of their values: all, or those whose first values are within. It costs O(log n)
 // for each group.
 func (tx *Tx) Groups(a *Aggregate, within ...value.Value) iter.Seq2[GroupCount, error] {
+	return tx.GroupsWithout(a, nil, within...)
+}
+
+// GroupsWithout is Groups as if documents that the transaction has read were not
+// there.
+func (tx *Tx) GroupsWithout(a *Aggregate, without []Document, within ...value.Value) iter.Seq2[GroupCount, error] {
 	return func(yield func(GroupCount, error) bool) {
 		if len(within) > a.groups {
 			yield(GroupCount{}, fmt.Errorf("groups of %s of %s: they have %d values, not %d", a.Name, a.table.Name, a.groups, len(within)))
@@ -288,8 +301,12 @@ func (tx *Tx) Groups(a *Aggregate, within ...value.Value) iter.Seq2[GroupCount, 
 			yield(GroupCount{}, err)
 			return
 		}
+		var less changedGroups
+		for _, d := range without {
+			less.add(a.appendGroup(nil, d), -1)
+		}
 		for {
-			g, rest, ok, err := tx.nextGroup(a, cursor)
+			g, rest, ok, err := tx.nextGroup(a, cursor, &less)
 			if err != nil {
 				yield(GroupCount{}, err)
 				return
@@ -304,7 +321,7 @@ func (tx *Tx) Groups(a *Aggregate, within ...value.Value) iter.Seq2[GroupCount, 
 
 // nextGroup returns the first group in rg, which may have become empty, and
 // the range after it.
-func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Range, ok bool, err error) {
+func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range, less *changedGroups) (g GroupCount, rest keys.Range, ok bool, err error) {
 	if rg.Empty() {
 		return g, rest, false, nil
 	}
@@ -348,6 +365,9 @@ func (tx *Tx) nextGroup(a *Aggregate, rg keys.Range) (g GroupCount, rest keys.Ra
 	tx.mu.reads.AddRange(keys.Range{Start: rg.Start, End: group.End})
 	if g.Count, err = tx.countLocked(a, group); err != nil {
 		return g, rest, false, err
+	}
+	if c := less.find(group.Start[entryPrefix:]); c != nil {
+		g.Count += c.delta
 	}
 	return g, keys.Range{Start: group.End, End: rg.End}, true, tx.intervalsLocked()
 }
