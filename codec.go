@@ -296,6 +296,9 @@ func (b *codecBuilder) field(sf reflect.StructField, tag, mark string) (fieldCod
 		return f, fmt.Errorf(`halcyon:%q is neither "id" nor "creationTime"`, mark)
 	}
 	f.name = orElse(f.name, lowerCamel(sf.Name))
+	if !utf8.ValidString(f.name) { // objects are made without a look at their names
+		return f, fmt.Errorf("the name %q is not UTF-8", f.name)
+	}
 	if f.codec.shape == shapePointer {
 		f.optional = true
 	}

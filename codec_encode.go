@@ -157,7 +157,7 @@ func (c *codec) encodeArray(rv reflect.Value) (value.Value, error) {
 			}
 			first := len(room)
 			if room, err = c.elem.appendFields(room, rv.Index(i), false); err == nil {
-				v = value.Object(room[first:len(room):len(room)]...)
+				v = value.TrustObject(room[first:len(room):len(room)])
 			}
 		} else {
 			v, err = orNull(c.elem.encode(rv.Index(i)))
@@ -188,10 +188,12 @@ func (c *codec) encodeObject(rv reflect.Value, document bool) (value.Value, erro
 	if err != nil {
 		return value.Value{}, err
 	}
-	return value.Object(fields...), nil
+	return value.TrustObject(fields), nil
 }
 
 // appendFields appends the fields of a struct as encodeObject encodes them, in the order of their names.
+// Most fields of most structs are text, numbers and pointers to these, and a list of a thousand objects has thousands of them: they are
+// encoded here, without a call for each.
 func (c *codec) appendFields(fields []value.Field, rv reflect.Value, document bool) ([]value.Field, error) {
 	for i := range c.fields {
 		f := &c.fields[i]
@@ -199,11 +201,30 @@ func (c *codec) appendFields(fields []value.Field, rv reflect.Value, document bo
 			fields = append(fields, value.Field{Name: f.name, Value: f.codec.literals[0]})
 			continue
 		}
-		fv := f.of(rv)
-		if document && f.system != notSystem || f.omit && isZero(fv) {
+		fv, of := f.of(rv), f.codec
+		if document && f.system != notSystem {
 			continue
 		}
-		v, err := f.codec.encode(fv)
+		if of.shape == shapePointer {
+			if fv.IsNil() { // whether it is to be left out or is undefined
+				continue
+			}
+			fv, of = fv.Elem(), of.elem
+		} else if f.omit && isZero(fv) {
+			continue
+		}
+		var v value.Value
+		var err error
+		switch of.shape {
+		case shapeString:
+			v = value.String(fv.String())
+		case shapeFloat:
+			v = value.Float64(fv.Float())
+		case shapeInteger:
+			v, err = of.encodeInteger(fv)
+		default:
+			v, err = of.encode(fv)
+		}
 		if err != nil {
 			return nil, inside("."+f.name, err)
 		}
@@ -217,7 +238,7 @@ func (c *codec) appendFields(fields []value.Field, rv reflect.Value, document bo
 // isZero is when omitempty and omitzero leave a field out: the zero value, by its IsZero method if it has one, and empty slices and maps.
 func isZero(rv reflect.Value) bool {
 	switch rv.Kind() {
-	case reflect.Slice, reflect.Map:
+	case reflect.String, reflect.Slice, reflect.Map:
 		return rv.Len() == 0
 	case reflect.Struct:
 		if z, ok := rv.Interface().(interface{ IsZero() bool }); ok {

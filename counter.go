@@ -16,6 +16,7 @@ type Counter[T any] struct {
 	aggregate string
 	keys      keyRange
 	desc      bool
+	without   []engine.Document
 }
 
 // GroupCount is the number of documents of one group of an aggregate.
@@ -69,13 +70,60 @@ func (c Counter[T]) Lte(v any) Counter[T] { c.keys = c.keys.bound(v, false, true
 // Desc turns the order round in which At and Rank count: from the end of the range.
 func (c Counter[T]) Desc() Counter[T] { c.desc = !c.desc; return c }
 
+// Without leaves out documents that the transaction has read: Count, Groups, Top, TopAndGroups and CountGroups tell what they would if these
+// were not there. The other methods refuse.
+func (c Counter[T]) Without(rows ...Row[T]) Counter[T] {
+	c.without = slices.Clip(c.without)
+	for _, row := range rows {
+		c.without = append(c.without, row.stored)
+	}
+	return c
+}
+
 // Count returns the number of documents.
 func (c Counter[T]) Count(tx *Tx) (int64, error) {
 	a, err := c.bound(tx)
 	if err != nil {
 		return 0, err
 	}
-	return tx.inner.Count(a, c.keys.r)
+	return tx.inner.Count(a, c.keys.r, c.without...)
+}
+
+// A Row is a document as it was read. Decoding it is left to [Row.Decode], for where only few of many are looked at.
+type Row[T any] struct {
+	stored engine.Document
+	table  *boundTable
+}
+
+// Decode returns the document.
+func (r Row[T]) Decode() (doc T, err error) {
+	err = r.table.decode(r.stored, reflect.ValueOf(&doc).Elem())
+	return doc, err
+}
+
+// Rows returns the first n documents in the order of the aggregate, or as many as there are. Where the field of that order changes all the
+// time, as when something was seen last does, it costs less than a Query in the order of an index.
+func (c Counter[T]) Rows(tx *Tx, n int) ([]Row[T], error) {
+	a, err := c.entire(tx, "Rows")
+	if err == nil && c.desc {
+		err = fmt.Errorf("%s: Rows goes forward", c.keys.what)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := tx.table(&c.table.def)
+	if err != nil {
+		return nil, err
+	}
+	docs, err := tx.inner.Documents(a, c.keys.r, n)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]Row[T], len(docs))
+	for i, doc := range docs {
+		rows[i] = Row[T]{doc, b}
+	}
+	return rows, nil
 }
 
 // Total is what an aggregate with the option Sum knows about documents.
@@ -104,7 +152,7 @@ func (c Counter[T]) Total(tx *Tx) (Total, error) {
 }
 
 func (c Counter[T]) total(tx *Tx) (engine.Total, error) {
-	a, err := c.bound(tx)
+	a, err := c.entire(tx, "Total")
 	if err != nil {
 		return engine.Total{}, err
 	}
@@ -153,7 +201,7 @@ func number(v value.Value) (float64, bool) {
 // At returns the document at an offset, counted from 0 in the order of the aggregate, and false when there are not so many. It takes as
 // long for the last document as for the first.
 func (c Counter[T]) At(tx *Tx, offset int64) (doc T, ok bool, err error) {
-	a, err := c.bound(tx)
+	a, err := c.entire(tx, "At")
 	if err != nil {
 		return doc, false, err
 	}
@@ -171,7 +219,7 @@ func (c Counter[T]) At(tx *Tx, offset int64) (doc T, ok bool, err error) {
 // Rank returns how many of the documents come before the one with that id in the order of the aggregate. It is false when that is not
 // one of them.
 func (c Counter[T]) Rank(tx *Tx, id ID[T]) (rank int64, ok bool, err error) {
-	a, err := c.bound(tx)
+	a, err := c.entire(tx, "Rank")
 	if err != nil {
 		return 0, false, err
 	}
@@ -189,15 +237,32 @@ func (c Counter[T]) Top(tx *Tx, n int) ([]GroupCount, error) {
 	if err != nil {
 		return nil, err
 	}
-	top, err := tx.inner.Top(a, n)
+	top, err := tx.inner.Top(a, n, c.without...)
 	if err != nil {
 		return nil, err
 	}
+	return groupCounts(top), nil
+}
+
+// TopAndGroups returns what Top does and what CountGroups does, for less than both cost.
+func (c Counter[T]) TopAndGroups(tx *Tx, n int) (top []GroupCount, groups int64, err error) {
+	a, err := c.whole(tx, "TopAndGroups")
+	if err != nil {
+		return nil, 0, err
+	}
+	found, groups, err := tx.inner.TopAndGroups(a, n, c.without...)
+	if err != nil {
+		return nil, 0, err
+	}
+	return groupCounts(found), groups, nil
+}
+
+func groupCounts(top []engine.GroupCount) []GroupCount {
 	out := make([]GroupCount, len(top))
 	for i, g := range top {
-		out[i] = GroupCount{Group: g.Group, Count: g.Count}
+		out[i] = GroupCount(g)
 	}
-	return out, nil
+	return out
 }
 
 // CountGroups returns the number of groups that have documents. The Counter must not be narrowed. Without the option Ranked it walks all
@@ -207,7 +272,7 @@ func (c Counter[T]) CountGroups(tx *Tx) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return tx.inner.CountGroups(a)
+	return tx.inner.CountGroups(a, c.without...)
 }
 
 // Groups returns an iterator over the groups that have documents, in the order of their values. The Counter may be narrowed by Eq to the
@@ -222,12 +287,20 @@ func (c Counter[T]) Groups(tx *Tx) iter.Seq2[GroupCount, error] {
 			yield(GroupCount{}, err)
 			return
 		}
-		for g, err := range tx.inner.Groups(a, c.keys.r.Eq...) {
+		for g, err := range tx.inner.GroupsWithout(a, c.without, c.keys.r.Eq...) {
 			if !yield(GroupCount{Group: g.Group, Count: g.Count}, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// entire is bound, for a method that can't leave out documents.
+func (c Counter[T]) entire(tx *Tx, method string) (*engine.Aggregate, error) {
+	if c.keys.err == nil && len(c.without) > 0 {
+		return nil, fmt.Errorf("%s: %s takes no Without", c.keys.what, method)
+	}
+	return c.bound(tx)
 }
 
 // whole is bound, for a method that is about all groups.

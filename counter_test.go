@@ -275,3 +275,55 @@ func ExampleCounter() {
 	// tea: 3 orders
 	// books: 1 orders
 }
+
+// TestCounterWithoutRows leaves out the first documents of an order.
+func TestCounterWithoutRows(t *testing.T) {
+	inScores(t, func(tx *halcyon.Tx) error {
+		for i, p := range []int{30, 10, 20, 10, 40, 50} {
+			if _, err := scores.Insert(tx, Score{Game: []string{"go", "chess"}[min(i%3, 1)], Player: fmt.Sprint("p", i), Points: p}); err != nil {
+				return err
+			}
+		}
+		points := scores.Count("points")
+		rows, err := points.Eq("chess").Lt(50).Rows(tx, 3)
+		if err != nil || len(rows) != 3 {
+			t.Fatalf("%d rows, %v; want 3", len(rows), err)
+		}
+		for i, want := range []string{"p1", "p2", "p4"} {
+			if score, err := rows[i].Decode(); err != nil || score.Player != want || score.ID == "" {
+				t.Errorf("row %d is %+v, %v; want %s", i, score, err, want)
+			}
+		}
+		rest := points.Without(rows[:1]...).Without(rows[1:]...)
+		top, groups, err := rest.TopAndGroups(tx, 5)
+		if got := fmt.Sprint(top, groups, err); got != `[{["go"] 2} {["chess"] 1}] 2 <nil>` {
+			t.Errorf("top without three of chess: %s", got)
+		}
+		all, err := points.Top(tx, 1)
+		if got := fmt.Sprint(all, err); got != `[{["chess"] 4}] <nil>` {
+			t.Errorf("top of all: %s", got)
+		}
+		if n, err := rest.Eq("chess").Count(tx); n != 1 || err != nil {
+			t.Errorf("chess without three: %d, %v", n, err)
+		}
+		last, err := points.Eq("chess").Gte(50).Rows(tx, 9)
+		if err != nil {
+			return err
+		}
+		if n, err := rest.Without(last...).CountGroups(tx); n != 1 || err != nil {
+			t.Errorf("groups without all of chess: %d, %v", n, err)
+		}
+		for g, err := range rest.Eq("chess").Groups(tx) {
+			if err != nil || g.Count != 1 {
+				t.Errorf("group %v, %v; want 1", g, err)
+			}
+		}
+		if _, err := rest.Sum(tx); err == nil {
+			t.Error("a sum without some documents is not refused")
+		}
+		if _, err := points.Desc().Rows(tx, 1); err == nil {
+			t.Error("rows in reverse are not refused")
+		}
+		return nil
+	})
+}

@@ -120,6 +120,10 @@ func Object(fields ...Field) Value {
 	return normalObject(fields)
 }
 
+// TrustObject is Object for fields that are in order. It takes ownership of the slice. REQUIRES: names are valid
+// UTF-8 and strictly ascending, and no field is undefined.
+func TrustObject(fields []Field) Value { return sortedObject(fields) }
+
 // normalObject is Object for names known to be valid UTF-8.
 func normalObject(fields []Field) Value {
 	normal := true
