@@ -404,9 +404,7 @@ func (a *app) getSites(tx *halcyon.Tx, args Viewer) (SitesResult, error) {
 	}
 	result := SitesResult{Sites: []SiteStats{}, TimeZone: a.TimeZone.String()}
 	since := a.activeSince(tx)
-	if err := a.wakeWhenSomebodyLeaves(tx); err != nil {
-		return result, err
-	}
+	tx.WakeAt(never)
 	sites, err := Sites.By("by_name").Collect(tx)
 	if err != nil {
 		return result, err
@@ -427,6 +425,11 @@ func (a *app) getSites(tx *halcyon.Tx, args Viewer) (SitesResult, error) {
 		active, err := ActiveSessions.Count("seenByTime").Eq(site.Name).Gt(since).Count(tx)
 		if err != nil {
 			return result, err
+		}
+		if active > 0 {
+			if err := a.wakeWhenSomebodyLeaves(tx, site.Name); err != nil {
+				return result, err
+			}
 		}
 		result.Sites = append(result.Sites, SiteStats{
 			site.Name, site.FirstSeen, int(views) + folded.views, int(visitors) + folded.visitors, int(active), site.Name == SyntheticSite})

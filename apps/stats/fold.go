@@ -471,14 +471,20 @@ type pathViews struct {
 // with equal counts is the last of the n is left open, since telling them apart
 // could take all of them.
 func topPaths(tx *halcyon.Tx, n int) ([]pathViews, error) {
+	foldedPaths, err := FoldedPaths.Count("views").Count(tx)
+	if err != nil {
+		return nil, err
+	}
 	for read := n; ; read *= 2 {
 		live, err := PageViews.Count("viewsByPath").Top(tx, read)
 		if err != nil {
 			return nil, err
 		}
-		folded, err := FoldedPaths.By("by_views").Desc().Take(tx, read)
-		if err != nil {
-			return nil, err
+		var folded []FoldedPath
+		if foldedPaths > 0 {
+			if folded, err = FoldedPaths.By("by_views").Desc().Take(tx, read); err != nil {
+				return nil, err
+			}
 		}
 		further := 0
 		if len(live) == read {

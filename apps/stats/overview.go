@@ -13,7 +13,8 @@ var never = time.Date(2200, time.January, 1, 0, 0, 0, 0, time.UTC)
 // Stats is the result of getStats.
 type Stats struct {
 	ActiveVisitors   int                         `json:"activeVisitors"`
-	ActiveByPath     []PathCount                 `json:"activeByPath"` // most visitors first
+	ActiveByPath     []PathCount                 `json:"activeByPath"` // most visitors first, 500 at most
+	ActivePaths      int                         `json:"activePaths"`  // paths with a visitor, those not listed too
 	TotalPageViews   int                         `json:"totalPageViews"`
 	UniqueVisitors   int                         `json:"uniqueVisitors"`
 	PublishedPosts   int                         `json:"publishedPosts"`
@@ -52,8 +53,8 @@ type getStatsArgs struct {
 
 // getStats returns everything the statistics page shows. What it costs depends on
 // how many paths and places it lists, and neither on how many visitors are here nor
-// on how many views there are: it reads the first view, and the rows of those who
-// have left and are still to be cleared away.
+// on how many views there are: of rows it reads the first view, and those of visitors
+// who have left and are still to be cleared away.
 func (a *app) getStats(tx *halcyon.Tx, args getStatsArgs) (Stats, error) {
 	var stats Stats
 	if err := a.allow(args.Key); err != nil {
@@ -80,42 +81,12 @@ func (a *app) getStats(tx *halcyon.Tx, args getStatsArgs) (Stats, error) {
 
 // addActive fills in who is here, or on one site.
 func (a *app) addActive(tx *halcyon.Tx, stats *Stats, only string) error {
-	since := a.activeSince(tx)
-	if err := a.wakeWhenSomebodyLeaves(tx); err != nil {
-		return err
-	}
-	sites, err := siteNames(tx, only)
+	here, err := a.findPresence(tx, only)
 	if err != nil {
 		return err
 	}
-	for _, site := range sites {
-		active, err := ActiveSessions.Count("seenByTime").Eq(site).Gt(since).Count(tx)
-		if err != nil {
-			return err
-		}
-		stats.ActiveVisitors += int(active)
-	}
-	here, err := findPresence(tx, since, only)
-	if err != nil {
-		return err
-	}
-	stats.ActiveByPath = here.paths[:min(len(here.paths), activePathsMax)]
+	stats.ActiveVisitors, stats.ActiveByPath, stats.ActivePaths = here.visitors, here.paths, here.allPaths
 	stats.VisitorLocations = here.places.list()
-	return nil
-}
-
-// wakeWhenSomebodyLeaves has the query run again at the moment the first of the
-// active visitors has been gone for the visitor timeout.
-func (a *app) wakeWhenSomebodyLeaves(tx *halcyon.Tx) error {
-	first, ok, err := ActiveSessions.By("by_lastSeen").Gt(a.activeSince(tx)).First(tx)
-	switch {
-	case err != nil:
-		return err
-	case ok:
-		tx.WakeAt(first.LastSeen.Add(a.VisitorTimeout))
-	default:
-		tx.WakeAt(never)
-	}
 	return nil
 }
 
@@ -135,7 +106,7 @@ func (a *app) addViews(tx *halcyon.Tx, stats *Stats) error {
 		return err
 	}
 	stats.TotalPageViews, stats.UniqueVisitors = int(total)+folded.views, int(visitors)+folded.visitors
-	first, ok, err := PageViews.By("by_timestamp").First(tx)
+	first, ok, err := PageViews.Count("viewsByTime").At(tx, 0)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 
 func TestEmptyStats(t *testing.T) {
 	w := newWorld(t, stats.Options{})
-	const want = `{"activeByPath":[],"activeVisitors":0,"pageStats":[],"publishedPages":0,"publishedPosts":0,` +
+	const want = `{"activeByPath":[],"activePaths":0,"activeVisitors":0,"pageStats":[],"publishedPages":0,"publishedPosts":0,` +
 		`"totalPageViews":0,"totalPaths":0,"trackingSince":null,"uniqueVisitors":0,"visitorLocations":[]}`
 	if diff := cmp.Diff(want, show(w.ask("stats:getStats", nil))); diff != "" {
 		t.Errorf("getStats (-want +got):\n%s", diff)
@@ -27,7 +27,7 @@ func TestStatsHaveTheFieldsOfTheirContract(t *testing.T) {
 	w := newWorld(t, stats.Options{})
 	w.view("ada", "/a")
 	w.do("stats:heartbeat", object{"sessionId": "ada", "currentPath": "/a", "country": "CH", "latitude": 46.948, "longitude": 7.447})
-	want := fmt.Sprintf(`{"activeByPath":[{"count":1,"path":"/a"}],"activeVisitors":1,`+
+	want := fmt.Sprintf(`{"activeByPath":[{"count":1,"path":"/a"}],"activePaths":1,"activeVisitors":1,`+
 		`"pageStats":[{"pageType":"other","path":"/a","title":"/a","views":1}],"publishedPages":0,"publishedPosts":0,`+
 		`"totalPageViews":1,"totalPaths":1,"trackingSince":%d,"uniqueVisitors":1,`+
 		`"visitorLocations":[{"country":"CH","latitude":46.9,"longitude":7.4}]}`, noon.UnixMilli())

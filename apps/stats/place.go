@@ -102,44 +102,6 @@ func newPlaces(counts map[place]int) places {
 	return p
 }
 
-// less takes off visitors.
-func (p places) less(left map[place]int) places {
-	if len(left) == 0 {
-		return p
-	}
-	return takeOff(p, len(left), func(at *counted) (count *int, less int) { return &at.count, left[at.place] }, counted.compare)
-}
-
-// takeOff lowers counts, which are above 0, and drops what falls to 0. What changes
-// is little of it, at most lowered: that is put into its new place, and the rest stays
-// in order. It uses the memory of all.
-func takeOff[T any](all []T, lowered int, lower func(*T) (count *int, less int), compare func(x, y T) int) []T {
-	changed := make([]T, 0, min(lowered, len(all)))
-	kept := all[:0]
-	for _, at := range all {
-		count, less := lower(&at)
-		if less == 0 {
-			kept = append(kept, at)
-		} else if *count -= less; *count > 0 {
-			changed = append(changed, at)
-		}
-	}
-	slices.SortFunc(changed, compare)
-	// From the end, so that nothing is overwritten that is still to be moved.
-	i, j := len(kept), len(changed)
-	out := all[:i+j]
-	for j > 0 {
-		if i > 0 && compare(kept[i-1], changed[j-1]) > 0 {
-			i--
-			out[i+j] = kept[i]
-		} else {
-			j--
-			out[i+j] = changed[j]
-		}
-	}
-	return out
-}
-
 // counted is a place and how many visitors are there.
 type counted struct {
 	place

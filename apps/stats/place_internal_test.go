@@ -4,38 +4,9 @@ import (
 	"slices"
 	"testing"
 
-	"pgregory.net/rapid"
-
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
-
-// TestTakeOff compares it with counting anew and sorting all.
-func TestTakeOff(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		paths := []string{"/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h"}
-		left := make(map[string]int)
-		var all, want []PathCount
-		for _, path := range paths {
-			count, less := rapid.IntRange(0, 6).Draw(t, "count"), rapid.IntRange(0, 7).Draw(t, "less")
-			if less > 0 {
-				left[path] = less
-			}
-			if count > 0 {
-				all = append(all, PathCount{Path: path, Count: count})
-			}
-			if count > less {
-				want = append(want, PathCount{Path: path, Count: count - less})
-			}
-		}
-		slices.SortFunc(all, PathCount.compare)
-		slices.SortFunc(want, PathCount.compare)
-		got := takeOff(slices.Clone(all), len(left), func(at *PathCount) (*int, int) { return &at.Count, left[at.Path] }, PathCount.compare)
-		if !slices.Equal(got, want) {
-			t.Fatalf("%v less %v is %v, want %v", all, left, got, want)
-		}
-	})
-}
 
 // TestPlacesAlike: groups that differ in what is not shown are one place.
 func TestPlacesAlike(t *testing.T) {

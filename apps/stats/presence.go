@@ -10,12 +10,16 @@ import (
 
 // Who is here changes with time and without a write, and an aggregate does not. So
 // the aggregates byPath and byPlace count all rows of ActiveSessions, and what they
-// have too many is taken off: the visitors who have left, whose rows are few since
+// have too many is left out: the visitors who have left, whose rows are few since
 // they are cleared away all the time, see planSweep. A beat that changes neither
 // path nor place costs these aggregates nothing.
+//
+// The rows in the order of when they were seen last are read by the aggregate
+// seenByTime. An index would do, but a row moves in it at every beat, and the store
+// keeps the places that rows have left for a while: a scan goes over all of them.
 
 const (
-	// leftRowsMax is the most rows of visitors who have left that are taken off.
+	// leftRowsMax is the most rows of visitors who have left that are left out.
 	// With more, as after the machine has slept, those who are here are counted one
 	// by one.
 	leftRowsMax = 1000
@@ -27,85 +31,128 @@ const (
 	activePathsMax = 500
 )
 
-// presence is where the active visitors are, of all sites or of one.
+// presence is who is here, on all sites or on one, and where.
 type presence struct {
-	paths  []PathCount // most visitors first; those beyond activePathsMax may lack
-	places places
+	visitors int
+	paths    []PathCount // most visitors first, activePathsMax at most
+	allPaths int         // those not in paths too
+	places   places
 }
 
-// findPresence finds out who was seen after since, on the site only unless that is
-// "".
-func findPresence(tx *halcyon.Tx, since time.Time, only string) (here presence, err error) {
-	left := newHeadcount(only)
-	rows := 0
-	for row, err := range ActiveSessions.By("by_lastSeen").Lte(since).Each(tx) {
-		if err != nil {
-			return here, err
-		}
-		if rows++; rows > leftRowsMax {
-			return countPresence(tx, since, only)
-		}
-		left.add(&row)
-	}
-	if here.paths, err = pathsOf(tx, only, len(left.paths)); err != nil {
-		return here, err
-	}
-	if len(left.paths) > 0 {
-		here.paths = takeOff(here.paths, len(left.paths), func(at *PathCount) (count *int, less int) {
-			return &at.Count, left.paths[PathCount{Site: at.Site, Path: at.Path}]
-		}, PathCount.compare)
-	}
-	here.places, err = placesOf(tx, only, left.places)
-	return here, err
-}
-
-// countPresence finds it out by counting those who are here one by one.
-func countPresence(tx *halcyon.Tx, since time.Time, only string) (here presence, err error) {
-	rows, err := ActiveSessions.By("by_lastSeen").Gt(since).Desc().Take(tx, activeRowsMax)
+// findPresence finds out who is here, on the site only unless that is "", and has
+// the query run again when the first of them leaves.
+func (a *app) findPresence(tx *halcyon.Tx, only string) (here presence, err error) {
+	since := a.activeSince(tx)
+	tx.WakeAt(never)
+	sites, err := attendance(tx, only)
 	if err != nil {
 		return here, err
 	}
-	found := newHeadcount(only)
+	var left []halcyon.Row[ActiveSession]
+	gone := 0
+	for _, site := range sites {
+		rows := ActiveSessions.Count("seenByTime").Eq(site.name)
+		active, err := rows.Gt(since).Count(tx)
+		if err != nil {
+			return here, err
+		}
+		here.visitors += int(active)
+		if active > 0 {
+			if err := a.wakeWhenSomebodyLeaves(tx, site.name); err != nil {
+				return here, err
+			}
+		}
+		gone += site.rows - int(active)
+		if site.rows == int(active) || gone > leftRowsMax {
+			continue
+		}
+		more, err := rows.Lte(since).Rows(tx, leftRowsMax)
+		if err != nil {
+			return here, err
+		}
+		left = append(left, more...)
+	}
+	if gone > leftRowsMax {
+		return here, here.count(tx, since, only)
+	}
+	if here.paths, here.allPaths, err = pathsOf(tx, only, left); err != nil {
+		return here, err
+	}
+	here.places, err = placesOf(tx, only, left)
+	return here, err
+}
+
+// attended is a site and how many rows it has of visitors who are here or were.
+type attended struct {
+	name string
+	rows int
+}
+
+// attendance returns the sites that have any, or the one.
+func attendance(tx *halcyon.Tx, only string) (sites []attended, err error) {
+	rows := ActiveSessions.Count("seenByTime")
+	if only != "" {
+		n, err := rows.Eq(only).Count(tx)
+		return []attended{{only, int(n)}}, err
+	}
+	for g, err := range rows.Groups(tx) {
+		if err != nil {
+			return nil, err
+		}
+		name, _ := g.Group[0].AsString()
+		sites = append(sites, attended{name, int(g.Count)})
+	}
+	return sites, nil
+}
+
+// wakeWhenSomebodyLeaves has the query run again at the moment the first of the
+// active visitors of a site has been gone for the visitor timeout.
+func (a *app) wakeWhenSomebodyLeaves(tx *halcyon.Tx, site string) error {
+	first, err := ActiveSessions.Count("seenByTime").Eq(site).Gt(a.activeSince(tx)).Rows(tx, 1)
+	if err != nil || len(first) == 0 {
+		return err
+	}
+	visitor, err := first[0].Decode()
+	if err != nil {
+		return err
+	}
+	tx.WakeAt(visitor.LastSeen.Add(a.VisitorTimeout))
+	return nil
+}
+
+// count finds out where those are who were seen after since by looking at each.
+func (here *presence) count(tx *halcyon.Tx, since time.Time, only string) error {
+	paths, places := make(map[PathCount]int), make(map[place]int)
+	rows, err := ActiveSessions.By("by_lastSeen").Gt(since).Desc().Take(tx, activeRowsMax)
+	if err != nil {
+		return err
+	}
 	for i := range rows {
-		found.add(&rows[i])
+		row := &rows[i]
+		if only != "" && row.Site != only {
+			continue
+		}
+		paths[PathCount{Site: row.Site, Path: row.CurrentPath}]++
+		if at, ok := row.place(); ok {
+			places[at]++
+		}
 	}
-	here.paths = make([]PathCount, 0, len(found.paths))
-	for at, count := range found.paths {
+	all := make([]PathCount, 0, len(paths))
+	for at, count := range paths {
 		at.Count = count
-		here.paths = append(here.paths, at)
+		all = append(all, at)
 	}
-	slices.SortFunc(here.paths, PathCount.compare)
-	here.places = newPlaces(found.places)
-	return here, nil
+	slices.SortFunc(all, PathCount.compare)
+	here.paths, here.allPaths = all[:min(len(all), activePathsMax)], len(all)
+	here.places = newPlaces(places)
+	return nil
 }
 
-// headcount is how many visitors are where, of all sites or of one.
-type headcount struct {
-	only   string
-	paths  map[PathCount]int // by PathCounts without a count
-	places map[place]int
-}
-
-func newHeadcount(only string) headcount {
-	return headcount{only, make(map[PathCount]int), make(map[place]int)}
-}
-
-func (c *headcount) add(row *ActiveSession) {
-	if c.only != "" && row.Site != c.only {
-		return
-	}
-	c.paths[PathCount{Site: row.Site, Path: row.CurrentPath}]++
-	if at, ok := row.place(); ok {
-		c.places[at]++
-	}
-}
-
-// pathsOf returns how many rows there are on which path, most first: of one site on
-// all of them, and otherwise on those with the most, enough of them for activePathsMax to be
-// right when less is taken off.
-func pathsOf(tx *halcyon.Tx, only string, less int) ([]PathCount, error) {
-	paths := []PathCount{}
-	count := ActiveSessions.Count("byPath")
+// pathsOf returns how many visitors are on which path without those who have left,
+// most first, activePathsMax at most, and on how many paths there is one.
+func pathsOf(tx *halcyon.Tx, only string, left []halcyon.Row[ActiveSession]) (paths []PathCount, all int, err error) {
+	paths = []PathCount{}
+	count := ActiveSessions.Count("byPath").Without(left...)
 	add := func(g halcyon.GroupCount) {
 		site, _ := g.Group[0].AsString()
 		path, _ := g.Group[1].AsString()
@@ -114,22 +161,22 @@ func pathsOf(tx *halcyon.Tx, only string, less int) ([]PathCount, error) {
 	if only != "" {
 		for g, err := range count.Eq(only).Groups(tx) {
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			add(g)
 		}
 		slices.SortFunc(paths, PathCount.compare)
-		return paths, nil
+		return paths[:min(len(paths), activePathsMax)], len(paths), nil
 	}
-	top, err := count.Top(tx, activePathsMax+less)
+	top, groups, err := count.TopAndGroups(tx, activePathsMax)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	paths = make([]PathCount, 0, len(top))
 	for _, g := range top {
 		add(g)
 	}
-	return paths, nil
+	return paths, int(groups), nil
 }
 
 // compare puts the path with more visitors first.
@@ -140,24 +187,24 @@ func (at PathCount) compare(o PathCount) int {
 	return cmp.Or(cmp.Compare(at.Site, o.Site), cmp.Compare(at.Path, o.Path))
 }
 
-// placesOf returns how many visitors are where, less those who have left: all
+// placesOf returns how many visitors are where without those who have left: all
 // places of one site, and otherwise those with the most visitors, enough of them
 // for locationsMax to be right.
-func placesOf(tx *halcyon.Tx, only string, left map[place]int) (places, error) {
+func placesOf(tx *halcyon.Tx, only string, left []halcyon.Row[ActiveSession]) (places, error) {
 	if only != "" {
 		var all groupedPlaces
-		for g, err := range ActiveSessions.Count("bySitePlace").Eq(only).Groups(tx) {
+		for g, err := range ActiveSessions.Count("bySitePlace").Without(left...).Eq(only).Groups(tx) {
 			if err != nil {
 				return nil, err
 			}
 			all.add(g, 1)
 		}
-		return all.places().less(left), nil
+		return all.places(), nil
 	}
 	// Visitors without coordinates are groups too. They may be among the largest,
 	// but are few, so that the second round is hardly ever needed.
-	for n := locationsMax + len(left) + 64; ; n *= 2 {
-		top, err := ActiveSessions.Count("byPlace").Top(tx, n)
+	for n := locationsMax + 64; ; n *= 2 {
+		top, err := ActiveSessions.Count("byPlace").Without(left...).Top(tx, n)
 		if err != nil {
 			return nil, err
 		}
@@ -166,8 +213,8 @@ func placesOf(tx *halcyon.Tx, only string, left map[place]int) (places, error) {
 			all.add(g, 0)
 		}
 		listed := all.places()
-		if len(top) < n || len(listed) > locationsMax+len(left) {
-			return listed.less(left), nil
+		if len(top) < n || len(listed) > locationsMax {
+			return listed, nil
 		}
 	}
 }
