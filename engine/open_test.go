@@ -139,7 +139,7 @@ func TestFoldersThatDoNotOpen(t *testing.T) {
 			if err == nil {
 				_ = db.Close()
 			}
-			goleak.VerifyNone(t, before)
+			noneSince(t, before)
 			if lock, err := fs.Lock("db/LOCK"); err != nil {
 				t.Errorf("the folder stays locked: %v", err)
 			} else {
