@@ -120,6 +120,7 @@ func serveFull(t testing.TB, visitors int) *server {
 	for i := range visitors {
 		at := cities[random.IntN(len(cities))]
 		page := s.url() + readPaths[often(random, len(readPaths))]
+		s.beats = append(s.beats, func() { s.tell(i, at, map[string]any{"name": "heartbeat", "url": page}) })
 		s.tell(i, at, map[string]any{"name": "pageview", "url": page, "referrer": readFrom[often(random, len(readFrom))]})
 		s.tell(i, at, map[string]any{"name": "heartbeat", "url": page})
 		if i%9 == 0 {
@@ -127,6 +128,19 @@ func serveFull(t testing.TB, visitors int) *server {
 		}
 	}
 	return s
+}
+
+// stay has the visitors of serveFull beat again, so that none leaves before the test has looked. It does nothing when they have done so within
+// half a minute, of the two that they stay without.
+func (s *server) stay() {
+	s.t.Helper()
+	if time.Since(s.beaten) < 30*time.Second {
+		return
+	}
+	s.beaten = time.Now()
+	for _, beat := range s.beats {
+		beat()
+	}
 }
 
 // glass is how a person looks at a page.

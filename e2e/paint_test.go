@@ -60,6 +60,7 @@ func TestStatisticsAreThereAtOnce(t *testing.T) {
 	for i := range loads {
 		b.through([]glass{{"light", 1200, 1400}, {"dark", 1280, 900}, {"light", 375, 800}}[i%3])
 		b.visit("about:blank")
+		s.stay()
 		b.visit(s.url() + "/stats")
 		var p paints
 		poll(t, "the page is painted", func() (bool, string) {
@@ -121,6 +122,7 @@ func TestNumbersMoveWithoutAFlash(t *testing.T) {
 	b.visit(s.url() + "/stats")
 	b.awaitFull()
 	poll(t, "everybody is here", func() (bool, string) {
+		s.stay()
 		active := evaluate[shown](b, readPage).Active
 		return active == strconv.Itoa(before), active
 	})
@@ -128,9 +130,12 @@ func TestNumbersMoveWithoutAFlash(t *testing.T) {
 	for i := range come {
 		page := s.url() + readPaths[0]
 		s.tell(1000+i, cities[i%len(cities)], map[string]any{"name": "pageview", "url": page})
-		s.tell(1000+i, cities[i%len(cities)], map[string]any{"name": "heartbeat", "url": page})
+		beat := func() { s.tell(1000+i, cities[i%len(cities)], map[string]any{"name": "heartbeat", "url": page}) }
+		beat()
+		s.beats = append(s.beats, beat)
 		want := strconv.Itoa(before + i + 1)
 		poll(t, "one more is here", func() (bool, string) {
+			s.stay()
 			active := evaluate[shown](b, readPage).Active
 			return active == want, active
 		})

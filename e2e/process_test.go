@@ -35,6 +35,9 @@ type server struct {
 	address string   // host:port; empty until it has said it
 	env     []string // settings, as NAME=VALUE
 
+	beats  []func()  // of the visitors that serveFull made
+	beaten time.Time // when stay had them beat
+
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
 	status error         // what the process ended with, once it is gone

@@ -67,10 +67,9 @@ type span struct{ Begin, End float64 }
 // timeout, although nothing is written then.
 func TestThreeBrowsersAndOneIsKilled(t *testing.T) {
 	t.Parallel()
-	t.Run("gone after 15 seconds", func(t *testing.T) {
+	t.Run("gone after 45 seconds", func(t *testing.T) {
 		t.Parallel()
-		// The machine may be busy with other tests when the time comes.
-		threeBrowsers(t, fixture, 15*time.Second, 3*time.Second)
+		threeBrowsers(t, fixture, 45*time.Second, 3*time.Second)
 	})
 	t.Run("gone after 2 minutes", func(t *testing.T) {
 		t.Parallel()
@@ -106,8 +105,8 @@ func threeBrowsers(t *testing.T, p program, timeout, late time.Duration) {
 	nairobi.screenshot("three-profiles")
 
 	// Halcyon's own clockwork writes at its start and every minute after that. What
-	// is looked at below has to fall between.
-	if at := (time.Since(started) + timeout) % time.Minute; at < 10*time.Second || at > 50*time.Second {
+	// is looked at below has to fall between, though the machine may be late.
+	if at := (time.Since(started) + timeout) % time.Minute; at < 10*time.Second || at > 35*time.Second {
 		<-time.After((70*time.Second - at) % time.Minute)
 	}
 
@@ -146,7 +145,9 @@ func threeBrowsers(t *testing.T, p program, timeout, late time.Duration) {
 		// The server took the beat between its begin and its end.
 		earliest, latest := float64(change.At)-mark, float64(change.At)-mark+beat.End-beat.Begin
 		t.Logf("%s: %s active between %.0f and %.0f ms after %v", b.name, change.Active, earliest, latest, timeout)
-		if latest < -20 || earliest > float64(late.Milliseconds()) { // the clocks of browsers are not quite one
+		// The clocks of browsers are not quite one. A machine that has other tests to run may show it any time later; that it was no commit
+		// that showed it is looked at below.
+		if latest < -20 || *long && earliest > float64(late.Milliseconds()) {
 			t.Errorf("%s: gone between %.0f and %.0f ms after the mark, want within %v of it", b.name, earliest, latest, late)
 		}
 		if diff := cmp.Diff(activeChange{change.At, "2", slices.Sorted(slices.Values(places[:2]))}, change); diff != "" {

@@ -285,6 +285,10 @@ func TestYjsAcknowledgedSurvivesKills(t *testing.T) {
 		}
 		y.openDocument("plain", plainProvider, "tasks", document)
 		y.awaitText(nil, append(writers, "plain")...)
+		for _, name := range writers {
+			y.insert(name, name)
+			y.await(name, "its first character is acknowledged", func(c yjsClient) bool { return c.Acked > 0 })
+		}
 		acks := y.state("a").Acks
 		kill := time.Now().Add(time.Duration(50+rnd.IntN(400)) * time.Millisecond)
 		for i := 0; time.Now().Before(kill) || y.state("a").Acks < acks+3; i++ {
