@@ -50,11 +50,18 @@ type activeChange struct {
 	Map    []string
 }
 
-// lastBeat gives when the newest heartbeat of the page's tracker was sent and when
-// its answer came; End is 0 until it has. A visit makes two calls, of which the
-// heartbeat is the second.
+// moveTo makes the page another one, and remembers when.
+const moveTo = `((path) => {
+	window.movedAt = performance.now();
+	history.pushState(null, "", path);
+	return true;
+})`
+
+// lastBeat gives when the heartbeat of the visit that moveTo made was sent and when its
+// answer came; End is 0 until it has, which the server may know before the browser
+// does. A visit makes two calls, of which the heartbeat is the second.
 const lastBeat = `(() => {
-	const calls = performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/api/event"));
+	const calls = performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/api/event") && e.startTime >= window.movedAt);
 	if (calls.length < 2 || calls.some((e) => e.responseEnd === 0)) return {Begin: 0, End: 0};
 	const beat = calls.sort((x, y) => x.startTime - y.startTime).at(-1);
 	return {Begin: performance.timeOrigin + beat.startTime, End: performance.timeOrigin + beat.responseEnd};
@@ -111,7 +118,7 @@ func threeBrowsers(t *testing.T, p program, timeout, late time.Duration) {
 	}
 
 	// The last beat of one, and its end.
-	evaluate[bool](wellington, `(history.pushState(null, "", "/leaving"), true)`)
+	evaluate[bool](wellington, moveTo+`("/leaving")`)
 	var beat span
 	poll(t, "the visitor has beaten", func() (bool, string) {
 		before := beat
