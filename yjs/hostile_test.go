@@ -130,7 +130,7 @@ func TestHostileUpdates(t *testing.T) {
 			if got, limit := after.TotalAlloc-before.TotalAlloc, uint64(9*100*len(c.update)+1<<20); got > limit {
 				t.Errorf("%d bytes allocated for %d, limit %d", got, len(c.update), limit)
 			}
-			if took > 2*time.Second {
+			if took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 		})
