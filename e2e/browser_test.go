@@ -13,6 +13,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/systeminfo"
 	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 )
@@ -142,6 +143,30 @@ func (b *browser) expects(text string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.mu.expected != nil && b.mu.expected.MatchString(text)
+}
+
+// settle waits until the browser has done what it does after its start, which goes on for a second or two after its first page: a person's browser
+// runs when they open an address. It is for what is measured, and says nothing of how long the start took.
+func (b *browser) settle() {
+	b.t.Helper()
+	b.visit("data:text/html,<h1>Another page</h1>")
+	const looks, restMax = 50, 0.15 // so many looks take a second or more, and cost the browser a part of that
+	var used []float64              // seconds of a processor, at each look
+	poll(b.t, b.name+" is at rest", func() (bool, string) {
+		info := act(b, "ask for the processes", func(ctx context.Context, _ *chromedp.Target) (systeminfo.GetProcessInfoResult, error) {
+			return chromedp.CallBrowser(ctx, systeminfo.GetProcessInfo, cdp.Empty{})
+		})
+		sum := 0.0
+		for _, process := range info.ProcessInfo {
+			sum += process.CPUTime
+		}
+		used = append(used, sum)
+		if len(used) <= looks {
+			return false, "it has just begun"
+		}
+		busy := sum - used[len(used)-1-looks]
+		return busy < restMax, fmt.Sprintf("%.3f s of a processor were used during %d looks", busy, looks)
+	})
 }
 
 // kill ends the browser at once, as when a laptop's battery is empty.

@@ -1,5 +1,5 @@
-// Writes dist: the script of the list, that of the editor, which comes when it is needed, and what names them. Names of scripts and styles carry
-// their contents, so that they are kept for ever, and never mixed with those of another build.
+// Writes dist: the script of the collection, that of the list, that of the editor, which comes when it is needed, and what names them. Names of scripts
+// and styles carry their contents, so that they are kept for ever, and never mixed with those of another build.
 
 import { build } from "esbuild";
 import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -22,9 +22,9 @@ await rm("dist", { recursive: true, force: true });
 await mkdir("dist/assets", { recursive: true });
 const { metafile } = await build({
   ...options,
-  entryPoints: ["src/tasks.tsx", "src/tasks.css"],
+  entryPoints: ["src/collection.ts", "src/tasks.tsx", "src/tasks.css"],
   outdir: "dist/assets",
-  splitting: true, // what both parts use is in a part of its own: two of Yjs would not know each other's documents
+  splitting: true, // what several use is in a part of its own: two of Yjs would not know each other's documents
   entryNames: "[name]-[hash]",
   chunkNames: "[name]-[hash]",
   metafile: true,
@@ -33,9 +33,12 @@ await build({ ...options, entryPoints: ["src/bench.ts"], outdir: "dist/assets" }
 
 const outputs = Object.entries(metafile.outputs);
 const at = (output) => output.replace(/^dist/, "");
-const [script, { imports }] = outputs.find(([, { entryPoint }]) => entryPoint === "src/tasks.tsx");
-const [style] = outputs.find(([, { entryPoint }]) => entryPoint === "src/tasks.css");
-const parts = imports.filter(({ kind }) => kind === "import-statement").map(({ path }) => path);
+const outputOf = (source) => outputs.find(([, { entryPoint }]) => entryPoint === source);
+const [collection, needed] = outputOf("src/collection.ts");
+const [script, { imports }] = outputOf("src/tasks.tsx");
+const [style] = outputOf("src/tasks.css");
+// Those of the collection come first: they are run while the others are on their way.
+const parts = new Set([...needed.imports, ...imports].filter(({ kind }) => kind === "import-statement").map(({ path }) => path));
 const files = ["/", ...outputs.map(([output]) => at(output)).sort()];
 
 /** Fills in what a file leaves open, each exactly once. */
@@ -50,8 +53,9 @@ async function write(name, values) {
 
 await write("index.html", {
   "/assets/tasks.css": at(style),
+  "/assets/collection.js": at(collection),
   "/assets/tasks.js": at(script),
-  "<!-- parts -->": parts.map((part) => `<link rel="modulepreload" href="${at(part)}">`).join("\n"),
+  "<!-- parts -->": [...parts].map((part) => `<link rel="modulepreload" href="${at(part)}">`).join("\n"),
 });
 await write("worker.js", { "[/* files */]": JSON.stringify(files) });
 await cp("src/bench.html", "dist/bench.html");

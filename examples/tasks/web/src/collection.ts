@@ -1,4 +1,4 @@
-// The tasks on this device, and the connection by which they come to others.
+// The tasks on this device, and the connection by which they come to others. The page runs it before the list: it opens what it needs meanwhile.
 
 import { ConvexClient } from "convex/browser";
 import { replicate } from "halcyon-replicate";

@@ -1,6 +1,5 @@
 // A task list that works without a network: React, the official Convex client, and the collections of halcyon-replicate.
 
-// It comes first, so that it connects while React is made ready.
 import { type Task, tasks } from "./collection.js";
 import type { SyncState } from "halcyon-replicate";
 import { useDocument, usePresence, useRefusals, useRow, useRows, useStatus, useSyncState } from "halcyon-replicate/react";
@@ -16,7 +15,7 @@ const onAddress = (changed: () => void) => {
 };
 
 // pageSize is how many tasks are on the page at first, the newest, and how many come with each step back. All are on the device.
-const pageSize = 200;
+const pageSize = 100;
 
 const words = { loading: "Loading…", offline: "Offline", stalled: "The server does not take it", pending: "Saving…", refused: "Refused", synced: "Saved" };
 
@@ -214,6 +213,8 @@ function Note({ doc, text }: { doc: Y.Doc; text: string }) {
   );
 }
 
+// The first list that is shown has what the device has, unless that takes long. Until then the page says that it loads.
+await Promise.race([tasks.loaded, new Promise((resolve) => setTimeout(resolve, 100))]);
 createRoot(document.getElementById("tasks")!).render(
   <StrictMode>
     <App />
