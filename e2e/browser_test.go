@@ -149,7 +149,7 @@ func (b *browser) expects(text string) bool {
 // runs when they open an address. It is for what is measured, and says nothing of how long the start took.
 func (b *browser) settle() {
 	b.t.Helper()
-	b.visit("data:text/html,<h1>Another page</h1>")
+	b.visit(`data:text/html,<body style="font-family: system-ui"><h1>Another page</h1><p>has text <small>of other sizes</small>, <b>bold</b> and <code>plain</code>.`)
 	const looks, restMax = 50, 0.15 // so many looks take a second or more, and cost the browser a part of that
 	var used []float64              // seconds of a processor, at each look
 	poll(b.t, b.name+" is at rest", func() (bool, string) {

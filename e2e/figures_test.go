@@ -132,6 +132,7 @@ func TestTasksAnswers(t *testing.T) {
 	for range *rounds {
 		s := serve(t, tasks)
 		b := openBrowser(t, "clicker")
+		b.settle()
 		b.visitTasks(s.url())
 		b.awaitTasks(todo{Status: "Saved"})
 		evaluate[bool](b, noteAnswers)

@@ -55,6 +55,9 @@ func TestStatisticsAreThereAtOnce(t *testing.T) {
 	s := serveFull(t, 60)
 	b := openBrowser(t, "reader")
 	b.hideFromTracker()
+	if *long {
+		b.settle()
+	}
 	b.before(watchPaints)
 	var all []paints
 	for i := range loads {
@@ -84,7 +87,7 @@ func TestStatisticsAreThereAtOnce(t *testing.T) {
 	}
 	slices.SortFunc(all, func(x, y paints) int { return int(x.First - y.First) })
 	median := all[len(all)/2]
-	t.Logf("first paint after %.0f ms, numbers after %.0f ms in the median", median.First, median.Numbers)
+	t.Logf("first paint after %.0f ms, numbers after %.0f ms in the median; first paint after %.0f ms at the latest", median.First, median.Numbers, all[len(all)-1].First)
 	if *long && median.First > 200 {
 		t.Errorf("the first paint is after %.0f ms, want at most 200", median.First)
 	}

@@ -15,6 +15,10 @@ const SLICE_MS = 10;
 const TELL_MS = 500;
 /** How many commits of edits are under way at once; more edits are gathered until one has ended. */
 const STORING_MAX = 16;
+/** How long after all is here the first edit is rehearsed: the page shows what there is before. */
+const REHEARSAL_MS = 50;
+/** The same after the device was read, when the server has not said all it has by then. */
+const REHEARSAL_MS_MAX = 500;
 
 export interface CollectionOptions {
   /** The name of the collection, which is that of the module on the server. */
@@ -95,6 +99,8 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   /** Whether anybody was told of documents yet. */
   #shown = false;
   #tellSoon: number | undefined;
+  /** The timer of the rehearsal, until that was. */
+  #rehearsal: number | undefined;
   /** How many steps of one change are under way; listeners hear of it at the end. */
   #depth = 0;
   #dirty = false;
@@ -293,10 +299,26 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     }
     if (this.#closed) return;
     this.#loaded = true;
+    this.#rehearsal = this.#environment.after(REHEARSAL_MS_MAX, () => this.#rehearse());
     this.#touch();
     this.#tabs.post({ kind: "hello" } satisfies Message);
     if (leads) void this.#lead(snapshot);
     else lead = () => void this.#lead();
+  }
+
+  /**
+   * Does what the first edit will do, on a document of nobody. A browser compiles a function when it is called first, and of an
+   * edit with all of Yjs that takes as long as a frame, which would be that of the user's first click.
+   */
+  #rehearse(): void {
+    this.#rehearsal = undefined;
+    const documents = new Documents(this.#environment, () => {}, () => {});
+    documents.edit("rehearsal", (doc) => {
+      writeFields(doc, { id: "rehearsal" });
+      makeProse(doc, this.#prose);
+    });
+    documents.rows();
+    documents.close();
   }
 
   /** Takes in what is stored, also where some of it is here already. */
@@ -402,6 +424,10 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
         break;
       case "link":
         this.#connected = message.connected;
+        if (message.caughtUp && !this.#caughtUp && this.#rehearsal !== undefined) {
+          this.#environment.cancel(this.#rehearsal);
+          this.#rehearsal = this.#environment.after(REHEARSAL_MS, () => this.#rehearse());
+        }
         this.#caughtUp ||= message.caughtUp;
         break;
       case "refused":
@@ -497,6 +523,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     if (this.#closed) return;
     this.#closed = true;
     this.#environment.cancel(this.#tellSoon);
+    this.#environment.cancel(this.#rehearsal);
     await this.#follower?.close();
     this.#tabs.close();
     this.#documents.close();

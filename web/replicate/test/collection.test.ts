@@ -35,6 +35,36 @@ test("a change is there in the turn it is made, with the server away", async () 
   assert.ok(seen.some(([title]) => title === "milk") && seen.some(([title]) => title === "bread") && seen.at(-1)?.length === 0);
 });
 
+test("the first edit is rehearsed once, with the server or without, and nobody sees it", async () => {
+  const made: string[] = [];
+  const { transact } = Y.Doc.prototype;
+  Y.Doc.prototype.transact = function <T>(this: Y.Doc, change: (transaction: Y.Transaction) => T, origin?: unknown): T {
+    made.push(this.guid);
+    return transact.call(this, change, origin) as T;
+  };
+  try {
+    for (const away of [false, true]) {
+      made.length = 0;
+      const world = new World();
+      const server = new Server(world);
+      if (away) server.stop();
+      const device = new Device(world, server, "device");
+      const tab = device.open();
+      await world.pass(60_000);
+      assert.equal(made.filter((guid) => guid === "rehearsal").length > 0, true, `edits of ${made}`);
+      made.length = 0;
+      tab.collection.subscribe(() => assert.deepEqual(tab.collection.rows(), []));
+      if (away) server.start();
+      await world.pass(60_000);
+      assert.deepEqual(made, []);
+      assert.deepEqual([tab.collection.rows(), server.docs.size, device.stored], [[], 0, []]);
+      assert.equal(tab.collection.status().word, "synced");
+    }
+  } finally {
+    Y.Doc.prototype.transact = transact;
+  }
+});
+
 test("20 of 20 clicks arrive when the server is killed among them, and none leaves the screen", async () => {
   const { world, server, tab } = await begin();
   let most = 0;
