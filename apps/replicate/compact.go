@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	compactRowsMax  = 8_000   // that one run reads; it runs again for the rest
+	compactRowsMax  = 2_000   // that one run reads and removes, in a fraction of the time it has; it runs again for the rest
 	compactReadMax  = 8 << 20 // bytes; likewise
 	compactShareMax = 64 << 10
 )
@@ -41,7 +41,8 @@ func (c *Collection) compact(tx *halcyon.Tx, args compactArgs) error {
 		if err != nil {
 			return err
 		}
-		if n := len(rows); n > 0 && !row.At.Equal(*rows[n-1].At) && (n >= compactRowsMax || size > compactReadMax) {
+		// At least two updates are merged by each run, or it would not get any further.
+		if n := len(rows); n > 0 && n > rows[0].Parts && !row.At.Equal(*rows[n-1].At) && (n >= compactRowsMax || size > compactReadMax) {
 			more = true
 			break
 		}

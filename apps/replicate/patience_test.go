@@ -88,3 +88,32 @@ func TestPagesThatAreTooLongForTheirTime(t *testing.T) {
 		}
 	}
 }
+
+// TestEditsThatAreTooLongForTheirTime of one client, among them one that is refused, are written one by one in as many calls as it takes.
+func TestEditsThatAreTooLongForTheirTime(t *testing.T) {
+	const edits, bad = 40, 25
+	w := newWorld(t, replicate.Options{})
+	var updates [][]byte
+	for i := range edits {
+		p := newPeer(t, uint64(i+1))
+		p.edit(func() error { return p.doc.Text("body").Insert(0, "x", nil) })
+		updates = append(updates, p.doc.EncodeState(nil))
+	}
+	updates[bad] = []byte("no update")
+	w.slowly(1, func() {
+		codes, durable, err := w.tasks.WriteEdits(t.Context(), w.app, "a", updates)
+		if err != nil || len(codes) != edits || durable != edits {
+			t.Fatalf("%d results, %d of %d durable, %v", len(codes), durable, edits, err)
+		}
+		for i, code := range codes {
+			if want := map[bool]string{true: replicate.CodeMalformed}[i == bad]; code != want {
+				t.Errorf("edit %d is %q, want %q", i, code, want)
+			}
+		}
+	})
+	got := newPeer(t, 100)
+	got.apply(w.recoverAs("", "a", nil).Bytes)
+	if n := got.doc.Text("body").Len(); n != edits-1 {
+		t.Errorf("%d edits are there, want %d", n, edits-1)
+	}
+}

@@ -243,6 +243,7 @@ type roomResult struct {
 var errApart = errors.New("not all of it can be applied")
 
 // roomWrite writes updates of one caller: together, which costs what one update does, or one by one when something is wrong with one of them.
+// Where there is no time for all of these the results are of the first ones, and the rest is to be written by another call.
 func (c *Collection) roomWrite(tx *halcyon.Tx, args roomWrite) ([]roomResult, error) {
 	results := make([]roomResult, len(args.Updates))
 	if len(args.Updates) > 1 {
@@ -264,6 +265,9 @@ func (c *Collection) roomWrite(tx *halcyon.Tx, args roomWrite) ([]roomResult, er
 		}
 	}
 	for i, update := range args.Updates {
+		if i > 0 && tx.HalfSpent() {
+			return results[:i], nil
+		}
 		r, err := c.Write(tx, args.Document, update, yjs.V1)
 		if err != nil {
 			return nil, err
@@ -364,23 +368,32 @@ func (s *roomStore) Write(ctx context.Context, document string, edits []room.Edi
 
 // write writes the edits of one caller, and puts what became of each into results.
 func (s *roomStore) write(ctx context.Context, document string, edits []room.Edit, group []int, results []room.Result, durable func(room.Position, ...int)) error {
-	args := roomWrite{Document: document}
-	for _, i := range group {
-		args.Updates = append(args.Updates, edits[i].Update)
-	}
-	var became []roomResult
-	err := s.run(ctx, edits[group[0]].Caller, "roomWrite", args, &became, func(out halcyon.Outcome) { durable(room.Position(out.At), group...) })
-	if err != nil {
-		return err
-	}
-	for k, i := range group {
-		r := &results[i]
-		switch became[k].Status {
-		case Gapped:
-			r.Fate = room.Gapped
-		case Refused:
-			r.Fate, r.Code, r.Reason = room.Refused, became[k].Code, became[k].Message
+	for rest := group; len(rest) > 0; {
+		left := rest // which the call below may go on to look at
+		args := roomWrite{Document: document}
+		for _, i := range left {
+			args.Updates = append(args.Updates, edits[i].Update)
 		}
+		var became []roomResult
+		err := s.run(ctx, edits[left[0]].Caller, "roomWrite", args, &became, func(out halcyon.Outcome) {
+			durable(room.Position(out.At), left[:min(out.Value.Len(), len(left))]...)
+		})
+		if err != nil {
+			return err
+		}
+		if n := len(became); n == 0 || n > len(left) {
+			return fmt.Errorf("write document %q: %d results for %d updates", document, n, len(left))
+		}
+		for k, b := range became {
+			r := &results[left[k]]
+			switch b.Status {
+			case Gapped:
+				r.Fate = room.Gapped
+			case Refused:
+				r.Fate, r.Code, r.Reason = room.Refused, b.Code, b.Message
+			}
+		}
+		rest = left[len(became):]
 	}
 	return nil
 }
