@@ -140,7 +140,7 @@ func Served() CommandOption { return func(c *Command) { c.Served = true } }
 // WithoutData declares a command that does not look at the data. The App of its [CommandEnv] is not open, and it runs beside a server.
 func WithoutData() CommandOption { return func(c *Command) { c.WithoutData = true } }
 
-// WithHelp has a text on the help page of the command, such as what its own flags are. write writes it.
+// WithHelp has a text on the help page of the command, such as what its own flags are. write writes it; PROGRAM in it becomes the name of the program.
 func WithHelp(write func(io.Writer)) CommandOption { return func(c *Command) { c.Details = write } }
 
 // OnStart adds something to do each time the App starts, before its crons run and before it serves. An error stops the start.
@@ -163,6 +163,7 @@ type CommandEnv struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // data goes to Stdout, talk to Stderr
 	Logger         *slog.Logger
+	Program        string // the name of the program, for what is said of it
 	Dir            string // the folder of the data, for files beside it; empty where there is none
 }
 

@@ -138,7 +138,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return e.fail(fmt.Errorf("build the command line: %w", err))
 	}
 	addExamples(parser.Model.Node, e.program)
-	explainCommands(parser.Model.Node, app.Commands())
+	explainCommands(parser.Model.Node, app.Commands(), e.program)
 	if len(args) > 0 && args[0] == completeWord {
 		return e.fail(e.complete(parser.Model.Node, app, args[1:]))
 	}

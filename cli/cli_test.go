@@ -96,7 +96,7 @@ func testModule() *halcyon.Module {
 	m.Command("plain", "Look at no data.", func(_ context.Context, env *halcyon.CommandEnv, _ []string) error {
 		fmt.Fprintln(env.Stdout, "plain")
 		return nil
-	}, halcyon.WithoutData(), halcyon.WithHelp(func(w io.Writer) { fmt.Fprint(w, "  -own\n    \tof the command\n") }))
+	}, halcyon.WithoutData(), halcyon.WithHelp(func(w io.Writer) { fmt.Fprint(w, "  -own\n    \tof the command, as in PROGRAM notes plain\n") }))
 	m.Command("misuse", "Be called wrongly.", func(context.Context, *halcyon.CommandEnv, []string) error {
 		return usageError{errors.New("name a file")}
 	})

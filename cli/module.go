@@ -34,7 +34,7 @@ func (v *moduleVerb) Run(e *env, app *halcyon.App) (err error) {
 		}
 		logger := v.Log.logger(e.stderr)
 		env := &halcyon.CommandEnv{
-			App: app, Call: app.Run, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Logger: logger, Dir: v.Storage.Dir,
+			App: app, Call: app.Run, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Logger: logger, Program: e.program, Dir: v.Storage.Dir,
 		}
 		if command.Served {
 			return v.on(e, app, func(t *target) error {
@@ -69,7 +69,7 @@ func (e *env) explainCommand(command halcyon.Command, dir string, err error) err
 }
 
 // explainCommands puts what modules say of their commands on the help pages of these.
-func explainCommands(root *kong.Node, commands []halcyon.Command) {
+func explainCommands(root *kong.Node, commands []halcyon.Command, program string) {
 	for _, command := range commands {
 		module := findChild(root, command.Module)
 		if module == nil || command.Details == nil {
@@ -78,7 +78,7 @@ func explainCommands(root *kong.Node, commands []halcyon.Command) {
 		if verb := findChild(module, command.Name); verb != nil {
 			var text strings.Builder
 			command.Details(&text)
-			verb.Detail = strings.TrimSpace(text.String())
+			verb.Detail = strings.TrimSpace(strings.ReplaceAll(text.String(), "PROGRAM", program))
 		}
 	}
 }

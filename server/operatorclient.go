@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+
+	"github.com/halcyon-db/halcyon"
 )
 
 // OperatorClient asks an operator's API.
@@ -28,6 +30,15 @@ type OperatorError struct {
 }
 
 func (e *OperatorError) Error() string { return e.Message }
+
+// As makes errors.As find the *halcyon.RequestError that the server refused with, so that a command sees the same whether or not a server has the data.
+func (e *OperatorError) As(target any) bool {
+	into, ok := target.(**halcyon.RequestError)
+	if ok {
+		*into = &halcyon.RequestError{Code: halcyon.Code(e.Code), Message: e.Message, Status: e.Status}
+	}
+	return ok
+}
 
 // Do sends a request and returns the answer, whose body the caller closes. A refusal is an *OperatorError.
 func (c *OperatorClient) Do(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -18,22 +19,35 @@ import (
 // docs runs a command on the collection of a world and returns what it wrote, and its error.
 func (w *world) docs(stdin, name string, args ...string) (string, error) {
 	w.t.Helper()
-	app, err := halcyon.NewApp(replicate.Docs(w.tasks))
+	out, _, err := w.docsFrom(strings.NewReader(stdin), w.app.Run, name, args...)
+	return out, err
+}
+
+// docsFrom is docs with what the command reads and calls, and returns what it said too.
+func (w *world) docsFrom(stdin io.Reader, call callFunc, name string, args ...string) (out, talk string, err error) {
+	w.t.Helper()
+	return runDocs(w.t, w.tasks, stdin, call, name, args...)
+}
+
+type callFunc = func(ctx context.Context, path string, args, result any) error
+
+func runDocs(t testing.TB, tasks *replicate.Collection, stdin io.Reader, call callFunc, name string, args ...string) (string, string, error) {
+	t.Helper()
+	app, err := halcyon.NewApp(replicate.Docs(tasks))
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, c := range app.Commands() {
 		if c.Name == name {
 			var out, talk bytes.Buffer
-			err := c.Run(context.Background(), &halcyon.CommandEnv{
-				App: w.app, Call: w.app.Run, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &talk, Logger: slog.New(slog.DiscardHandler),
-			}, args)
-			w.t.Logf("docs %s %q said %s", name, args, &talk)
-			return out.String(), err
+			env := &halcyon.CommandEnv{Call: call, Stdin: stdin, Stdout: &out, Stderr: &talk, Logger: slog.New(slog.DiscardHandler), Program: "prog"}
+			err := c.Run(context.Background(), env, args)
+			t.Logf("docs %s %.200q said %.2000s and ends with %v", name, args, &talk, err)
+			return out.String(), talk.String(), err
 		}
 	}
-	w.t.Fatalf("there is no command %q", name)
-	return "", nil
+	t.Fatalf("there is no command %q", name)
+	return "", "", nil
 }
 
 func TestDocsCommands(t *testing.T) {
@@ -97,21 +111,49 @@ func TestDocsCommandsRefuse(t *testing.T) {
 	for _, tt := range []struct {
 		stdin, name string
 		args        []string
+		status      int
 		want        string
 	}{
-		{"", "list", nil, "name a collection: tasks"},
-		{"", "list", []string{"notes"}, `no collection "notes", only tasks`},
-		{"", "list", []string{"--nonsense", "tasks"}, "nonsense"},
-		{"", "delete", []string{"tasks"}, "name the documents"},
-		{"", "delete", []string{"tasks", "x"}, `no document "x"`},
-		{"", "export", []string{"--document", "x", "tasks"}, `no document "x"`},
-		{"", "export", []string{"--v2", "tasks"}, "--v2 goes with --document"},
-		{"nonsense", "import", []string{"tasks"}, "line 1 is not as docs export writes it"},
-		{"nonsense", "import", []string{"--document", "x", "tasks"}, "1 documents were not imported"},
-		{"", "import", []string{"tasks", "no such file"}, "no such file"},
+		{"", "list", nil, 2, "name a collection: tasks"},
+		{"", "list", []string{"notes"}, 2, `no collection "notes", only tasks`},
+		{"", "list", []string{"--nonsense", "tasks"}, 2, "nonsense"},
+		{"", "list", []string{"tasks", "--nonsense"}, 2, "nonsense"},
+		{"", "list", []string{"tasks", "more"}, 2, `"more" is one argument too many`},
+		{"", "delete", []string{"tasks"}, 2, "name the documents"},
+		{"", "delete", []string{"tasks", "x"}, 1, "0 documents were deleted, 1 were not"},
+		{"", "delete", []string{"tasks", "--erase", "x"}, 1, "0 documents were erased, 1 were not"},
+		{"", "delete", []string{"tasks", "--", "--erase"}, 1, "0 documents were deleted, 1 were not"},
+		{"", "export", []string{"--document", "x", "tasks"}, 1, `no document "x"`},
+		{"", "export", []string{"--v2", "tasks"}, 2, "--v2 goes with --document"},
+		{"", "export", []string{"--v2", "--json", "--document", "x", "tasks"}, 2, "--v2 or --json"},
+		{"nonsense", "import", []string{"tasks"}, 1, "1 documents or files were not imported"},
+		{"nonsense", "import", []string{"--document", "x", "tasks"}, 1, "1 documents or files were not imported"},
+		{"", "import", []string{"tasks", "no such file"}, 1, "no such file"},
+		{"", "import", []string{"tasks", "--document", "x", "."}, 2, "takes a file"},
+		{"", "import", []string{"tasks", "--document", "x", "-", "-"}, 2, "takes one file"},
 	} {
-		if _, err := w.docs(tt.stdin, tt.name, tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("docs %s %q: %v, want %s", tt.name, tt.args, err, tt.want)
+		status := 1
+		_, err := w.docs(tt.stdin, tt.name, tt.args...)
+		if coded, ok := err.(interface{ ExitCode() int }); ok {
+			status = coded.ExitCode()
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) || status != tt.status {
+			t.Errorf("docs %s %q: %v, status %d, want %s, %d", tt.name, tt.args, err, status, tt.want, tt.status)
+		}
+	}
+}
+
+// TestDocsHelp says what each command takes, with all of its flags and examples.
+func TestDocsHelp(t *testing.T) {
+	tasks := replicate.New(replicate.Options{Name: "tasks"})
+	for name, want := range map[string][]string{
+		"list": {"-json"}, "export": {"-document", "-v2", "-json"}, "import": {"-document", "-v2", "-json"}, "delete": {"-erase", "-json"},
+	} {
+		out, _, err := runDocs(t, tasks, strings.NewReader(""), nil, name, "tasks", "--help")
+		for _, part := range append(want, "prog docs "+name+" [flags] COLLECTION", "Examples:", "  prog docs "+name+" tasks", "Exit status: 0") {
+			if err != nil || !strings.Contains(out, part) {
+				t.Errorf("the help of %s lacks %q, %v:\n%s", name, part, err, out)
+			}
 		}
 	}
 }

@@ -251,16 +251,19 @@ type Info struct {
 	Aside   int       // updates that wait for what they build on
 }
 
-// List returns up to limit documents in the order of their names, those after a name, deleted ones included. It asks no rule.
+// List returns up to limit documents in the order of their names, those after a name, deleted ones included. There are fewer where their fields
+// are large or time is short, and none only when there are no more. It asks no rule.
 func (c *Collection) List(tx *halcyon.Tx, after string, limit int) ([]Info, error) {
-	heads, err := c.heads.By("by_document").Gt(after).Take(tx, limit)
-	if err != nil {
-		return nil, err
-	}
-	infos := make([]Info, len(heads))
-	for i := range heads {
-		h := &heads[i]
-		infos[i] = Info{Document: h.document(), Written: h.Updated, Bytes: h.Bytes, Aside: h.Aside}
+	infos, size := []Info{}, 0
+	for h, err := range c.heads.By("by_document").Gt(after).Each(tx) {
+		if err != nil {
+			return nil, err
+		}
+		if n := len(infos); n == limit || n > 0 && (size > pageBytesMax || tx.HalfSpent()) {
+			break
+		}
+		infos = append(infos, Info{Document: h.document(), Written: h.Updated, Bytes: h.Bytes, Aside: h.Aside})
+		size += len(h.Fields) + len(h.Vector) + len(h.Document)
 	}
 	return infos, nil
 }

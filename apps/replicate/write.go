@@ -58,7 +58,7 @@ func (c *Collection) Write(tx *halcyon.Tx, document string, update []byte, versi
 	if err != nil || result.Status != Applied || w.head.Aside == 0 {
 		return result, err
 	}
-	return result, c.retryAside(tx, document)
+	return result, c.retryAside(tx, document, caller(tx))
 }
 
 // Edit changes a document for the server itself, with no regard to access: edit is given the document and changes it. The result is Known
@@ -90,7 +90,8 @@ type write struct {
 	c        *Collection
 	tx       *halcyon.Tx
 	document string
-	rule     bool // ask Access
+	rule     bool // ask Access; false for the server itself and its operator
+	whole    bool // the update may be a whole document, and be as large
 
 	head   head
 	exists bool
@@ -125,8 +126,12 @@ func (w *write) run(update []byte, version yjs.Version) (Result, error) {
 
 func (w *write) try(update []byte, version yjs.Version) (Result, error) {
 	c := w.c
-	if len(update) > c.options.UpdateBytesMax {
-		return Result{}, &fault{CodeTooLarge, fmt.Sprintf("the update has %d bytes, at most %d are allowed", len(update), c.options.UpdateBytesMax)}
+	bytesMost, structsMost := c.options.UpdateBytesMax, uint64(UpdateStructsMax)
+	if w.whole {
+		bytesMost, structsMost = c.options.DocumentBytesMax, DocumentStructsMax
+	}
+	if len(update) > bytesMost {
+		return Result{}, &fault{CodeTooLarge, fmt.Sprintf("the update has %d bytes, at most %d are allowed", len(update), bytesMost)}
 	}
 	if err := w.find(); err != nil {
 		return Result{}, err
@@ -136,7 +141,7 @@ func (w *write) try(update []byte, version yjs.Version) (Result, error) {
 			return Result{}, err
 		}
 	}
-	meta, err := metaOf(update, version)
+	meta, err := metaOf(update, version, structsMost)
 	if err != nil {
 		return Result{}, err
 	}
@@ -164,10 +169,10 @@ func (w *write) try(update []byte, version yjs.Version) (Result, error) {
 }
 
 // metaOf reads what an update says of itself. It is refused when there are more structs in it than there may be, before one of them takes memory.
-func metaOf(update []byte, version yjs.Version) (yjs.Meta, error) {
+func metaOf(update []byte, version yjs.Version, structsMost uint64) (yjs.Meta, error) {
 	codec := yjs.Codec{Version: version}
-	if len(update) > UpdateStructsMax/structsPerByte { // a smaller one may have fewer
-		codec.Limits.Structs = UpdateStructsMax
+	if structsMost > UpdateStructsMax || uint64(len(update)) > structsMost/structsPerByte { // a smaller one may have fewer
+		codec.Limits.Structs = structsMost
 	}
 	meta, err := codec.Meta(update)
 	over, ok := errors.AsType[*yjs.LimitError](err)
@@ -176,8 +181,8 @@ func metaOf(update []byte, version yjs.Version) (yjs.Meta, error) {
 		return meta, &fault{CodeTooLarge, fmt.Sprintf("the update has %d structs, at most %d are allowed for its size", over.Got, over.Max)}
 	case err != nil:
 		return meta, &fault{CodeMalformed, err.Error()}
-	case meta.Structs > UpdateStructsMax:
-		return meta, &fault{CodeTooLarge, fmt.Sprintf("the update has %d structs, at most %d are allowed", meta.Structs, UpdateStructsMax)}
+	case uint64(meta.Structs) > structsMost:
+		return meta, &fault{CodeTooLarge, fmt.Sprintf("the update has %d structs, at most %d are allowed", meta.Structs, structsMost)}
 	}
 	return meta, nil
 }
@@ -439,7 +444,7 @@ func (w *write) setAside(update []byte, version yjs.Version, result Result) (boo
 	if err != nil || len(there) == asideMax {
 		return false, err
 	}
-	row := aside{Document: w.document, Hash: hash[:], Code: result.Code, Message: result.Message, Time: w.tx.Now(), Bytes: update, Client: caller(w.tx)}
+	row := aside{Document: w.document, Hash: hash[:], Code: result.Code, Message: result.Message, Time: w.tx.Now(), Bytes: update, Client: w.by()}
 	if _, err := c.asides.Insert(w.tx, row); err != nil {
 		return false, err
 	}
@@ -449,15 +454,27 @@ func (w *write) setAside(update []byte, version yjs.Version, result Result) (boo
 	return true, nil
 }
 
+// operator stands for a caller whom no rule is asked about. It is no token identifier: these have a "|".
+const operator = "operator"
+
+// by returns for whom the update is written.
+func (w *write) by() string {
+	if !w.rule {
+		return operator
+	}
+	return caller(w.tx)
+}
+
 // caller returns who makes the call, "" for nobody.
 func caller(tx *halcyon.Tx) string {
 	who, _ := tx.Identity()
 	return who.TokenIdentifier
 }
 
-// retryAside tries updates that were set aside for a document which has changed, until none fits any more. Where there is a rule only those
-// of the caller are tried: the rule can't be asked for others, and what somebody was not allowed must not come in by another's write.
-func (c *Collection) retryAside(tx *halcyon.Tx, document string) error {
+// retryAside tries updates that were set aside for a document which has changed, until none fits any more, or time is short: what is left
+// is tried at the next change. Where there is a rule only those of the operator and of who wrote now are tried: the rule can't be asked for others, and
+// what somebody was not allowed must not come in by another's write.
+func (c *Collection) retryAside(tx *halcyon.Tx, document, by string) error {
 	for {
 		h, ok, err := c.find(tx, document)
 		if err != nil || !ok || h.Aside == 0 {
@@ -472,11 +489,12 @@ func (c *Collection) retryAside(tx *halcyon.Tx, document string) error {
 			if row.Code != CodeGapped {
 				continue
 			}
-			if c.options.Access != nil && row.Client != caller(tx) {
+			asked := row.Client != operator
+			if c.options.Access != nil && asked && row.Client != by || tx.HalfSpent() {
 				waiting++
 				continue
 			}
-			w := &write{c: c, tx: tx, document: document, rule: true}
+			w := &write{c: c, tx: tx, document: document, rule: asked, whole: !asked}
 			result, err := w.try(row.Bytes, yjs.V2)
 			var f *fault
 			switch {
