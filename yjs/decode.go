@@ -49,6 +49,7 @@ type decoder struct {
 	clients uint64 // client blocks left
 	structs uint64 // structs left in this block
 	budget  uint64 // structs left in all, V2 only
+	subdocs uint64 // that were read
 
 	client   uint64
 	clock    uint64
@@ -282,6 +283,10 @@ func (d *decoder) readContent(b *block) {
 	case kindType:
 		d.readType(b)
 	case kindDoc:
+		if d.subdocs++; d.subdocs > d.limits.Subdocs {
+			d.err = &LimitError{"Subdocs", d.subdocs, d.limits.Subdocs}
+			return
+		}
 		b.text = d.readString()
 		start := d.rest.Pos()
 		d.rest.SkipAny()

@@ -1,5 +1,7 @@
 package yjs
 
+import "math"
+
 // Limits bounds what an update may claim. Most of an update is backed by its
 // own bytes; these are the parts that are not: a few bytes can claim a run of
 // deleted units as long as the number range, which would block its client for
@@ -16,6 +18,9 @@ type Limits struct {
 	// each byte of the update and at least 4096. Raise it for documents you
 	// have compacted and stored yourself; V1 updates need no such limit.
 	Structs uint64
+	// Subdocs is the number of documents within one update. Each takes about a
+	// kilobyte of memory in a Doc. The default is no limit.
+	Subdocs uint64
 }
 
 const (
@@ -34,6 +39,9 @@ func (l Limits) withDefaults(size int) Limits {
 	}
 	if l.Structs == 0 {
 		l.Structs = max(structsMin, structsByte*uint64(size))
+	}
+	if l.Subdocs == 0 {
+		l.Subdocs = math.MaxUint64
 	}
 	return l
 }

@@ -21,6 +21,7 @@ type subdocState struct {
 	item   *item // what holds it
 	parent *Doc
 	subs   []*Doc
+	ever   int // documents that were within, removed ones included
 	// added and removed are the transactions that last did that to it; at is
 	// its place in the list of the first.
 	added, removed *Transaction
@@ -55,6 +56,15 @@ func (d *Doc) Holder() *Doc {
 
 // Options returns the settings of the document.
 func (d *Doc) Options() Options { return *d.settings }
+
+// SubdocStructs returns how many documents within the history of the document
+// holds, those that were removed included. Each takes about a kilobyte of memory.
+func (d *Doc) SubdocStructs() int {
+	if d.subs == nil {
+		return 0
+	}
+	return d.subs.ever
+}
 
 func (d *Doc) subState() *subdocState {
 	if d.subs == nil {
@@ -116,6 +126,7 @@ func (tx *Transaction) subdocInserted(it *item) {
 	d := it.subdoc().doc
 	s := d.subState()
 	s.item, s.parent = it, tx.doc
+	tx.doc.subState().ever++
 	tx.addSubdoc(d)
 	if d.settings.ShouldLoad {
 		tx.subdocsLoaded = append(tx.subdocsLoaded, d)

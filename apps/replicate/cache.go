@@ -51,7 +51,7 @@ func (c *docCache) put(version []byte, doc *yjs.Doc, stored int) {
 	for _, clock := range doc.State() {
 		units += clock
 	}
-	e := &cachedDoc{version: string(version), doc: doc, bytes: 4096 + max(3*stored+12*int(units), 100*doc.Structs()), used: time.Now()}
+	e := &cachedDoc{version: string(version), doc: doc, bytes: 4096 + max(3*stored+12*int(units), 100*doc.Structs()) + 1000*doc.SubdocStructs(), used: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.byVersion == nil {

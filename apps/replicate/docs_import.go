@@ -311,7 +311,7 @@ func stateOf(state []byte, version yjs.Version) ([]byte, *fault) {
 	case n > docsStateMax:
 		return nil, tooLarge(int64(n))
 	}
-	codec := yjs.Codec{Version: version, Limits: yjs.Limits{Structs: DocumentStructsMax}}
+	codec := yjs.Codec{Version: version, Limits: yjs.Limits{Structs: DocumentStructsMax, Subdocs: SubdocsMax}}
 	update, err := codec.Convert(state, yjs.V2)
 	over, ok := errors.AsType[*yjs.LimitError](err)
 	switch {
@@ -321,6 +321,9 @@ func stateOf(state []byte, version yjs.Version) ([]byte, *fault) {
 		return nil, &fault{CodeTooLarge, fmt.Sprintf("it has %d structs, at most %d are allowed", over.Got, over.Max)}
 	}
 	f := &fault{CodeMalformed, err.Error()}
+	if ok && over.Limit == "Subdocs" {
+		f.code = CodeTooLarge
+	}
 	other, advice := yjs.V2, "; it is in the format V2: use --v2"
 	if version == yjs.V2 {
 		other, advice = yjs.V1, "; it is in the format V1: leave --v2 out"

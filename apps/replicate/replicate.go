@@ -85,6 +85,9 @@ const (
 	// may consist. A struct takes about 100 bytes of memory, and in an update of format V2 a sixteenth of a byte.
 	UpdateStructsMax   = 1 << 18
 	DocumentStructsMax = 1 << 19
+	// SubdocsMax is how many documents within it an update and a document may hold, those that were removed from it included. One takes about a
+	// kilobyte of memory: its name, its options and an empty document.
+	SubdocsMax = 20_000
 
 	materialBytesMax = 512 << 10 // JSON of a document's material
 	partBytesMax     = 512 << 10 // of an update in one row

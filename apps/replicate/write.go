@@ -170,7 +170,7 @@ func (w *write) try(update []byte, version yjs.Version) (Result, error) {
 
 // metaOf reads what an update says of itself. It is refused when there are more structs in it than there may be, before one of them takes memory.
 func metaOf(update []byte, version yjs.Version, structsMost uint64) (yjs.Meta, error) {
-	codec := yjs.Codec{Version: version}
+	codec := yjs.Codec{Version: version, Limits: yjs.Limits{Subdocs: SubdocsMax}}
 	if structsMost > UpdateStructsMax || uint64(len(update)) > structsMost/structsPerByte { // a smaller one may have fewer
 		codec.Limits.Structs = structsMost
 	}
@@ -179,6 +179,8 @@ func metaOf(update []byte, version yjs.Version, structsMost uint64) (yjs.Meta, e
 	switch {
 	case ok && over.Limit == "Structs":
 		return meta, &fault{CodeTooLarge, fmt.Sprintf("the update has %d structs, at most %d are allowed for its size", over.Got, over.Max)}
+	case ok && over.Limit == "Subdocs":
+		return meta, &fault{CodeTooLarge, fmt.Sprintf("the update has more than %d documents within", over.Max)}
 	case err != nil:
 		return meta, &fault{CodeMalformed, err.Error()}
 	case uint64(meta.Structs) > structsMost:
@@ -354,6 +356,9 @@ func (w *write) finish() (Result, error) {
 func (w *write) tooLarge(fresh int) error {
 	if n := w.doc.Structs(); n > DocumentStructsMax {
 		return &fault{CodeTooLarge, fmt.Sprintf("the document would have %d structs, at most %d are allowed", n, DocumentStructsMax)}
+	}
+	if n := w.doc.SubdocStructs(); n > SubdocsMax {
+		return &fault{CodeTooLarge, fmt.Sprintf("the document would have %d documents within, removed ones included, at most %d are allowed", n, SubdocsMax)}
 	}
 	most := w.c.options.DocumentBytesMax
 	if w.head.Bytes+fresh <= most {
