@@ -230,6 +230,36 @@ func (c Counter[T]) Rank(tx *Tx, id ID[T]) (rank int64, ok bool, err error) {
 	return tx.inner.Rank(a, c.keys.r, key, c.desc)
 }
 
+// A Version names what an aggregate holds. What was computed in a query from aggregates alone may be kept for as long as their versions are
+// the same.
+type Version = engine.Version
+
+// Version returns the version of the aggregate, whose documents it does not read. It is false in a mutation. The Counter must not be
+// narrowed.
+func (c Counter[T]) Version(tx *Tx) (v Version, ok bool, err error) {
+	a, err := c.whole(tx, "Version")
+	if err == nil {
+		a, err = c.entire(tx, "Version")
+	}
+	if err != nil {
+		return Version{}, false, err
+	}
+	return tx.inner.Version(a)
+}
+
+// Identity returns what tells the first n documents, in the order of the aggregate and with the values of its fields, from any others. It
+// reads none of them. Where a function knows the Version of other aggregates of the table too, it knows their groups.
+func (c Counter[T]) Identity(tx *Tx, n int) (string, error) {
+	a, err := c.entire(tx, "Identity")
+	if err == nil && c.desc {
+		err = fmt.Errorf("%s: Identity goes forward", c.keys.what)
+	}
+	if err != nil {
+		return "", err
+	}
+	return tx.inner.Identity(a, c.keys.r, n)
+}
+
 // Top returns the n groups with the most documents, those first, and groups of equal counts in the order of their values. The Counter
 // must not be narrowed. Without the option Ranked it walks all groups.
 func (c Counter[T]) Top(tx *Tx, n int) ([]GroupCount, error) {

@@ -2,9 +2,11 @@ package engine
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strings"
 
+	"github.com/halcyon-db/halcyon/engine/internal/aggregate"
 	"github.com/halcyon-db/halcyon/engine/internal/keys"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
@@ -100,16 +102,22 @@ func (tx *Tx) Documents(a *Aggregate, r Range, n int) ([]Document, error) {
 	if a, err = tx.aggregateLocked(a); err != nil {
 		return nil, err
 	}
-	found, err := tx.entriesLocked(a, rg, n)
+	var found [][keys.DocumentKeySize]byte
+	short := false
+	last, more, err := tx.eachEntryLocked(a, rg, n, func(entry []byte) {
+		if short = short || len(entry) < keys.DocumentKeySize; !short {
+			found = append(found, [keys.DocumentKeySize]byte(entry[len(entry)-keys.DocumentKeySize:]))
+		}
+	})
+	if short && err == nil {
+		err = fmt.Errorf("%w: an entry names no document", ErrCorrupt)
+	}
 	if err != nil {
 		return nil, tx.failLocked(fmt.Errorf("list %s of %s: %w", a.Name, a.table.Name, err))
 	}
-	if found.more {
-		rg.End = keys.Next(append(keys.AppendEntry(nil, a.id), found.last...))
-	}
-	tx.mu.reads.AddRange(rg)
-	docs := make([]Document, 0, len(found.documents))
-	for _, key := range found.documents {
+	tx.mu.reads.AddRange(a.readUpTo(rg, last, more))
+	docs := make([]Document, 0, len(found))
+	for _, key := range found {
 		id := value.ID{Table: a.table.Number, Key: key}
 		d, ok, err := tx.getLocked(a.table, id)
 		if err == nil && !ok {
@@ -123,27 +131,25 @@ func (tx *Tx) Documents(a *Aggregate, r Range, n int) ([]Document, error) {
 	return docs, tx.intervalsLocked()
 }
 
-// listed is what entriesLocked has found.
-type listed struct {
-	documents [][keys.DocumentKeySize]byte
-	last      []byte // the last entry
-	more      bool   // there may be more of them
+// readUpTo returns the part of a range up to the last entry that was read, or all of
+// it when there are no more.
+func (a *Aggregate) readUpTo(rg keys.Range, last []byte, more bool) keys.Range {
+	if more {
+		rg.End = keys.Next(append(keys.AppendEntry(nil, a.id), last...))
+	}
+	return rg
 }
 
-// entriesLocked lists the first n entries of a range: those of the state, less those
-// that the layers above it remove, and those that they add.
-func (tx *Tx) entriesLocked(a *Aggregate, rg keys.Range, n int) (found listed, err error) {
-	short := false
+// eachEntryLocked calls visit with the first n entries of a range, without their
+// prefix: those of the state, less those that the layers above it remove, and those
+// that they add. An entry is valid for the call. It returns the last one when there may be more.
+func (tx *Tx) eachEntryLocked(a *Aggregate, rg keys.Range, n int, visit func(entry []byte)) (last []byte, more bool, err error) {
 	add := func(entry []byte) bool {
-		if len(entry) < keys.DocumentKeySize {
-			short = true
-			return false
+		visit(entry)
+		if n--; n == 0 {
+			last, more = bytes.Clone(entry), true
 		}
-		found.documents = append(found.documents, [keys.DocumentKeySize]byte(entry[len(entry)-keys.DocumentKeySize:]))
-		if found.more = len(found.documents) == n; found.more {
-			found.last = bytes.Clone(entry)
-		}
-		return !found.more
+		return !more
 	}
 	from, to := treeRange(rg)
 	changes := tx.mu.view.Entries(rg)
@@ -168,12 +174,64 @@ func (tx *Tx) entriesLocked(a *Aggregate, rg keys.Range, n int) (found listed, e
 		return add(entry)
 	})
 	for _, c := range changes {
-		if found.more || err != nil || c.Delta > 0 && !add([]byte(c.Key[entryPrefix:])) {
+		if more || err != nil || c.Delta > 0 && !add([]byte(c.Key[entryPrefix:])) {
 			break
 		}
 	}
-	if short && err == nil {
-		err = fmt.Errorf("%w: an entry names no document", ErrCorrupt)
+	return last, more, err
+}
+
+// Version names what an aggregate holds. Two that are equal hold the same documents
+// in the same groups, so what was computed from it may be kept by it.
+type Version struct {
+	db        *DB
+	aggregate uint32
+	root      aggregate.Ref
+}
+
+// Version returns the version of an aggregate. ok is false in a mutation, whose own
+// changes have none. It costs O(1), and the transaction depends on all of the
+// aggregate.
+func (tx *Tx) Version(a *Aggregate) (v Version, ok bool, err error) {
+	if tx.write {
+		return Version{}, false, nil
 	}
-	return found, err
+	if err := tx.enter(); err != nil {
+		return Version{}, false, err
+	}
+	defer tx.leave()
+	if a, err = tx.aggregateLocked(a); err != nil {
+		return Version{}, false, err
+	}
+	tx.mu.reads.AddRange(keys.Prefixed(keys.AppendEntry(nil, a.id)))
+	if err := tx.intervalsLocked(); err != nil {
+		return Version{}, false, err
+	}
+	return Version{db: tx.db, aggregate: a.id, root: tx.state.trees[a.slot].Root}, true, nil
+}
+
+// Identity returns what tells the first n documents of a range of an aggregate, with
+// the values of its fields, from any others. It reads no document. The transaction
+// depends on the part of the range that was gone through.
+func (tx *Tx) Identity(a *Aggregate, r Range, n int) (string, error) {
+	rg, err := a.bytes(r)
+	if err != nil || rg.Empty() || n <= 0 {
+		return "", err
+	}
+	if err := tx.enter(); err != nil {
+		return "", err
+	}
+	defer tx.leave()
+	if a, err = tx.aggregateLocked(a); err != nil {
+		return "", err
+	}
+	var identity []byte
+	last, more, err := tx.eachEntryLocked(a, rg, n, func(entry []byte) {
+		identity = append(binary.AppendUvarint(identity, uint64(len(entry))), entry...)
+	})
+	if err != nil {
+		return "", tx.failLocked(fmt.Errorf("list %s of %s: %w", a.Name, a.table.Name, err))
+	}
+	tx.mu.reads.AddRange(a.readUpTo(rg, last, more))
+	return string(identity), tx.intervalsLocked()
 }
