@@ -56,11 +56,15 @@ func getStats(s settings) error {
 		}
 	}
 	p50, p95 := make([]figures, len(worlds)), make([]figures, len(worlds))
+	moved50, moved95 := make([]figures, len(worlds)), make([]figures, len(worlds))
 	var result value.Value
-	for range s.rounds {
+	measure := func(p50, p95 []figures, before func(w *statistics) error) error {
 		took := make([][]time.Duration, len(worlds))
 		for end := time.Now().Add(s.length); time.Now().Before(end); {
 			for i, w := range worlds {
+				if err := before(w); err != nil {
+					return err
+				}
 				start := time.Now()
 				v, err := w.query("stats:getStats")
 				if err != nil {
@@ -74,6 +78,15 @@ func getStats(s settings) error {
 			sortDurations(took[i])
 			p50[i] = append(p50[i], percentile(took[i], 0.5))
 			p95[i] = append(p95[i], percentile(took[i], 0.95))
+		}
+		return nil
+	}
+	for range s.rounds {
+		if err := measure(p50, p95, func(*statistics) error { return nil }); err != nil {
+			return err
+		}
+		if err := measure(moved50, moved95, (*statistics).move); err != nil {
+			return err
 		}
 	}
 	var told struct {
@@ -89,6 +102,8 @@ func getStats(s settings) error {
 	for i, w := range worlds {
 		line(fmt.Sprintf("  among %d views, p50", w.views), p50[i], "ms")
 		line(fmt.Sprintf("  among %d views, p95", w.views), p95[i], "ms")
+		line("    when one has gone to another page before, p50", moved50[i], "ms")
+		line("    when one has gone to another page before, p95", moved95[i], "ms")
 		least, most = min(least, p95[i].median()), max(most, p95[i].median())
 	}
 	reachedAtMost("ms p95 at most", most, 1)
@@ -102,6 +117,7 @@ type statistics struct {
 	dir   string
 	views int
 	here  []stats.ActiveSession // whom bench:gather makes present
+	moves int
 }
 
 // openStatistics opens one, with further modules beside it.
@@ -122,6 +138,16 @@ func (s settings) openStatistics(options stats.Options, others ...*halcyon.Modul
 			}
 		}
 		return nil
+	})
+	m.Internal.Mutation("move", func(tx *halcyon.Tx, args moveArgs) error {
+		row, known, err := stats.ActiveSessions.By("by_sessionId").Eq(args.SessionID, siteName).First(tx)
+		switch {
+		case err != nil:
+			return err
+		case !known:
+			return errNoVisitor
+		}
+		return stats.ActiveSessions.Patch(tx, row.ID, halcyon.Fields{"currentPath": args.Path, "lastSeen": tx.Now()})
 	})
 	if w.app, err = halcyon.NewApp(append(others, stats.Module(options), m)...); err == nil {
 		err = w.app.Open(dir, nil)
@@ -152,6 +178,20 @@ func (w *statistics) query(path string) (value.Value, error) {
 	}
 	return outcome.Value, err
 }
+
+// move has one of the visitors go to another page.
+func (w *statistics) move() error {
+	w.moves++
+	return w.app.Run(context.Background(), "bench:move", moveArgs{w.here[w.moves%visitorsHere].SessionID, pathName(w.moves * 7919 % pathsTotal)}, nil)
+}
+
+type moveArgs struct {
+	SessionID string `json:"sessionId"`
+	Path      string `json:"path"`
+}
+
+// errNoVisitor says that a visitor has no row.
+var errNoVisitor = errors.New("a visitor who is here has no row")
 
 // visitorName returns a random id as browsers make them.
 func visitorName(i int) string {

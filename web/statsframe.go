@@ -23,6 +23,7 @@ type StatsFrame struct {
 
 	Active  int         // visitors who are here
 	Where   []StatsPath // where they are, most visitors first; the page has room for StatsPathsMax
+	Paths   int         // pages they are on, those that Where leaves out too
 	Curve   []int       // active visitors of each minute, the newest last
 	Located int         // of the active visitors, those whose place is known
 	// Countries are the active visitors of each country, most first; there is room for
@@ -166,10 +167,11 @@ func (f *StatsFrame) shown() shownFrame {
 	s := shownFrame{StatsFrame: *f}
 	// Inside of a script element only a "<" can end it, and JSON has another way to write one.
 	s.Data = template.JS(bytes.ReplaceAll(f.Data, []byte("<"), []byte(`\u003c`)))
-	if rest := f.Where[min(len(f.Where), StatsPathsMax):]; len(rest) > 0 {
-		s.Where, s.MorePaths = f.Where[:StatsPathsMax], len(rest)
-		for _, on := range rest {
-			s.MoreVisitors += on.Visitors
+	s.Where = f.Where[:min(len(f.Where), StatsPathsMax)]
+	if s.MorePaths = max(f.Paths, len(f.Where)) - len(s.Where); s.MorePaths > 0 {
+		s.MoreVisitors = f.Active
+		for _, on := range s.Where {
+			s.MoreVisitors = max(0, s.MoreVisitors-on.Visitors)
 		}
 	}
 	if len(f.Curve) > 0 {

@@ -86,7 +86,7 @@ func (a *app) addActive(tx *halcyon.Tx, stats *Stats, only string) error {
 		return err
 	}
 	stats.ActiveVisitors, stats.ActiveByPath, stats.ActivePaths = here.visitors, here.paths, here.allPaths
-	stats.VisitorLocations = here.places.list()
+	stats.VisitorLocations = here.locations
 	return nil
 }
 

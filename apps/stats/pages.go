@@ -90,7 +90,7 @@ func (a *app) frame(ctx context.Context, app *halcyon.App) *web.StatsFrame {
 func (first *firstFrame) show() web.StatsFrame {
 	stats := first.Stats
 	frame := web.StatsFrame{
-		Active: stats.ActiveVisitors, Views: stats.TotalPageViews, Visitors: stats.UniqueVisitors, Posts: stats.PublishedPosts, Pages: stats.PublishedPages,
+		Active: stats.ActiveVisitors, Paths: stats.ActivePaths, Views: stats.TotalPageViews, Visitors: stats.UniqueVisitors, Posts: stats.PublishedPosts, Pages: stats.PublishedPages,
 		Since: stats.TrackingSince.Value, Unvisited: !slices.ContainsFunc(stats.PageStats, func(p PageStat) bool { return p.PageType != "stats" }),
 	}
 	titles := map[string]string{"/": "Home", "/stats": "Stats"}

@@ -31,12 +31,27 @@ const (
 	activePathsMax = 500
 )
 
-// presence is who is here, on all sites or on one, and where.
+// presence is who is here, on all sites or on one.
 type presence struct {
 	visitors int
-	paths    []PathCount // most visitors first, activePathsMax at most
-	allPaths int         // those not in paths too
-	places   places
+	whereabouts
+}
+
+// whereabouts are where those are who are here. The lists are shared by all who are
+// told, and never change.
+type whereabouts struct {
+	paths     []PathCount // most visitors first, activePathsMax at most
+	allPaths  int         // those not in paths too
+	locations []VisitorLocation
+}
+
+// keptWhereabouts are the last ones of all sites, and what they depend on alone: what
+// is in the two aggregates, which say where each row is, and whose rows are left out.
+// Most beats change neither.
+type keptWhereabouts struct {
+	paths, places halcyon.Version
+	left          string
+	whereabouts
 }
 
 // findPresence finds out who is here, on the site only unless that is "", and has
@@ -48,8 +63,8 @@ func (a *app) findPresence(tx *halcyon.Tx, only string) (here presence, err erro
 	if err != nil {
 		return here, err
 	}
-	var left []halcyon.Row[ActiveSession]
 	gone := 0
+	var leftOn []halcyon.Counter[ActiveSession] // the rows of those who have left, by site
 	for _, site := range sites {
 		rows := ActiveSessions.Count("seenByTime").Eq(site.name)
 		active, err := rows.Gt(since).Count(tx)
@@ -62,24 +77,69 @@ func (a *app) findPresence(tx *halcyon.Tx, only string) (here presence, err erro
 				return here, err
 			}
 		}
-		gone += site.rows - int(active)
-		if site.rows == int(active) || gone > leftRowsMax {
-			continue
+		if left := site.rows - int(active); left > 0 {
+			gone += left
+			leftOn = append(leftOn, rows.Lte(since))
 		}
-		more, err := rows.Lte(since).Rows(tx, leftRowsMax)
+	}
+	switch {
+	case gone > leftRowsMax:
+		here.whereabouts, err = countWhereabouts(tx, since, only)
+	case only != "":
+		here.whereabouts, err = findWhereabouts(tx, only, leftOn)
+	default:
+		here.whereabouts, err = a.recallWhereabouts(tx, leftOn)
+	}
+	return here, err
+}
+
+// recallWhereabouts is findWhereabouts of all sites, unless what it found the last
+// time still holds.
+func (a *app) recallWhereabouts(tx *halcyon.Tx, leftOn []halcyon.Counter[ActiveSession]) (w whereabouts, err error) {
+	var now keptWhereabouts
+	var keep, also bool
+	if now.paths, keep, err = ActiveSessions.Count("byPath").Version(tx); err != nil {
+		return w, err
+	}
+	if now.places, also, err = ActiveSessions.Count("byPlace").Version(tx); err != nil {
+		return w, err
+	}
+	if !keep || !also {
+		return findWhereabouts(tx, "", leftOn)
+	}
+	for _, rows := range leftOn {
+		identity, err := rows.Identity(tx, leftRowsMax)
 		if err != nil {
-			return here, err
+			return w, err
+		}
+		now.left += identity
+	}
+	if last := a.whereabouts.Load(); last != nil && last.paths == now.paths && last.places == now.places && last.left == now.left {
+		return last.whereabouts, nil
+	}
+	now.whereabouts, err = findWhereabouts(tx, "", leftOn)
+	if err == nil {
+		a.whereabouts.Store(&now)
+	}
+	return now.whereabouts, err
+}
+
+// findWhereabouts asks the aggregates, without the rows of those who have left.
+func findWhereabouts(tx *halcyon.Tx, only string, leftOn []halcyon.Counter[ActiveSession]) (w whereabouts, err error) {
+	var left []halcyon.Row[ActiveSession]
+	for _, rows := range leftOn {
+		more, err := rows.Rows(tx, leftRowsMax)
+		if err != nil {
+			return w, err
 		}
 		left = append(left, more...)
 	}
-	if gone > leftRowsMax {
-		return here, here.count(tx, since, only)
+	if w.paths, w.allPaths, err = pathsOf(tx, only, left); err != nil {
+		return w, err
 	}
-	if here.paths, here.allPaths, err = pathsOf(tx, only, left); err != nil {
-		return here, err
-	}
-	here.places, err = placesOf(tx, only, left)
-	return here, err
+	places, err := placesOf(tx, only, left)
+	w.locations = places.list()
+	return w, err
 }
 
 // attended is a site and how many rows it has of visitors who are here or were.
@@ -120,12 +180,12 @@ func (a *app) wakeWhenSomebodyLeaves(tx *halcyon.Tx, site string) error {
 	return nil
 }
 
-// count finds out where those are who were seen after since by looking at each.
-func (here *presence) count(tx *halcyon.Tx, since time.Time, only string) error {
+// countWhereabouts looks at each who was seen after since.
+func countWhereabouts(tx *halcyon.Tx, since time.Time, only string) (w whereabouts, err error) {
 	paths, places := make(map[PathCount]int), make(map[place]int)
 	rows, err := ActiveSessions.By("by_lastSeen").Gt(since).Desc().Take(tx, activeRowsMax)
 	if err != nil {
-		return err
+		return w, err
 	}
 	for i := range rows {
 		row := &rows[i]
@@ -143,9 +203,9 @@ func (here *presence) count(tx *halcyon.Tx, since time.Time, only string) error 
 		all = append(all, at)
 	}
 	slices.SortFunc(all, PathCount.compare)
-	here.paths, here.allPaths = all[:min(len(all), activePathsMax)], len(all)
-	here.places = newPlaces(places)
-	return nil
+	w.paths, w.allPaths = all[:min(len(all), activePathsMax)], len(all)
+	w.locations = newPlaces(places).list()
+	return w, nil
 }
 
 // pathsOf returns how many visitors are on which path without those who have left,

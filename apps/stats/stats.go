@@ -3,6 +3,7 @@ package stats
 import (
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
@@ -154,7 +155,8 @@ func (o Options) withDefaults() Options {
 // app is the module's functions with their settings.
 type app struct {
 	Options
-	exposed exposed
+	exposed     exposed
+	whereabouts atomic.Pointer[keptWhereabouts]
 }
 
 // Module returns the module "stats".

@@ -29,6 +29,7 @@ export interface Place {
 export interface Stats {
   activeVisitors: number;
   activeByPath: PathCount[];
+  activePaths?: number; // pages with a visitor, those that activeByPath leaves out too
   totalPageViews: number;
   uniqueVisitors: number;
   publishedPosts: number;
@@ -37,6 +38,15 @@ export interface Stats {
   pageStats: PageStat[];
   visitorLocations: Place[];
   totalPaths: number;
+}
+
+/** How many visitors are on how many pages beside those that are shown. */
+export function elsewhere(stats: Stats, shown: PathCount[]): { visitors: number; pages: number } {
+  const listed = shown.reduce((sum, row) => sum + row.count, 0);
+  return {
+    visitors: Math.max(0, stats.activeVisitors - listed),
+    pages: Math.max(stats.activePaths ?? 0, stats.activeByPath.length) - shown.length,
+  };
 }
 
 /** One column of the chart: a day as YYYY-MM-DD, or an hour as YYYY-MM-DDTHH:00Z by the clocks of its time zone. */

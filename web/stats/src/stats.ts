@@ -11,6 +11,7 @@ import {
   counted,
   countryName,
   date,
+  elsewhere,
   number,
   rows,
   unvisited,
@@ -136,13 +137,13 @@ function showStats(stats: Stats): void {
   const on = stats.activeByPath.filter((row) => !view.site || row.site === view.site);
   const top = on[0]?.count ?? 1;
   const most = isWall() && !HIGH_WALL.matches ? WHERE_WALL_MAX : WHERE_MAX;
-  where.show(on.slice(0, most).map((row) => ({ ...row, share: row.count / top })));
+  const shown = on.slice(0, most);
+  where.show(shown.map((row) => ({ ...row, share: row.count / top })));
   byID("where").hidden = on.length === 0;
   byID("where-none").hidden = on.length > 0;
-  const rest = on.slice(most);
-  byID("where-more").hidden = rest.length === 0;
-  const others = rest.reduce((sum, row) => sum + row.count, 0);
-  setText(byID("where-more"), `and ${counted(others, "visitor")} on ${counted(rest.length, "more page")}`);
+  const rest = elsewhere({ ...stats, activeByPath: on }, shown);
+  byID("where-more").hidden = rest.pages === 0;
+  setText(byID("where-more"), `and ${counted(rest.visitors, "visitor")} on ${counted(rest.pages, "more page")}`);
 
   setText(byID("views"), number(stats.totalPageViews));
   setText(byID("visitors"), number(stats.uniqueVisitors));

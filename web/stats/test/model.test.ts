@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { counted, countries, date, dayName, labels, serverSaid, scaleTop, unvisited, type DayViews } from "../src/model.js";
+import { counted, countries, date, dayName, elsewhere, labels, serverSaid, scaleTop, unvisited, type DayViews, type Stats } from "../src/model.js";
 
 function row(day: string): DayViews {
   return { day, views: 1, visitors: 1 };
@@ -71,4 +71,12 @@ test("an error shows what the server said", () => {
   const wrapped = "[CONVEX Q(stats:getStats)] [Request ID: 1] Server Error\n  Called by client";
   assert.equal(serverSaid(wrapped), "[Request ID: 1] Server Error");
   assert.equal(serverSaid("plain"), "plain");
+});
+
+test("those beside the pages that are shown are all of them, also beyond the list", () => {
+  const stats = { ...({} as Stats), activeVisitors: 1009, activeByPath: Array.from({ length: 500 }, (_, i) => ({ path: `/${i}`, count: 2 })) };
+  const shown = stats.activeByPath.slice(0, 12);
+  assert.deepEqual(elsewhere({ ...stats, activePaths: 509 }, shown), { visitors: 985, pages: 497 });
+  assert.deepEqual(elsewhere(stats, shown), { visitors: 985, pages: 488 }); // of an older server
+  assert.deepEqual(elsewhere({ ...stats, activeVisitors: 24, activeByPath: shown, activePaths: 12 }, shown), { visitors: 0, pages: 0 });
 });
