@@ -117,7 +117,7 @@ func (v *docsVerb) explain(w io.Writer, program string) {
 	s := flag.NewFlagSet(v.name, flag.ContinueOnError)
 	v.flags(s, new(docsCall))
 	s.SetOutput(w)
-	fmt.Fprintf(w, "%s\n\nCalled as:\n\n  %s docs %s [flags] %s\n\nFlags of the command:\n\n", v.about, program, v.name, strings.TrimSpace("COLLECTION "+v.takes))
+	fmt.Fprintf(w, "%s\n\nCalled as, with flags of the program before the collection:\n\n  %s docs %s [flags] %s\n\nFlags of the command:\n\n", v.about, program, v.name, strings.TrimSpace("COLLECTION "+v.takes))
 	s.PrintDefaults()
 	fmt.Fprint(w, "\nExamples:\n\n")
 	for _, example := range v.examples {
@@ -137,7 +137,7 @@ func (v *docsVerb) call(ctx context.Context, env *halcyon.CommandEnv, collection
 			v.explain(env.Stdout, env.Program)
 			return nil
 		} else if err != nil {
-			return misuse{fmt.Sprintf("docs %s: %v; docs %s --help lists the flags", v.name, err, v.name)}
+			return misuse{fmt.Sprintf("docs %s: %v; those of the program, such as --storage.dir and --url, come before the collection; docs %s --help lists all", v.name, err, v.name)}
 		}
 		n := len(rest) - s.NArg() // that were read
 		if ended := n > 0 && rest[n-1] == "--"; ended || s.NArg() == 0 {

@@ -117,7 +117,7 @@ func TestDocsCommandsRefuse(t *testing.T) {
 		{"", "list", nil, 2, "name a collection: tasks"},
 		{"", "list", []string{"notes"}, 2, `no collection "notes", only tasks`},
 		{"", "list", []string{"--nonsense", "tasks"}, 2, "nonsense"},
-		{"", "list", []string{"tasks", "--nonsense"}, 2, "nonsense"},
+		{"", "list", []string{"tasks", "--storage.dir", "x"}, 2, "come before the collection"},
 		{"", "list", []string{"tasks", "more"}, 2, `"more" is one argument too many`},
 		{"", "delete", []string{"tasks"}, 2, "name the documents"},
 		{"", "delete", []string{"tasks", "x"}, 1, "0 documents were deleted, 1 were not"},
