@@ -341,3 +341,37 @@ func TestAccessClosesOnOneSubscription(t *testing.T) {
 	}
 	same(t, "a", ann, changes[0].Bytes)
 }
+
+// TestReopenOfWhatCameTogether: of two documents that one transaction began while the caller had no access, both are sent whole when they have it. The
+// creation time of the second is after the time of the commit where the clock has not moved since the begin.
+func TestReopenOfWhatCameTogether(t *testing.T) {
+	open := false
+	w := newWorld(t, replicate.Options{Access: func(tx *halcyon.Tx, _ replicate.Document) (replicate.Level, error) {
+		if who, _ := tx.Identity(); open || who.Subject == "ann" {
+			return replicate.Write, nil
+		}
+		return replicate.None, nil
+	}})
+	var args struct {
+		Writes []writeArgs `json:"writes"`
+	}
+	peers := map[string]*peer{}
+	for i, id := range []string{"a", "b", "c", "d"} {
+		peers[id] = newPeer(t, uint64(i+1))
+		args.Writes = append(args.Writes, writeArgs{id, id, peers[id].set("title", id)})
+	}
+	w.clock.advance(1e9) // so that no commit before has a later time
+	w.call("ann", "tasks:replicateBatch", args, nil)
+	changes, seq := w.stream("bob", 0)
+	if len(changes) != 0 {
+		t.Fatalf("bob is sent %+v", changes)
+	}
+	open = true
+	for id := range peers {
+		w.call("", "more:reopen", map[string]any{"document": id}, nil)
+	}
+	changes, _ = w.stream("bob", seq)
+	for id, p := range peers {
+		same(t, "document "+id, p, bytesOf(changes, id)...)
+	}
+}

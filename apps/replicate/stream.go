@@ -132,8 +132,14 @@ type ruled struct {
 // openedAfter reports whether who may see the document has changed after a place in the stream.
 func (h *head) openedAfter(after Seq) bool { return h.Opened != nil && seqOf(h.Opened) > after }
 
-// lacking reports whether that is so and some of the document came before the place: what follows after it is not all.
-func (h *head) lacking(after Seq) bool { return h.openedAfter(after) && !h.Created.After(after.time()) }
+// createdAhead is more than the creation time of a document may be after the time of its commit: what one transaction inserts has creation times that
+// follow one another from its begin, and the commit may be at the begin.
+const createdAhead = time.Second
+
+// lacking reports whether that is so and some of the document may have come before the place: what follows after it is not all.
+func (h *head) lacking(after Seq) bool {
+	return h.openedAfter(after) && !h.Created.After(after.time().Add(createdAhead))
+}
 
 // show fills in what the caller may see of a change, and reports whether that is anything.
 func (c *Collection) show(tx *halcyon.Tx, change *StreamChange, d *ruled, updates [][]byte, after Seq) (bool, error) {
