@@ -78,7 +78,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   readonly loaded: Promise<void>;
   readonly #environment: Environment;
   readonly #prose: readonly string[];
-  /** What rows are read with. */
+  /** What rows are read with: those that a device has stored from another reading are read again. */
   readonly #reading: string;
   readonly #documents: Documents;
   readonly #tabs: Tabs;
@@ -122,7 +122,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     this.remote = remote;
     this.#environment = environment;
     this.#prose = prose;
-    this.#reading = `1 ${[...prose].sort().join(" ")}`;
+    this.#reading = `2 ${[...prose].sort().join(" ")}`;
     this.#documents = new Documents(environment, (document, bytes) => this.#edited(document, bytes), () => this.#touch());
     const join = tabs ?? (persistence.shared ? browserTabs : alone);
     this.#tabs = join(`halcyon/${name}`, (message) => this.#hear(message as Message));

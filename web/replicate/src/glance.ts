@@ -47,7 +47,8 @@ export function glance(document: string, state: Uint8Array): Fields | null | und
         last = next;
         items--;
       }
-      const { client, clock } = last.id;
+      // What was written one after the other is one operation to the server, of which the last counts.
+      const [client, clock] = [last.id.client, last.id.clock + last.length - 1];
       const gone = last.content instanceof Y.ContentDeleted || ds.clients.get(client)?.some((range) => range.clock <= clock && clock < range.clock + range.len);
       if (!gone) found.push([key, last]);
     }

@@ -38,6 +38,19 @@ test("documents of one writer are read at a glance", () => {
   }
 });
 
+test("of what was written one after the other, and came as one operation, the last counts", () => {
+  // As the server merges a title that client 7 wrote and client 9 wrote over three times; the first two of these are deleted.
+  const state = Uint8Array.from(
+    Buffer.from(
+      "0000030947000102000388002818136669656c647369646669656c64737469746c6506020605010100030341000201007705" +
+        "62726561647706636865657365770477696e65020077016177046d696c6b020901000107010100",
+      "hex",
+    ),
+  );
+  assert.deepEqual(glance("a", state), { id: "a", title: "wine" });
+  assert.deepEqual(glance("a", state), slow("a", state));
+});
+
 test("what needs the rules of Yjs is not guessed", () => {
   const cases: [string, Uint8Array][] = [
     ["rich text", stateOf((doc) => (makeProse(doc, ["note"]), (fieldsOf(doc).get("note") as Y.XmlFragment).insert(0, [new Y.XmlText("x")])))],
