@@ -94,7 +94,7 @@ func (b *browser) visitTasks(url string) {
 	b.expect(offlineErrors)
 	b.visit(url)
 	poll(b.t, b.name+" has the page", func() (bool, string) {
-		return evaluate[bool](b, `navigator.serviceWorker.controller !== null`), "no worker"
+		return evaluate[bool](b, `navigator.serviceWorker.controller !== null && document.getElementById("list") !== null`), "no worker, or no list"
 	})
 	evaluate[bool](b, recordTasks)
 	evaluate[bool](b, addTask)
