@@ -24,7 +24,7 @@ const tokenEnded = "The token has ended."
 // caller is on whose behalf a connection or a request acts. The zero value is nobody.
 type caller struct {
 	identity *halcyon.Identity
-	ends     time.Time // of the token; zero: it has no end
+	ends     time.Time // of the token, by the server's clock; zero: it has no end
 	admin    bool
 	revoked  uint64 // admin keys, before this one was checked
 }
@@ -40,7 +40,11 @@ func (s *Server) authenticate(ctx context.Context, kind, credentials string, act
 	switch kind {
 	case "bearer":
 		verified, err := s.o.Verifier.Verify(ctx, credentials)
-		return caller{identity: verified.Identity, ends: verified.Ends}, err
+		if err != nil {
+			return caller{}, err
+		}
+		// Providers go by the wall clock and so does the Verifier; a connection goes by the server's clock, which may be another hour.
+		return caller{identity: verified.Identity, ends: s.o.Clock.Now().Add(verified.Left)}, nil
 	case "convex":
 		who := caller{admin: true, revoked: s.app.AdminKeysRevoked()}
 		if _, err := s.checkAdminKey(ctx, credentials); err != nil {

@@ -114,7 +114,10 @@ func newAuthWorld(t testing.TB, opts Options) *authWorld {
 	o := &token.Options{}
 	if opts.Clock != nil {
 		o.Now = opts.Clock.Now
-		w.issuer.Now = opts.Clock.Now
+		if apart, ok := opts.Clock.(interface{ Wall() time.Time }); ok {
+			o.Now = apart.Wall
+		}
+		w.issuer.Now = o.Now
 	}
 	if opts.Verifier, err = token.New([]token.Provider{w.issuer.Provider()}, o); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 const (
 	closeNormal     = 1000
 	closeGoingAway  = 1001
+	closeInvalid    = 1007
 	closePolicy     = 1008
 	closeTooLarge   = 1009
 	closeInternal   = 1011

@@ -635,6 +635,13 @@ func (c *fakeClock) AfterFunc(d time.Duration, f func()) func() {
 	}
 }
 
+// set has the clock of a machine that is started again be another by step. Nothing may wait for it.
+func (c *fakeClock) set(step time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(step)
+}
+
 // advance moves the clock on and runs what comes due, in order.
 func (c *fakeClock) advance(d time.Duration) {
 	c.mu.Lock()

@@ -46,6 +46,9 @@ func (events) OnMessage(ws *gws.Conn, m *gws.Message) {
 	c := owner(ws)
 	c.messageAt.Store(0)
 	claim := c.socket.gate.hand()
+	if err := c.socket.inflated(m.Data.Len(), &claim); err != nil {
+		c.refuse(err)
+	}
 	if !c.stopped.Load() && !c.server.draining.Load() { // else the client sends it again on its next connection
 		// Handling goes deep, and the stack of a goroutine that reads does not
 		// shrink again while it waits for the network: on one of its own it

@@ -442,6 +442,8 @@ func TestHostileClients(t *testing.T) {
 			}
 			h.answered()
 		}},
+		{name: "messages that inflate to gigabytes", opts: bombLimits, heapMax: 12 * mib, attack: deflatedMessages},
+		{name: "bodies that would inflate to gigabytes", heapMax: 4 * mib, attack: deflatedBodies},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := &hostile{t: t, f: newFixture(t)}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/halcyon-db/halcyon"
@@ -92,6 +93,12 @@ func (s *Server) servePosted(w http.ResponseWriter, r *http.Request, serve func(
 func (s *Server) servePostedAs(w http.ResponseWriter, r *http.Request, allow string, serve func(body []byte)) {
 	if r.Method != http.MethodPost {
 		methodNotAllowed(w, allow)
+		return
+	}
+	// What a body would become is not known before the work is done, and who sends one is waited for anyway.
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity")
+		writeError(w, http.StatusUnsupportedMediaType, "UnsupportedContentEncoding", "The body of a request must not be compressed.")
 		return
 	}
 	// The type of the body is not looked at: a page may send text/plain, which

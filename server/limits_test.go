@@ -64,7 +64,13 @@ func (c patientConn) closeWrite() { _ = c.Conn.(*net.TCPConn).CloseWrite() }
 // handshake makes a WebSocket of a connection.
 func handshake(t testing.TB, c net.Conn, path string) *bufio.Reader {
 	t.Helper()
-	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", path)
+	return handshakeWith(t, c, path, "")
+}
+
+// handshakeWith is handshake with more lines of the header, each with its end.
+func handshakeWith(t testing.TB, c net.Conn, path, header string) *bufio.Reader {
+	t.Helper()
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n", path, header)
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {

@@ -74,10 +74,10 @@ var _ halcyon.SocketConn = (*moduleConn)(nil)
 
 // serveModuleSocket returns the handler that turns requests for an endpoint into connections.
 func (s *Server) serveModuleSocket(endpoint halcyon.SocketEndpoint) http.HandlerFunc {
-	plain := gws.NewUpgrader(moduleEvents{}, s.webSocketOptions())
+	plain := gws.NewUpgrader(moduleEvents{}, s.webSocketOptions(s.messageBytesMax(&endpoint)))
 	agreeing := plain
 	if len(endpoint.Subprotocols) > 0 {
-		options := s.webSocketOptions()
+		options := s.webSocketOptions(s.messageBytesMax(&endpoint))
 		options.SubProtocols = endpoint.Subprotocols
 		agreeing = gws.NewUpgrader(moduleEvents{}, options)
 	}
@@ -108,6 +108,14 @@ func (s *Server) serveModuleSocket(endpoint halcyon.SocketEndpoint) http.Handler
 		}
 		s.openModuleSocket(w, r, &endpoint, upgrader, agreed)
 	}
+}
+
+// messageBytesMax is the size of the largest message to an endpoint.
+func (s *Server) messageBytesMax(endpoint *halcyon.SocketEndpoint) int {
+	if limit := endpoint.MessageBytesMax; limit > 0 {
+		return min(s.o.MessageBytesMax, limit)
+	}
+	return s.o.MessageBytesMax
 }
 
 // openModuleSocket makes a connection of a request. enter has counted it. agreed is the subprotocol, or "".
@@ -147,10 +155,7 @@ func (s *Server) openModuleSocket(w http.ResponseWriter, r *http.Request, endpoi
 func (c *moduleConn) attach(s *socket) {
 	o := &c.server.o
 	c.socket, s.module = s, c
-	s.gate.limit = int64(o.MessageBytesMax)
-	if limit := c.endpoint.MessageBytesMax; limit > 0 {
-		s.gate.limit = min(s.gate.limit, int64(limit))
-	}
+	s.gate.limit = int64(c.server.messageBytesMax(c.endpoint))
 	s.gate.budget, s.budget = &c.server.inbound, &c.server.outbound
 	s.writeTimeout, s.closeTimeout = o.WriteTimeout, o.CloseTimeout
 	s.start = c.server.goroutines.Go
@@ -475,8 +480,8 @@ func (moduleEvents) OnMessage(ws *gws.Conn, m *gws.Message) {
 	c := moduleOwner(ws)
 	c.messageAt.Store(0)
 	claim := c.socket.gate.hand()
-	if int64(m.Data.Len()) > c.socket.gate.limit { // it was compressed
-		c.close(closeTooLarge, reasonTooLarge)
+	if err := c.socket.inflated(m.Data.Len(), &claim); err != nil {
+		c.socket.refused(err)
 	}
 	done := c.handOver(halcyon.SocketMessage{Binary: m.Opcode == gws.OpcodeBinary, Data: m.Bytes()})
 	c.server.inbound.put(claim)

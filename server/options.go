@@ -113,8 +113,9 @@ type Options struct {
 	// Default: one per processor.
 	Workers int
 	// Compression lets clients negotiate permessage-deflate, without context
-	// takeover. It saves bandwidth for processor time, and up to 32 messages
-	// can be inflated to MessageBytesMax at once. Default off.
+	// takeover. It saves bandwidth for processor time and memory: one message a
+	// worker is inflated at once, and each keeps up to twice MessageBytesMax.
+	// Messages are held to their limits, and counted, as they are inflated. Default off.
 	Compression bool
 }
 
@@ -181,13 +182,19 @@ func fill[T int | int64 | time.Duration](name string, field *T, otherwise T) {
 // monotonic part. By the wall clock alone a step of an hour forward would have
 // everybody dropped for an hour of silence, and one back would have nobody pinged
 // for an hour.
-type systemClock struct{ start time.Time }
+type systemClock struct {
+	start time.Time
+	wall  func() time.Time
+}
 
-func newSystemClock() systemClock { return systemClock{time.Now()} }
+func newSystemClock() systemClock { return systemClock{time.Now(), time.Now} }
 
 var _ engine.Clock = systemClock{}
 
 func (c systemClock) Now() time.Time { return c.start.Add(time.Since(c.start)) }
+
+// behind returns how much later it is by the wall clock.
+func (c systemClock) behind() time.Duration { return c.wall().Round(0).Sub(c.Now().Round(0)) }
 
 func (systemClock) AfterFunc(d time.Duration, f func()) (stop func()) {
 	t := time.AfterFunc(d, f)

@@ -95,7 +95,7 @@ func newServer(app application, opts *Options) *Server {
 	s.runners.changed = sync.NewCond(&s.runners.Mutex)
 	s.handlers.changed = sync.NewCond(&s.handlers.Mutex)
 	s.crew.handlers = &s.handlers
-	s.upgrader = gws.NewUpgrader(events{}, s.webSocketOptions())
+	s.upgrader = gws.NewUpgrader(events{}, s.webSocketOptions(s.o.MessageBytesMax))
 	s.handler = s.routes()
 	s.fanout = newFanout(s.o.Clock, s.o.Tick, s.o.Workers, (*conn).step)
 	s.sweeper.begin(s)

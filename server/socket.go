@@ -119,6 +119,8 @@ func (s *socket) readRaw(p []byte) (int, error) {
 // Write takes one whole frame and never waits. It fails once an earlier frame
 // could not be delivered.
 func (s *socket) Write(frame []byte) (int, error) {
+	size := len(frame)
+	frame = closeFrame(frame)
 	s.out.Lock()
 	defer s.out.Unlock()
 	switch {
@@ -131,7 +133,7 @@ func (s *socket) Write(frame []byte) (int, error) {
 			return 0, s.out.err
 		}
 		s.out.backlog = append(s.out.backlog, frame...)
-		return len(frame), nil
+		return size, nil
 	}
 	n := 0
 	if s.descriptor != nil {
@@ -155,7 +157,7 @@ func (s *socket) Write(frame []byte) (int, error) {
 		s.out.flushing = true
 		s.start(s.flush)
 	}
-	return len(frame), nil
+	return size, nil
 }
 
 // keepLocked takes what n more bytes of backlog need of the budget, beyond the

@@ -18,8 +18,9 @@ type sweeper struct {
 		sync.Mutex
 		stop    func()
 		ended   bool
-		told    time.Time // of refused calls
-		refused int64     // how many had been told of then
+		told    time.Time     // of refused calls
+		refused int64         // how many had been told of then
+		behind  time.Duration // of the wall clock, when that was last told
 	}
 }
 
@@ -55,6 +56,7 @@ func (w *sweeper) sweep() {
 	}
 	w.server.sweepLeaving()
 	w.tellRefusedLocked(now)
+	w.tellSteppedLocked()
 	w.mu.stop = w.server.o.Clock.AfterFunc(w.interval, w.sweep)
 }
 
@@ -72,6 +74,25 @@ func (w *sweeper) tellRefusedLocked(now time.Time) {
 		w.mu.told, w.mu.refused = now, all
 		w.server.log.Warn("calls were refused because more come than can be answered in time", slog.Int64("calls", n))
 	}
+}
+
+// steppedMin is how far the wall clock must have moved from the process's own for the operator to be told. Clocks that are kept by small steps
+// drift apart by seconds a month.
+const steppedMin = time.Minute
+
+// tellSteppedLocked tells the operator that the wall clock was set, or that the machine was suspended: the process goes on by the time that it had.
+func (w *sweeper) tellSteppedLocked() {
+	clock, ok := w.server.o.Clock.(systemClock)
+	if !ok {
+		return
+	}
+	behind := clock.behind()
+	if step := behind - w.mu.behind; step > -steppedMin && step < steppedMin {
+		return
+	}
+	w.mu.behind = behind
+	w.server.log.Warn("the clock of the machine was set, or the machine was suspended; this process goes on by the time it had until it is started again",
+		slog.String("behind", behind.Round(time.Second).String()))
 }
 
 // sweep does what time asks for on one connection. next is when it will be

@@ -16,9 +16,10 @@ import (
 // client with very many very large queries comes near it.
 const transitionBytesMax = 1 << 30
 
-func (s *Server) webSocketOptions() *gws.ServerOption {
+// webSocketOptions are those of connections whose messages have at most so many bytes.
+func (s *Server) webSocketOptions(messageBytesMax int) *gws.ServerOption {
 	return &gws.ServerOption{
-		ReadMaxPayloadSize:  s.o.MessageBytesMax,
+		ReadMaxPayloadSize:  messageBytesMax,
 		ReadBufferSize:      512, // every connection has one; large messages bypass it
 		WriteMaxPayloadSize: transitionBytesMax,
 		CheckUtf8Enabled:    true,
@@ -26,7 +27,8 @@ func (s *Server) webSocketOptions() *gws.ServerOption {
 		Logger:              webSocketLog{s.log},
 		NewSession:          func() gws.SessionStorage { return nil },
 		PermessageDeflate: gws.PermessageDeflate{
-			Enabled: s.o.Compression, // without context takeover: it costs up to 64 KiB a connection
+			Enabled:  s.o.Compression, // without context takeover: it costs up to 64 KiB a connection
+			PoolSize: s.o.Workers,     // each keeps what it inflated last
 		},
 	}
 }

@@ -149,6 +149,8 @@ type Verified struct {
 	Identity *halcyon.Identity
 	// Ends is when the token is not good any more, the leeway included.
 	Ends time.Time
+	// Left is how long it is until then, by the clock that the token was looked at with. Who has another clock goes by it.
+	Left time.Duration
 }
 
 // claims are those of a token that decide whether it is good.
@@ -278,7 +280,7 @@ func (v *Verifier) judge(payload []byte) (Verified, error) {
 	if err != nil {
 		return Verified{}, refuse(CodeMalformed, err, "The token does not name its user.")
 	}
-	return Verified{Identity: identity, Ends: ends}, nil
+	return Verified{Identity: identity, Ends: ends, Left: ends.Sub(now)}, nil
 }
 
 // numericDate reads seconds since 1970, up to the year 9999.
