@@ -287,7 +287,10 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 	pinned := &journal{ends: ends}
 	q.pinned = pinned
 	failures := lastFailure{}
-	return engine.LiveQuery{Key: key, Name: canonical, Run: func(inner *engine.Tx) []byte {
+	full := func() []byte {
+		return markBody(encode(Outcome{Failure: systemFailure(CodeOverloaded, resultsFull)}), false, nil)
+	}
+	return engine.LiveQuery{Key: key, Name: canonical, Full: full, Run: func(inner *engine.Tx) []byte {
 		tx := &Tx{inner: inner, run: run, fn: f, pages: pages{pinned: pinned.get()}, identity: identity}
 		began := run.clock.Now()
 		v, logs, err := run.executeTx(tx, makeArgs())
@@ -301,6 +304,9 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 		return markBody(encode(Outcome{Value: v, Logs: logs, Journal: tx.pages.journal()}), tx.toldIdentity, identity)
 	}}
 }
+
+// resultsFull is what a live query fails with for whose result there is no room.
+const resultsFull = "The results of all live queries take as much memory as they may. This one is tried again every 5 s."
 
 // lastFailure remembers how a live query failed, so that one which keeps failing in the same way is logged once and not at every commit.
 type lastFailure struct {

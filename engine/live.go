@@ -20,7 +20,13 @@ type LiveQuery struct {
 	// errors, including a Tx that fails in the middle: what it returns is
 	// compared byte by byte and shown. The slice is shared afterwards.
 	Run func(tx *Tx) []byte
+	// Full is the result in the place of one for which there is no room, see Options.LiveResultBytesMax. It should be small and is shared like
+	// one of Run. Nil: the result is kept whatever its size.
+	Full func() []byte
 }
+
+// liveFullRetry is when a query is run again for whose result there was no room.
+const liveFullRetry = 5 * time.Second
 
 // Change is the new result of one query of a set.
 type Change struct {
@@ -301,10 +307,28 @@ func (h *hub) run(j job) (stray bool) {
 		h.db.o.Logger.Error("a live query failed outside of its own handling", "function", j.query.Name, "error", err)
 	}
 	took := uint64(h.db.o.Clock.Now().Sub(start).Microseconds())
-	// Of a stray too: it may come back after all, and screens wait for it.
-	h.step(func(m *live.Machine, now uint64) []live.Effect {
-		return m.Ran(j.run, body, readSet(&tx.mu.reads), tx.wake(), took, now)
-	})
+	var full []byte
+	for taken := false; !taken; {
+		// Of a stray too: it may come back after all, and screens wait for it.
+		h.step(func(m *live.Machine, now uint64) []live.Effect {
+			wake := tx.wake()
+			growth := m.Growth(j.run, len(body))
+			if j.query.Full != nil && growth > 0 && m.ResultBytes()+growth > h.db.o.LiveResultBytesMax {
+				if full == nil {
+					return nil // it is made without the lock
+				}
+				body = full
+				if again := now + uint64(liveFullRetry.Microseconds()); wake == 0 || wake > again {
+					wake = again
+				}
+			}
+			taken = true
+			return m.Ran(j.run, body, readSet(&tx.mu.reads), wake, took, now)
+		})
+		if !taken {
+			full = append([]byte{}, j.query.Full()...)
+		}
+	}
 	return stray
 }
 

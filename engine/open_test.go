@@ -32,6 +32,7 @@ func TestOptionsOutOfLimits(t *testing.T) {
 	}{
 		{"CacheBytes", engine.Options{CacheBytes: 64 << 10}, engine.Options{CacheBytes: 64<<10 - 1}},
 		{"RowCacheBytes", engine.Options{RowCacheBytes: 1}, engine.Options{RowCacheBytes: -1}},
+		{"LiveResultBytesMax", engine.Options{LiveResultBytesMax: 64 << 10}, engine.Options{LiveResultBytesMax: 64<<10 - 1}},
 		{"AggregateCacheBytes", engine.Options{AggregateCacheBytes: 1}, engine.Options{AggregateCacheBytes: -1}},
 		{"FunctionTimeMax", engine.Options{FunctionTimeMax: time.Millisecond}, engine.Options{FunctionTimeMax: time.Millisecond - 1}},
 		{"FunctionTimeMax", engine.Options{FunctionTimeMax: 24 * time.Hour}, engine.Options{FunctionTimeMax: 24*time.Hour + 1}},

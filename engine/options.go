@@ -54,6 +54,11 @@ type Options struct {
 	RowCacheBytes int
 	// AggregateCacheBytes bounds the cache of aggregate blocks. Default 16 MiB.
 	AggregateCacheBytes int
+	// LiveResultBytesMax bounds what the newest results of all live queries take,
+	// those of one query once, however many watch it. A result that there is no
+	// room for gives way to LiveQuery.Full, and the query is run again in 5 s.
+	// Default 1 GiB, at least 64 KiB.
+	LiveResultBytesMax int64
 	// FunctionTimeMax is how long one execution of a function may take.
 	// Default 1 s, at most a day. The others wait for no function longer than that.
 	FunctionTimeMax time.Duration
@@ -126,6 +131,7 @@ func (o *Options) withDefaults() Options {
 	setDefault(&d.CacheBytes, 64<<20)
 	setDefault(&d.RowCacheBytes, 32<<20)
 	setDefault(&d.AggregateCacheBytes, 16<<20)
+	setDefault(&d.LiveResultBytesMax, 1<<30)
 	setDefault(&d.FunctionTimeMax, time.Second)
 	setDefault(&d.RunningMax, 4*runtime.GOMAXPROCS(0))
 	setDefault(&d.WaitingMax, 10_000)
@@ -163,6 +169,7 @@ func (o *Options) check() error {
 		{"CacheBytes", fmt.Sprintf("%d is less than 64 KiB", o.CacheBytes), o.CacheBytes >= 64<<10},
 		{"RowCacheBytes", fmt.Sprintf("%d is negative", o.RowCacheBytes), o.RowCacheBytes >= 0},
 		{"AggregateCacheBytes", fmt.Sprintf("%d is negative", o.AggregateCacheBytes), o.AggregateCacheBytes >= 0},
+		{"LiveResultBytesMax", fmt.Sprintf("%d is less than 64 KiB", o.LiveResultBytesMax), o.LiveResultBytesMax >= 64<<10},
 		{"FunctionTimeMax", fmt.Sprintf("%v is not between 1 ms and a day", o.FunctionTimeMax), o.FunctionTimeMax >= time.Millisecond && o.FunctionTimeMax <= day},
 		{"RunningMax", fmt.Sprintf("%d is not between 1 and 100,000", o.RunningMax), o.RunningMax >= 1 && o.RunningMax <= 100_000},
 		{"WaitingMax", fmt.Sprintf("%d is not between 1 and 10,000,000", o.WaitingMax), o.WaitingMax >= 1 && o.WaitingMax <= 10_000_000},

@@ -3,8 +3,11 @@ package protocol
 import (
 	"encoding/json"
 	"errors"
+	"runtime"
+	"strings"
 	"testing"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -83,4 +86,28 @@ func FuzzScanner(f *testing.F) {
 			t.Fatalf("scanner says %v about %q, json.Valid says %v", err, data, want)
 		}
 	})
+}
+
+// A ModifyQuerySet with too many modifications is refused before there is memory for them: what it takes is bounded by ModificationsMax and
+// not by the size of the message.
+func TestManyModificationsTakeLittle(t *testing.T) {
+	for _, mod := range []string{`{"type":"Add","queryId":1,"udfPath":"a","args":0}`, `{"type":"Remove","queryId":1}`} {
+		text := `{"type":"ModifyQuerySet","baseVersion":0,"newVersion":1,"modifications":[` + strings.Repeat(mod+",", 10<<20/len(mod)) + mod + `]}`
+		data := []byte(text)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		m, err := DecodeClient(data)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, ErrSyntax) || !strings.Contains(err.Error(), "more than 16384 modifications") || m != nil {
+			t.Errorf("%s: %v, %v", mod, m, err)
+		}
+		// A slice that grows takes a few times its size on the way, and each has its texts.
+		if took := after.TotalAlloc - before.TotalAlloc; took > 10*ModificationsMax*uint64(unsafe.Sizeof(Modification{})) {
+			t.Errorf("%s: 10 MiB of them took %d KiB", mod, took>>10)
+		}
+		at := `{"type":"ModifyQuerySet","baseVersion":0,"newVersion":1,"modifications":[` + strings.Repeat(mod+",", ModificationsMax-1) + mod + `]}`
+		if m, err := DecodeClient([]byte(at)); err != nil || len(m.(*ModifyQuerySet).Modifications) != ModificationsMax {
+			t.Errorf("%s: %d of them: %v", mod, ModificationsMax, err)
+		}
+	}
 }

@@ -151,24 +151,12 @@ func (c *conn) handleConnect(m *protocol.Connect) {
 	c.server.claimSession(c)
 }
 
-// addition is a query to be added, prepared outside of locks.
-type addition struct {
-	args    value.Value
-	refused string
-}
-
 func (c *conn) handleModifyQuerySet(m *protocol.ModifyQuerySet) {
-	additions := make([]addition, len(m.Modifications))
-	for i, mod := range m.Modifications {
-		if !mod.Remove {
-			additions[i] = prepare(mod)
-		}
-	}
 	// The timestamp of the first Transition is that of a round, also when the
 	// set is empty.
 	newest := c.server.app.Durable()
 	problem := ""
-	c.change(func() { problem = c.modifyLocked(m, additions, newest) })
+	c.change(func() { problem = c.modifyLocked(m, newest) })
 	switch problem {
 	case "":
 	case unread:
@@ -178,8 +166,9 @@ func (c *conn) handleModifyQuerySet(m *protocol.ModifyQuerySet) {
 	}
 }
 
-// modifyLocked applies a ModifyQuerySet and returns what is wrong with it.
-func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, newest engine.Timestamp) (problem string) {
+// modifyLocked applies a ModifyQuerySet and returns what is wrong with it. The arguments of a query are read last, when there is room for it: as
+// values they take many times their text, and a message may have megabytes of them.
+func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, newest engine.Timestamp) (problem string) {
 	if c.mu.closed {
 		return ""
 	}
@@ -192,7 +181,7 @@ func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, ne
 	if c.mu.sent.TS == 0 {
 		c.needLocked(newest)
 	}
-	for i, mod := range m.Modifications {
+	for _, mod := range m.Modifications {
 		has, known := c.mu.queries[mod.QueryID]
 		if len(c.mu.removed)+len(c.mu.failed) >= 2*c.server.o.QueriesPerConnectionMax {
 			return unread // what is to be told must not pile up before a client that does not read
@@ -210,14 +199,22 @@ func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, ne
 		if known {
 			return fmt.Sprintf("The query id %d is in use.", mod.QueryID)
 		}
-		refused := additions[i].refused
-		if len(c.mu.queries) >= c.server.o.QueriesPerConnectionMax {
+		charge, refused := watchedBytes(mod), ""
+		var args value.Value
+		switch {
+		case mod.Component != "":
+			refused = noComponents
+		case len(c.mu.queries) >= c.server.o.QueriesPerConnectionMax:
 			refused = fmt.Sprintf("TooManyQueries: a connection may have %d live queries.", c.server.o.QueriesPerConnectionMax)
-		}
-		charge := watchedBytes(mod)
-		if refused == "" && !c.watchLocked(charge) {
+		case !c.watchLocked(charge):
 			refused = fmt.Sprintf("TooManyQueries: the live queries of a connection may take %d bytes, and those of all connections %d.",
 				c.server.o.LiveQueryBytesPerConnectionMax, c.server.o.LiveQueryBytesMax)
+		default:
+			var err error
+			if args, err = parseArgs(mod.Args); err != nil {
+				c.unwatchLocked(charge)
+				refused = badArgs(err)
+			}
 		}
 		if refused != "" {
 			// It is not remembered, so that refusals do not add up either.
@@ -226,7 +223,7 @@ func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, additions []addition, ne
 		}
 		c.mu.queries[mod.QueryID] = charge
 		c.mu.fresh[mod.QueryID] = struct{}{}
-		c.mu.set.Add(mod.QueryID, mod.Path, additions[i].args, mod.Journal)
+		c.mu.set.Add(mod.QueryID, mod.Path, args, mod.Journal)
 	}
 	return ""
 }
@@ -264,19 +261,6 @@ func (c *conn) needLocked(at engine.Timestamp) {
 	c.out.Lock()
 	c.out.need = max(c.out.need, at)
 	c.out.Unlock()
-}
-
-// prepare reads the arguments of a query. What is wrong with them fails this
-// query and nothing else.
-func prepare(mod protocol.Modification) addition {
-	if mod.Component != "" {
-		return addition{refused: noComponents}
-	}
-	args, err := parseArgs(mod.Args)
-	if err != nil {
-		return addition{refused: badArgs(err)}
-	}
-	return addition{args: args}
 }
 
 func (c *conn) handleMutation(m *protocol.Mutation, size int, claim *int64) {

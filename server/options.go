@@ -41,7 +41,8 @@ type Options struct {
 	// LiveQueryBytesMax bounds what the live queries of all connections take, each
 	// counted as 1 KiB and four times the text of its name, arguments and journal;
 	// one more fails alone. LiveQueryBytesPerConnectionMax does so for each
-	// connection. Results are not counted. Defaults 1 GiB and 64 MiB.
+	// connection. Results are the database's to bound, see
+	// engine.Options.LiveResultBytesMax. Defaults 1 GiB and 64 MiB.
 	LiveQueryBytesMax              int64
 	LiveQueryBytesPerConnectionMax int64
 	// QueriesPerConnectionMax is the number of live queries of a connection;

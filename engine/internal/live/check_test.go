@@ -65,7 +65,9 @@ func (m *Machine) check() error {
 		fail("%d watches, %d counted", watches, m.watches)
 	}
 	points, ranges := 0, 0
+	bytes := int64(0)
 	for key, q := range m.queries {
+		bytes += q.newest.size()
 		switch {
 		case q.key != key:
 			fail("query %s is filed under %s", q.key, key)
@@ -101,6 +103,9 @@ func (m *Machine) check() error {
 	}
 	if n == 0 && m.history.len() > 0 {
 		fail("history without a run")
+	}
+	if bytes != m.ResultBytes() {
+		fail("%d bytes of results, %d counted", bytes, m.ResultBytes())
 	}
 	return errors.Join(errs...)
 }

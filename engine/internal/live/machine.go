@@ -93,6 +93,7 @@ func (o Options) withDefaults() Options {
 type Machine struct {
 	opts    Options
 	newest  Timestamp // the newest watermark
+	bytes   int64     // of the newest results
 	sets    map[SetID]*set
 	queries map[string]*query
 	runs    map[RunID]*run

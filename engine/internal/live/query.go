@@ -23,6 +23,14 @@ type result struct {
 // open reports whether r is valid at the newest watermark. A nil result is not.
 func (r *result) open() bool { return r != nil && r.through == open }
 
+// size is the bytes of the body. A nil result has none.
+func (r *result) size() int64 {
+	if r == nil {
+		return 0
+	}
+	return int64(len(r.body.bytes))
+}
+
 // query is what sets watch, shared by all that give the same key.
 //
 // Invariant: a watched query whose newest result has ended is running or in Machine.delays. A query without a result
@@ -148,6 +156,7 @@ func (m *Machine) Ran(id RunID, returned []byte, reads ReadSet, wakeAt Timestamp
 			m.end(q, m.newest)
 		}
 		q.newest = res
+		m.bytes += res.size() - old.size()
 		if res.open() {
 			m.touch.install(q, reads)
 			if wakeAt != 0 {
@@ -168,6 +177,18 @@ func (m *Machine) Ran(id RunID, returned []byte, reads ReadSet, wakeAt Timestamp
 	m.schedule(q, now)
 	m.forgetIfIdle(q)
 	return m.effects
+}
+
+// ResultBytes returns what the newest results of all queries take. What a set is shown at the moment may be an older one.
+func (m *Machine) ResultBytes() int64 { return m.bytes }
+
+// Growth returns how many bytes ResultBytes would grow by if a run returned so many.
+func (m *Machine) Growth(id RunID, returned int) int64 {
+	r := m.runs[id]
+	if r == nil {
+		return 0
+	}
+	return int64(returned) - r.query.newest.size()
 }
 
 // finish removes a run and the history only it needed.
@@ -217,6 +238,7 @@ func (m *Machine) forgetIfIdle(q *query) {
 	}
 	m.wakes.remove(&q.wake)
 	m.touch.uninstall(q)
+	m.bytes -= q.newest.size()
 	delete(m.queries, q.key)
 	m.emit(Effect{Kind: Forget, Query: q.id, Key: q.key})
 }

@@ -1,0 +1,101 @@
+package server
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/engine"
+	"github.com/halcyon-db/halcyon/protocol"
+)
+
+// A client that subscribes to more results than there is room for is told so of those that are too many, by a code that says to try again, and
+// the others of it and of everybody else go on.
+func TestResultsThatThereIsNoRoomFor(t *testing.T) {
+	f := &fixture{entered: make(chan string, 1), release: make(chan struct{})}
+	app, err := halcyon.NewApp(testModule(f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.app = app
+	const limit = 1 << 20
+	if err := app.Open("data", &halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), FunctionTimeMax: waitMax, LiveResultBytesMax: limit}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := app.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := serve(t, app, Options{})
+	good := dial(t, s, nil)
+	good.session = "220faa75-0ee8-4ccb-ae77-d97788755401"
+	good.send(&protocol.Connect{SessionID: good.session})
+	good.add(0, "t:count", `{"channel":"good"}`)
+	next[*protocol.Transition](good)
+
+	c := connect(t, s)
+	const watched = 12 // of 256 KiB and a little
+	for i := range uint32(watched) {
+		c.add(i, "t:big", fmt.Sprintf(`{"channel":"%d"}`, i))
+	}
+	c.until("all are answered", func() bool { return len(c.results) == watched })
+	served := 0
+	for id, result := range c.results {
+		switch {
+		case len(result) > 256<<10:
+			served++
+		case !strings.HasPrefix(result, "error: Overloaded: The results of all live queries"):
+			t.Errorf("query %d: %.200s", id, result)
+		}
+	}
+	if served != 3 {
+		t.Errorf("%d results of 256 KiB are held with room for 1 MiB, want 3", served)
+	}
+	good.mutate("t:increment", `{"channel":"good"}`)
+	r := good.response()
+	if !r.Success {
+		t.Fatalf("another client: %s", r.Append(nil))
+	}
+	good.until("it sees its mutation", func() bool { return good.version.TS >= r.TS && good.results[0] == string(r.Value) })
+}
+
+// Arguments for which there is no room are not read: as values they would take many times their text.
+func TestArgumentsOfRefusedQueriesAreNotRead(t *testing.T) {
+	numbers := "[" + strings.Repeat("1,", 7_999) + "1]"
+	big := `{"a":[` + strings.Repeat(numbers+",", 300) + numbers + `]}` // 4.6 MiB, which would be 2.4 million values
+	for _, tc := range []struct {
+		name string
+		opts Options
+	}{
+		{"bytes of a connection", Options{LiveQueryBytesPerConnectionMax: 1 << 20}},
+		{"bytes of all connections", Options{LiveQueryBytesMax: 1 << 20}},
+		{"queries of a connection", Options{QueriesPerConnectionMax: 1}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFixture(t)
+			s := serve(t, f.app, tc.opts)
+			c := connect(t, s)
+			c.add(0, "t:count", `{"channel":"a"}`)
+			next[*protocol.Transition](c)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			c.add(1, "t:echo", big)
+			c.until("the query is answered", func() bool { return c.results[1] != "" })
+			runtime.ReadMemStats(&after)
+			if !strings.HasPrefix(c.results[1], "error: TooManyQueries: ") {
+				t.Errorf("the query is answered with %.200s", c.results[1])
+			}
+			// The text itself takes some buffers, here and there, of twice its size each.
+			if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+				t.Errorf("to refuse arguments of %d KiB took %d KiB of memory", len(big)>>10, took>>10)
+			} else {
+				t.Logf("it took %d KiB", took>>10)
+			}
+		})
+	}
+}
