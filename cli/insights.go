@@ -109,7 +109,7 @@ type insightsVerb struct {
 
 // Help is the part of the help page below the flags.
 func (insightsVerb) Help() string {
-	return `Tells what a running server noticed in the last hour: how often functions were called and failed, how long they took (within 7 %), how often they met other transactions and what became of that, how close they came to limits, and over which documents they met. A call that meets another takes longer; it does not fail, so the count of failures for contention is 0. ` + targetHelp
+	return `Tells what a running server noticed in the last hour: how often functions were called and failed, how long they took (within 7 %), how often they met other transactions and what became of that, how close they came to limits, and over which documents they met. A call that meets another takes longer; it does not fail, so the count of failures for contention is 0. Since the start of the server it counts the connections that it ended because what they were about to be sent would have broken the protocol, which is 0 unless the server has a bug. ` + targetHelp
 }
 
 // Run prints the insights.
@@ -159,6 +159,10 @@ func tabulateInsights(w io.Writer, in server.ListedInsights) error {
 		}
 	}
 	fmt.Fprintf(w, "\nCalls that failed because others wrote: %d\n", in.Contention)
+	fmt.Fprintf(w, "Connections ended before they were sent what breaks the protocol: %d\n", in.BrokenRules)
+	if in.BrokenRules > 0 {
+		fmt.Fprintln(w, "  This is a mistake in the server. Its log names the rule, at level error; please report it.")
+	}
 	for _, f := range in.Functions {
 		for _, limit := range slices.Sorted(maps.Keys(f.Limits)) {
 			fmt.Fprintf(w, "%s came to %.0f %% of a limit: %s\n", f.Function, 100*f.Limits[limit], limit)

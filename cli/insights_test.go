@@ -52,7 +52,7 @@ func TestLogsAndInsights(t *testing.T) {
 	if add.Function != "notes:add" || add.Calls != 4 || add.Failures != 2 || add.Codes[""] != 2 || add.P95 <= 0 || add.Max < add.P50 || list.Function != "notes:list" || list.Calls != 1 || in.Contention != 0 {
 		t.Errorf("insights: %+v", in)
 	}
-	if got := call(t, "", "insights", "--storage.dir", data); got.status != exitOK || !strings.Contains(got.stdout, "because others wrote: 0") || !strings.Contains(got.stdout, "notes:add failed 2 times: an error of its own") {
+	if got := call(t, "", "insights", "--storage.dir", data); got.status != exitOK || !strings.Contains(got.stdout, "because others wrote: 0") || !strings.Contains(got.stdout, "breaks the protocol: 0\n") || !strings.Contains(got.stdout, "notes:add failed 2 times: an error of its own") {
 		t.Errorf("insights in words: %+v", got)
 	}
 
@@ -82,5 +82,16 @@ func TestLogsAndInsights(t *testing.T) {
 	signal()
 	if got := <-status; got != exitOK {
 		t.Errorf("the status after a signal is %d", got)
+	}
+}
+
+// A broken rule of the protocol is told with what to do about it.
+func TestInsightsTellOfBrokenRules(t *testing.T) {
+	var out bytes.Buffer
+	if err := tabulateInsights(&out, server.ListedInsights{BrokenRules: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.Contains(got, "breaks the protocol: 3\n") || !strings.Contains(got, "please report it") {
+		t.Errorf("insights:\n%s", got)
 	}
 }

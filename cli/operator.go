@@ -164,13 +164,13 @@ func listenOperator(dir string) (listener net.Listener, err error) {
 }
 
 // serveOperator serves the operator's API on the socket of the folder until stop is called.
-func serveOperator(app *halcyon.App, dir string, logger *slog.Logger) (stop func()) {
+func serveOperator(api http.Handler, dir string, logger *slog.Logger) (stop func()) {
 	listener, err := listenOperator(dir)
 	if err != nil {
 		logger.Warn("commands on this machine can't work on the data while it is served", "error", err)
 		return func() {}
 	}
-	srv := &http.Server{Handler: server.Operator(app), ReadHeaderTimeout: 10 * time.Second, ErrorLog: server.ErrorLog(logger)}
+	srv := &http.Server{Handler: api, ReadHeaderTimeout: 10 * time.Second, ErrorLog: server.ErrorLog(logger)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -108,7 +108,7 @@ func (v *serveVerb) serve(e *env, app *halcyon.App, parent *devParent) (err erro
 		options.ShutdownTimeout = devShutdown
 	}
 	srv := server.New(app, options)
-	defer serveOperator(app, v.Storage.Dir, app.Logger())()
+	defer serveOperator(srv.Operator(), v.Storage.Dir, app.Logger())()
 	if parent == nil || !parent.again {
 		e.announce(app, v.TLS.url(reachable(address)), v.Storage.Dir)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -44,6 +45,13 @@ func TestBrokenVersionEndsOneConnection(t *testing.T) {
 	}
 	if n := s.BrokenRules(); n != 1 {
 		t.Errorf("%d broken rules were counted, want 1", n)
+	}
+	listener := httptest.NewServer(s.Operator())
+	defer listener.Close()
+	var told ListedInsights
+	operator := &OperatorClient{Base: listener.URL, HTTP: listener.Client()}
+	if err := operator.Get(t.Context(), "insights", nil, &told); err != nil || told.BrokenRules != 1 {
+		t.Errorf("the operator is told of %d broken rules, %v", told.BrokenRules, err)
 	}
 	s.log.reset()
 	// Its client comes back and is shown everything.

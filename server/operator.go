@@ -24,9 +24,19 @@ const OperatorPrefix = "/api/admin/"
 
 // Operator returns the API of whoever runs the program, without any check of who asks: give it to those only who may do everything, as
 // through a socket in the folder of the data. A Server has it below OperatorPrefix and asks for an admin key there. docs/ops/operator-api.md
-// describes its requests.
-func Operator(app *halcyon.App) http.Handler {
-	o := operator{app}
+// describes its requests. Where a Server serves the app, its own Operator knows more.
+func Operator(app *halcyon.App) http.Handler { return operator{app: app}.handler() }
+
+// Operator is the API of the function of that name, which also tells what the server noticed.
+func (s *Server) Operator() http.Handler {
+	m, ok := s.app.(mounted)
+	if !ok {
+		return http.HandlerFunc(s.serveNothing)
+	}
+	return operator{app: m.App, brokenRules: s.BrokenRules}.handler()
+}
+
+func (o operator) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+OperatorPrefix+"call", o.call)
 	mux.HandleFunc("GET "+OperatorPrefix+"tables", o.tables)
@@ -59,7 +69,10 @@ func (s *Server) serveOperator(next http.Handler) http.HandlerFunc {
 }
 
 // operator answers the requests of an operator.
-type operator struct{ app *halcyon.App }
+type operator struct {
+	app         *halcyon.App
+	brokenRules func() int64 // nil where no server is
+}
 
 // operatorRequestMax is the size of the largest body that is read as a whole, and of a line of an import.
 const operatorRequestMax = 17 << 20

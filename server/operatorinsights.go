@@ -18,6 +18,9 @@ type ListedInsights struct {
 	Tables     []ListedConflicts `json:"tables"`
 	Documents  []ListedDocument  `json:"documents"`
 	Contention int64             `json:"contentionFailures"`
+	// BrokenRules is what Server.BrokenRules returns: how many connections were ended, since the start of the process, because they were about
+	// to be sent what would have broken a rule of the protocol.
+	BrokenRules int64 `json:"brokenRules"`
 }
 
 // ListedFunction are the insights of one function.
@@ -61,6 +64,9 @@ func (o operator) insights(w http.ResponseWriter, _ *http.Request) {
 	out := ListedInsights{
 		Since: in.Since.UTC(), Now: in.Now.UTC(), Contention: in.Contention,
 		Functions: []ListedFunction{}, Tables: []ListedConflicts{}, Documents: []ListedDocument{},
+	}
+	if o.brokenRules != nil {
+		out.BrokenRules = o.brokenRules()
 	}
 	for _, f := range in.Functions {
 		lf := ListedFunction{

@@ -82,10 +82,7 @@ func newServer(app application, opts *Options) *Server {
 	s := &Server{o: opts.withDefaults(), app: app}
 	s.log = s.o.Logger
 	s.inbound.max, s.outbound.max, s.watched.max = s.o.InboundBytesMax, s.o.OutboundBytesMax, s.o.LiveQueryBytesMax
-	s.operator = http.HandlerFunc(s.serveNothing)
-	if m, ok := app.(mounted); ok {
-		s.operator = Operator(m.App)
-	}
+	s.operator = s.Operator()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.acting, s.stopActing = context.WithCancel(s.ctx)
 	s.mu.conns = map[*conn]struct{}{}
