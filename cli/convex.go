@@ -208,7 +208,7 @@ func readConvexExport(archive *zip.Reader, component string) (*convexExport, err
 		}
 		table, file, _ := strings.Cut(name, "/")
 		switch {
-		case !within || strings.HasSuffix(f.Name, "/"):
+		case !within || strings.HasSuffix(f.Name, "/") || table == "":
 		case table == convexStorage:
 			x.others["files of the storage"]++
 		case table == convexComponents:
@@ -228,6 +228,9 @@ func readConvexExport(archive *zip.Reader, component string) (*convexExport, err
 			var t convexTable
 			if err := json.Unmarshal(line, &t); err != nil {
 				return false, err
+			}
+			if t.Name == "" || t.ID == 0 {
+				return false, errors.New("a table has a name and an id, which is its number")
 			}
 			x.numbers[t.ID] = t.Name
 			return true, nil

@@ -66,6 +66,7 @@ func TestHTTPCalls(t *testing.T) {
 		{"GET in encoded JSON", "GET", `/api/query?path=t:count&args={"channel":"a"}&format=convex_encoded_json`, "", nil, 200, `{"status":"success","value":{"$integer":"AQAAAAAAAAA="}}`},
 		{"GET without arguments", "GET", `/api/query?path=t:echo`, "", nil, 200, `{"status":"success","value":{}}`},
 		{"GET without path", "GET", `/api/query`, "", nil, 400, `{"code":"BadQueryArgs",...`},
+		{"GET with arguments that can't be read", "GET", `/api/query?path=t:echo&args=%7B%22a%22%3A1%7`, "", nil, 400, `{"code":"BadQueryArgs",...`},
 		{"GET with a bad format", "GET", `/api/query?path=t:echo&format=xml`, "", nil, 400, `{"code":"BadFormat",...`},
 
 		{"function that fails", "POST", "/api/mutation", `{"path":"t:fail","args":{}}`, nil, 200, `{"status":"error","errorMessage":"[Request ID: ...`},

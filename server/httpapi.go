@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -23,24 +24,36 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		q := r.URL.Query()
-		call := protocol.HTTPCall{Path: q.Get("path"), Args: []byte(q.Get("args"))}
-		if len(call.Args) == 0 {
-			call.Args = []byte("{}")
+		call, code, message := parseQueryCall(r.URL.RawQuery)
+		if code != "" {
+			writeError(w, http.StatusBadRequest, code, message)
+			return
 		}
-		format, err := protocol.ParseFormat(q.Get("format"))
-		switch {
-		case err != nil:
-			writeError(w, http.StatusBadRequest, "BadFormat", err.Error())
-		case call.Path == "":
-			writeError(w, http.StatusBadRequest, "BadQueryArgs", `The parameter "path" is missing.`)
-		default:
-			call.Format = format
-			s.serveCall(w, r, call, s.app.Query)
-		}
+		s.serveCall(w, r, call, s.app.Query)
 	default:
 		s.servePost(w, r, "GET, POST, OPTIONS", s.app.Query)
 	}
+}
+
+// parseQueryCall reads the call of a GET from its parameters: path, and args and format, which may be missing. Where they are wrong it returns a
+// code and a message.
+func parseQueryCall(parameters string) (call protocol.HTTPCall, code, message string) {
+	// A parameter that can't be read is not passed over: without its arguments a query is another one.
+	q, err := url.ParseQuery(parameters)
+	if err != nil {
+		return call, "BadQueryArgs", "The parameters can't be read: " + err.Error() + "."
+	}
+	call = protocol.HTTPCall{Path: q.Get("path"), Args: []byte(q.Get("args"))}
+	if len(call.Args) == 0 {
+		call.Args = []byte("{}")
+	}
+	if call.Format, err = protocol.ParseFormat(q.Get("format")); err != nil {
+		return call, "BadFormat", err.Error()
+	}
+	if call.Path == "" {
+		return call, "BadQueryArgs", `The parameter "path" is missing.`
+	}
+	return call, "", ""
 }
 
 // serveMutation runs a mutation. With the header Idempotency-Key, a mutation
