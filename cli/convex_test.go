@@ -170,6 +170,21 @@ func TestConvexImportOf(t *testing.T) {
 		},
 		{name: "no numbers", files: map[string]string{"rooms/documents.jsonl": rooms, "messages/documents.jsonl": messages}, says: "chat/messages: imported 1 documents.", has: `"name":"general"`},
 		{
+			// A snapshot with files, as the dashboard makes it, without types: tables that are not of the program's own, folders as entries, a table without documents.
+			name: "a snapshot with files",
+			files: map[string]string{
+				"_tables/": "", "_tables/documents.jsonl": tables + `{"name":"_storage","id":10009}` + "\n", "rooms/": "", "rooms/documents.jsonl": rooms, "messages/": "", "messages/documents.jsonl": "",
+				"_storage/documents.jsonl":                                       `{"_id":"` + value.NewID(10_009, testTime, 3).String() + `","_creationTime":1700000000000.5,"contentType":"text/plain","internalId":"0b3e4e2d-0000-4000-8000-000000000000","sha256":"n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg=","size":4}` + "\n",
+				"_storage/" + value.NewID(10_009, testTime, 3).String() + ".txt": "test",
+			},
+			says: "chat/messages: imported 0 documents.", has: `"name":"general"`,
+		},
+		{
+			// Made by hand, as Convex's own import takes it: no ids, no times, empty lines, numbers without a point.
+			name: "made by hand", files: map[string]string{"rooms/documents.jsonl": "\n" + `{"name":"attic"}` + "\r\n\n" + `{"name":"cellar"}`},
+			says: "chat/rooms: imported 2 documents.", has: `"name":"cellar"`,
+		},
+		{
 			name:  "a component",
 			files: map[string]string{"_components/talk/_tables/documents.jsonl": tables, "_components/talk/rooms/documents.jsonl": rooms, "users/documents.jsonl": "{}\n"},
 			args:  []string{"--component", "talk", "--module", "chat"}, says: "chat/rooms: imported 1 documents.", has: `"name":"general"`,
