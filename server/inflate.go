@@ -1,8 +1,8 @@
 package server
 
 import (
-	"bytes"
 	"encoding/binary"
+	"strings"
 )
 
 // A compressed message may become a thousand times as large as it is on the wire, where the gate counts it. What becomes of it is bounded in
@@ -36,19 +36,26 @@ const (
 	inflatesNoEnd    = "unexpected EOF"
 )
 
+// notInflated returns what to close a connection with for a message of which the library says that it could not be inflated, and 0 where it
+// says something else.
+func notInflated(why string) (code uint16, reason string) {
+	switch {
+	case strings.HasPrefix(why, inflatesTooLarge):
+		return closeTooLarge, reasonTooLarge
+	case strings.HasPrefix(why, inflatesNothing), why == inflatesNoEnd:
+		return closeInvalid, reasonProtocol
+	}
+	return 0, ""
+}
+
 // closeFrame returns what is to be sent in place of a frame: the frame itself, save a close frame of the library that calls what its client
 // sent an internal error.
 func closeFrame(frame []byte) []byte {
 	if len(frame) < 4 || frame[0] != 0x88 || int(frame[1]) != len(frame)-2 || binary.BigEndian.Uint16(frame[2:]) != closeInternal {
 		return frame
 	}
-	code, reason := uint16(0), ""
-	switch why := frame[4:]; {
-	case bytes.HasPrefix(why, []byte(inflatesTooLarge)):
-		code, reason = closeTooLarge, reasonTooLarge
-	case bytes.HasPrefix(why, []byte(inflatesNothing)), bytes.Equal(why, []byte(inflatesNoEnd)):
-		code, reason = closeInvalid, reasonProtocol
-	default:
+	code, reason := notInflated(string(frame[4:]))
+	if code == 0 {
 		return frame
 	}
 	told := binary.BigEndian.AppendUint16([]byte{0x88, byte(2 + len(reason))}, code)

@@ -151,12 +151,15 @@ func TestModuleSocketsInflateWithinTheirLimit(t *testing.T) {
 			}
 			_, _ = c.Write(appendFrame(appendFrame(nil, 0xc1, body, 9), 0x88, []byte{3, 232}, 1)) // and a close; the server may have closed already
 			code, reason := rawClose(t, r)
+			ended := w.seen(t)
 			if tc.code == 0 {
 				if code != closeNormal {
 					t.Errorf("closed with %d %q", code, reason)
 				}
 			} else if code != tc.code || reason != reasonTooLarge {
 				t.Errorf("closed with %d %q, want %d %q", code, reason, tc.code, reasonTooLarge)
+			} else if ended == nil || !strings.Contains(ended.Error(), "1009 MessageTooLarge") {
+				t.Errorf("the handler ended with %v", ended)
 			}
 		})
 	}

@@ -464,6 +464,10 @@ func (moduleEvents) OnClose(ws *gws.Conn, err error) {
 		c.end(&halcyon.SocketClosed{Code: code, Reason: strings.ToValidUTF8(string(closed.Reason), "�")})
 		return
 	}
+	if code, reason := notInflated(err.Error()); code != 0 {
+		c.end(&halcyon.SocketClosed{Code: int(code), Reason: reason})
+		return
+	}
 	c.lost()
 }
 
