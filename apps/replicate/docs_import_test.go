@@ -167,7 +167,7 @@ func TestImportOfDamagedLines(t *testing.T) {
 		}
 	}
 	good := exportLine(t, "x", titled(t, 3, "x"))
-	for _, c := range []lineCase{
+	cases = append(cases, []lineCase{
 		{damage{name: "a line that was cut", code: "UpdateMalformed", says: "not as docs export writes it"}, good[:len(good)/2] + "\n", "x"},
 		{damage{name: "a line of something else", code: "UpdateMalformed", says: "not as docs export writes it"}, "nonsense\n", ""},
 		{damage{name: "no document", code: "UpdateMalformed", says: "has no document"}, `{"update":"AAA="}` + "\n", ""},
@@ -177,9 +177,7 @@ func TestImportOfDamagedLines(t *testing.T) {
 		{damage{name: "a name that is too long", code: "DocumentInvalid"}, exportLine(t, strings.Repeat("l", 257), []byte{0, 0}), strings.Repeat("l", 257)},
 		{damage{name: "a name that is no text", code: "UpdateMalformed", says: "not UTF-8"}, "{\"document\":\"\xff\",\"update\":\"AAA=\"}\n", "\ufffd"},
 		{damage{name: "a line that is too long", code: "UpdateTooLarge", says: "the line has"}, `{"document":"x","update":"` + strings.Repeat("A", 60e6) + "\"}\n", "x"},
-	} {
-		cases = append(cases, c)
-	}
+	}...)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, replicate.Options{})
