@@ -308,13 +308,14 @@ func (h *hub) run(j job) (stray bool) {
 	}
 	took := uint64(h.db.o.Clock.Now().Sub(start).Microseconds())
 	var full []byte
-	for taken := false; !taken; {
+	for {
+		tooMuch := false // a step does nothing once the hub is closed
 		// Of a stray too: it may come back after all, and screens wait for it.
 		h.step(func(m *live.Machine, now uint64) []live.Effect {
 			wake := tx.wake()
 			growth := m.Growth(j.run, len(body))
 			if j.query.Full != nil && growth > 0 && m.ResultBytes()+growth > h.db.o.LiveResultBytesMax {
-				if full == nil {
+				if tooMuch = full == nil; tooMuch {
 					return nil // it is made without the lock
 				}
 				body = full
@@ -322,14 +323,13 @@ func (h *hub) run(j job) (stray bool) {
 					wake = again
 				}
 			}
-			taken = true
 			return m.Ran(j.run, body, readSet(&tx.mu.reads), wake, took, now)
 		})
-		if !taken {
-			full = append([]byte{}, j.query.Full()...)
+		if !tooMuch {
+			return stray
 		}
+		full = append([]byte{}, j.query.Full()...)
 	}
-	return stray
 }
 
 func readSet(r *txn.ReadSet) live.ReadSet {
