@@ -94,3 +94,10 @@ func (db *DB) Damage(kv map[string][]byte) error {
 	}
 	return db.store.ApplyDurably(b)
 }
+
+// LiveClosed reports whether live queries have ended but for the runs in progress.
+func (db *DB) LiveClosed() bool {
+	db.hub.mu.Lock()
+	defer db.hub.mu.Unlock()
+	return db.hub.mu.closed
+}
