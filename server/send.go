@@ -209,7 +209,11 @@ func (c *conn) compose(w *composer) (later, ok bool) {
 		c.out.Unlock()
 		round, haveRound = c.mu.set.Poll(need)
 	}
+	before := len(c.mu.failures)
 	c.takeLocked(w)
+	if before < unsentMax && len(c.mu.failures) >= unsentMax {
+		c.wake(true) // the Transition does not wait for the runner any more
+	}
 	if due {
 		c.transitionLocked(w, round, haveRound)
 	}
