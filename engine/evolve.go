@@ -102,6 +102,9 @@ func (db *DB) reshape(ctx context.Context, plan func(base *state) (*revision, er
 
 // reshapeAt is reshape for who wants to know the timestamp of the commit.
 func (db *DB) reshapeAt(ctx context.Context, plan func(base *state) (*revision, error)) (Timestamp, error) {
+	if err := ctx.Err(); err != nil { // of ready cases a select takes any
+		return 0, err
+	}
 	r := &reshaping{plan: plan, verdict: make(chan verdict, 1)}
 	select {
 	case db.reshapings <- r:
