@@ -291,17 +291,21 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 		return markBody(encode(Outcome{Failure: systemFailure(CodeOverloaded, resultsFull)}), false, nil)
 	}
 	return engine.LiveQuery{Key: key, Name: canonical, Full: full, Run: func(inner *engine.Tx) []byte {
-		tx := &Tx{inner: inner, run: run, fn: f, pages: pages{pinned: pinned.get()}, identity: identity}
-		began := run.clock.Now()
-		v, logs, err := run.executeTx(tx, makeArgs())
-		run.insights.ran(canonical, run.clock.Now().Sub(began))
-		lookers.told(hint, tx.toldIdentity, keyOf(identity))
-		if err != nil {
-			return markBody(encode(failures.outcome(run, f, shared, err)), tx.toldIdentity, identity)
+		for {
+			ends := pinned.get()
+			tx := &Tx{inner: inner, run: run, fn: f, pages: pages{pinned: ends}, identity: identity}
+			began := run.clock.Now()
+			v, logs, err := run.executeTx(tx, makeArgs())
+			run.insights.ran(canonical, run.clock.Now().Sub(began))
+			lookers.told(hint, tx.toldIdentity, keyOf(identity))
+			if err != nil {
+				return markBody(encode(failures.outcome(run, f, shared, err)), tx.toldIdentity, identity)
+			}
+			failures.forget()
+			if pinned.settle(ends, tx.pages.ends) {
+				return markBody(encode(Outcome{Value: v, Logs: logs, Journal: tx.pages.journal()}), tx.toldIdentity, identity)
+			}
 		}
-		failures.forget()
-		pinned.set(tx.pages.ends)
-		return markBody(encode(Outcome{Value: v, Logs: logs, Journal: tx.pages.journal()}), tx.toldIdentity, identity)
 	}}
 }
 

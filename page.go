@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/halcyon-db/halcyon/engine"
@@ -168,8 +169,14 @@ func (j *journal) get() []string {
 	return j.ends
 }
 
-func (j *journal) set(ends []string) {
+// settle says where the pages of a run end that was begun with given. It is false when a run beside it has put the ends elsewhere: what that one
+// returned may be shown already, so this one has to be done again with its ends.
+func (j *journal) settle(given, ends []string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if !slices.Equal(j.ends, given) {
+		return false
+	}
 	j.ends = ends
+	return true
 }
