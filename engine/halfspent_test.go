@@ -12,9 +12,6 @@ import (
 
 // TestHalfSpent: an execution is told that half of any of its limits is gone, and not before.
 func TestHalfSpent(t *testing.T) {
-	if underRace {
-		t.Skip("reads and writes tens of thousands of documents, one after the other")
-	}
 	clock := enginetest.NewClock(epoch)
 	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock, FunctionTimeMax: time.Hour})
 	counters, views := db.Table("counters"), db.Table("views")

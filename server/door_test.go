@@ -3,13 +3,11 @@ package server
 import (
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -54,18 +52,10 @@ func TestFitDescriptors(t *testing.T) {
 
 // Under TLS too those go that have said nothing for longest, be it that they did not even shake hands, and whoever asks is answered.
 func TestDoorUnderTLS(t *testing.T) {
-	issuer := httptest.NewTLSServer(nil) // for its certificate
-	defer issuer.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(issuer.Certificate())
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener, roots := listenTLS(t, "http/1.1")
 	f := newFixture(t)
 	const places = 16 // of half of which a request may be awaited
-	s := serveOn(t, f.app, Options{HTTPConnectionsMax: places, HeaderTimeout: waitMax},
-		tls.NewListener(inner, &tls.Config{Certificates: issuer.TLS.Certificates, NextProtos: []string{"http/1.1"}}))
+	s := serveOn(t, f.app, Options{HTTPConnectionsMax: places, HeaderTimeout: waitMax}, listener)
 	config := &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", NextProtos: []string{"http/1.1"}}
 	deadline := time.Now().Add(waitMax)
 

@@ -12,17 +12,24 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Under TLS a connection has no descriptor to write to without waiting; all else is the same, WebSockets beside HTTP/2 included.
-func TestOverTLS(t *testing.T) {
+// listenTLS listens on an address of this machine with a certificate that the roots vouch for.
+func listenTLS(t *testing.T, protocols ...string) (net.Listener, *x509.CertPool) {
+	t.Helper()
 	issuer := httptest.NewTLSServer(nil) // for its certificate
-	defer issuer.Close()
+	t.Cleanup(issuer.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(issuer.Certificate())
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newSocketWorldOn(t, Options{}, tls.NewListener(inner, &tls.Config{Certificates: issuer.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}))
+	return tls.NewListener(inner, &tls.Config{Certificates: issuer.TLS.Certificates, NextProtos: protocols}), roots
+}
+
+// Under TLS a connection has no descriptor to write to without waiting; all else is the same, WebSockets beside HTTP/2 included.
+func TestOverTLS(t *testing.T) {
+	listener, roots := listenTLS(t, "h2", "http/1.1")
+	w := newSocketWorldOn(t, Options{}, listener)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
