@@ -60,7 +60,7 @@ const scenarios = {
     await client.query(t.echo, { big: -(2n ** 63n), bytes: new Uint8Array([0, 1, 255]).buffer, nan: NaN, zero: -0, list: [null, true, "żółć </script>"] });
     await step("not watched any more", 7);
     list.stop();
-    await step("a mutation that nobody watches");
+    await step("a mutation that nobody watches", 8);
     await client.mutation(t.send, { channel: "general", body: "unseen" });
     await step("watched again");
     await watch(client, t.list, { channel: "general" }).until(["hello", "by an action", "unseen"]);
