@@ -89,6 +89,7 @@ type Outcome struct {
 	Logs     []string // lines such as "[LOG] 'hello'"
 	At       engine.Timestamp
 	Replayed bool // the mutation had happened before, and this is what it answered then
-	// Journal is what a client gives back when it subscribes to the query again, so that its pages keep their ends; nil without pages.
+	// Journal is what a client gives back when it subscribes to the query again, so that its pages keep their ends; nil without pages. A failure of a
+	// query that has read pages before has it too.
 	Journal *string
 }

@@ -43,7 +43,7 @@ type slot struct {
 	path    string
 	args    value.Value
 	given   *string  // the client's journal
-	pinned  *journal // of the query that is watched; nil when it can't run
+	pinned  *journal // of the query that is watched
 	looked  bool     // the last result is of this set's caller alone
 	waiting bool
 }
@@ -254,42 +254,44 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 	}
 	key := string(value.AppendBinary([]byte(s.space+canonical+"\x00"), q.args))
 	run, encode, identity := s.run, s.encode, s.mu.identity
-	old := q.pinned
-	q.pinned = nil
-	f, makeArgs, refused := run.resolve(canonical, KindQuery, q.args, s.mu.admin)
-	if refused != nil {
-		body := markBody(encode(Outcome{Failure: refused}), false, nil)
-		return engine.LiveQuery{Key: key, Name: canonical, Run: func(*engine.Tx) []byte { return body }}
-	}
 	ends, err := parseJournal(q.given)
 	if err != nil {
 		body := markBody(encode(Outcome{Failure: systemFailure(CodeInvalidCursor, "")}), false, nil)
 		return engine.LiveQuery{Key: key + "\x00", Name: canonical, Run: func(*engine.Tx) []byte { return body }}
 	}
+	if q.pinned != nil {
+		ends = q.pinned.get() // the pages after it begin where it ended
+	}
+	pinned := &journal{ends: ends}
+	q.pinned = pinned
+	given := journalOf(ends)
+	if given != nil {
+		key += "\x00" + *given
+	}
+	f, makeArgs, refused := run.resolve(canonical, KindQuery, q.args, s.mu.admin)
+	if refused != nil {
+		body := markBody(encode(Outcome{Failure: refused, Journal: given}), false, nil)
+		return engine.LiveQuery{Key: key, Name: canonical, Run: func(*engine.Tx) []byte { return body }}
+	}
 	if run.hidden(f) {
 		key += "\x00admin" // others are refused under the key without
 	}
-	switch {
-	case ends != nil:
-		key += "\x00" + *q.given
-	case q.args.Get("paginationOpts").Kind() == value.KindObject:
+	if given == nil && q.args.Get("paginationOpts").Kind() == value.KindObject {
 		// Its page ends where the first run puts the end. Who subscribes later is given a page of the size it asks for.
 		key = fmt.Sprintf("%s\x00%d", key, run.lists.Add(1))
-		if old != nil {
-			ends = old.get() // the pages after it begin where it ended
-		}
 	}
 	shared := key
 	lookers, hint := &run.lookers, hintOf(shared)
 	if me := keyOf(identity); own || lookers.others(hint, me) {
 		key += "\x00as" + string(me[:])
 	}
-	pinned := &journal{ends: ends}
-	q.pinned = pinned
 	failures := lastFailure{}
-	full := func() []byte {
-		return markBody(encode(Outcome{Failure: systemFailure(CodeOverloaded, resultsFull)}), false, nil)
+	// A failure has the ends too: the client sends what the last result had when it comes back.
+	fail := func(out Outcome, looked bool) []byte {
+		out.Journal = journalOf(pinned.get())
+		return markBody(encode(out), looked, identity)
 	}
+	full := func() []byte { return fail(Outcome{Failure: systemFailure(CodeOverloaded, resultsFull)}, false) }
 	return engine.LiveQuery{Key: key, Name: canonical, Full: full, Run: func(inner *engine.Tx) []byte {
 		for {
 			ends := pinned.get()
@@ -299,11 +301,12 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 			run.insights.ran(canonical, run.clock.Now().Sub(began))
 			lookers.told(hint, tx.toldIdentity, keyOf(identity))
 			if err != nil {
-				return markBody(encode(failures.outcome(run, f, shared, err)), tx.toldIdentity, identity)
+				return fail(failures.outcome(run, f, shared, err), tx.toldIdentity)
 			}
 			failures.forget()
-			if pinned.settle(ends, tx.pages.ends) {
-				return markBody(encode(Outcome{Value: v, Logs: logs, Journal: tx.pages.journal()}), tx.toldIdentity, identity)
+			kept := tx.pages.kept()
+			if pinned.settle(ends, kept) {
+				return markBody(encode(Outcome{Value: v, Logs: logs, Journal: journalOf(kept)}), tx.toldIdentity, identity)
 			}
 		}
 	}}

@@ -133,12 +133,21 @@ func (p *pages) end(cursor string) {
 	}
 }
 
-// journal returns what a client keeps of the ends, or nil when there was no page.
-func (p *pages) journal() *string {
-	if len(p.ends) == 0 {
+// kept returns the ends for the next execution: those of this one, and of the pages that it did not read those of before. Where such a page is
+// read again, the page that a client has after it begins where it always did.
+func (p *pages) kept() []string {
+	if len(p.ends) < len(p.pinned) {
+		return slices.Concat(p.ends, p.pinned[len(p.ends):])
+	}
+	return p.ends
+}
+
+// journalOf returns what a client keeps of the ends of pages, or nil when there are none.
+func journalOf(ends []string) *string {
+	if len(ends) == 0 {
 		return nil
 	}
-	b, _ := json.Marshal(p.ends) // strings never fail
+	b, _ := json.Marshal(ends) // strings never fail
 	text := string(b)
 	return &text
 }

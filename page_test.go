@@ -1,6 +1,7 @@
 package halcyon_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -44,6 +45,34 @@ func linesModule() *halcyon.Module {
 		}
 		down, err := numbers(tx, lines.By("by_list").Eq(a.List).Desc(), a.Page)
 		return [][]int{up.Page, down.Page}, err
+	})
+	// A list that fails, or shows nothing, for as long as there is a line in a list of that name.
+	m.Query("moody", func(tx *halcyon.Tx, a pageArgs) (halcyon.Page[int], error) {
+		if _, there, err := lines.By("by_list").Eq("fails").First(tx); err != nil || there {
+			return halcyon.Page[int]{}, errors.Join(err, errors.New("not in the mood"))
+		}
+		if _, there, err := lines.By("by_list").Eq("hides").First(tx); err != nil || there {
+			return halcyon.Page[int]{IsDone: true}, err
+		}
+		return numbers(tx, lines.By("by_list").Eq(a.List), a.Page)
+	})
+	m.Mutation("mood", func(tx *halcyon.Tx, a struct{ List string }) error {
+		for _, list := range []string{"fails", "hides"} {
+			all, err := lines.By("by_list").Eq(list).Collect(tx)
+			if err != nil {
+				return err
+			}
+			for _, l := range all {
+				if err := lines.Delete(tx, l.ID); err != nil {
+					return err
+				}
+			}
+		}
+		if a.List == "" {
+			return nil
+		}
+		_, err := lines.Insert(tx, Line{List: a.List})
+		return err
 	})
 	m.Mutation("add", func(tx *halcyon.Tx, a struct{ Ns []int }) error {
 		for _, n := range a.Ns {
@@ -232,6 +261,65 @@ func TestPagesOfAClientThatComesBack(t *testing.T) {
 	}
 	if fresh, _ := page(journal(1, pageOf(t, 2, "", "", ""), nil)); fresh != "[10,15]" {
 		t.Errorf("the page of a new client is %s", fresh)
+	}
+}
+
+// A page whose query failed, or did not read it, goes on where it ended, for a client that stayed and for one that comes back meanwhile: the page
+// after it begins there.
+func TestPagesAfterRunsWithoutThem(t *testing.T) {
+	for _, mood := range []string{"fails", "hides"} {
+		t.Run(mood, func(t *testing.T) {
+			app := openApp(t, halcyon.Options{}, linesModule())
+			write(t, app, "add", 10, 20, 30)
+			var kept *string
+			subscribe := func(given *string) (next func() string) {
+				wake := make(chan struct{}, 1)
+				set := app.NewQuerySet(func(o halcyon.Outcome) []byte {
+					kept = o.Journal
+					if o.Failure != nil {
+						return []byte("fails")
+					}
+					return []byte(toJSON(o.Value.Get("page")))
+				}, func() {
+					select {
+					case wake <- struct{}{}:
+					default:
+					}
+				})
+				t.Cleanup(set.Close)
+				set.Add(1, "lines:moody", pageOf(t, 2, "", "", ""), given)
+				return func() string {
+					for {
+						if r, ok := set.Poll(app.Durable()); ok && len(r.Changes) > 0 {
+							return string(r.Changes[0].Body)
+						}
+						<-wake
+					}
+				}
+			}
+			be := func(mood string) {
+				t.Helper()
+				if err := app.Run(t.Context(), "lines:mood", map[string]string{"list": mood}, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stays := subscribe(nil)
+			if got := stays(); got != "[10,20]" {
+				t.Fatalf("the first page is %s", got)
+			}
+			be(mood)
+			stays()
+			if kept == nil {
+				t.Fatal("the client has no journal any more")
+			}
+			back := subscribe(kept)
+			back()
+			write(t, app, "add", 15)
+			be("")
+			if stayed, came := stays(), back(); stayed != "[10,15,20]" || came != "[10,15,20]" {
+				t.Errorf("who stayed has %s, who came back %s, want [10,15,20]", stayed, came)
+			}
+		})
 	}
 }
 

@@ -310,7 +310,7 @@ func (c *conn) refuseMutation(request uint32) bool {
 // encodeQuery makes the part of a query's change that all connections share.
 func encodeQuery(out halcyon.Outcome) []byte {
 	if out.Failure != nil {
-		return protocol.AppendQueryFailed(nil, out.Failure.Message, encodeData(out.Failure.Data), out.Logs, nil)
+		return protocol.AppendQueryFailed(nil, out.Failure.Message, encodeData(out.Failure.Data), out.Logs, out.Journal)
 	}
 	return protocol.AppendQueryUpdated(nil, value.AppendJSON(nil, out.Value), out.Logs, out.Journal)
 }
