@@ -218,7 +218,7 @@ func (c *conn) modifyLocked(m *protocol.ModifyQuerySet, newest engine.Timestamp)
 		}
 		if refused != "" {
 			// It is not remembered, so that refusals do not add up either.
-			c.mu.failed = append(c.mu.failed, engine.Change{ID: mod.QueryID, Body: protocol.AppendQueryFailed(nil, refused, nil, nil, nil)})
+			c.mu.failed = append(c.mu.failed, engine.Change{ID: mod.QueryID, Body: protocol.AppendQueryFailed(nil, refused, nil, nil, mod.Journal)})
 			continue
 		}
 		c.mu.queries[mod.QueryID] = charge

@@ -74,7 +74,9 @@ class Actor {
           return value && { results: value.results, status: value.status };
         };
         read.stop = stop;
-        read.more = (n) => stop.getCurrentValue()?.loadMore(n);
+        // Only of what a Transition has brought. Until then the client shows the pages of an equal subscription that has ended, and would ask for the
+        // page after theirs, while the first page of this one may end elsewhere. (usePaginatedQuery gives each subscription an id of its own.)
+        read.more = (n) => this.shown.get(op.id) !== undefined && stop.getCurrentValue()?.loadMore(n);
         this.subscriptions.set(op.id, read);
         return;
       }
