@@ -211,7 +211,7 @@ func (im *docsImport) lines(ctx context.Context, source string, in io.Reader) er
 		text := bytes.TrimSpace(line)
 		switch {
 		case len(text) == 0 && size <= docsLineMax:
-		case !begun && text[0] != '{':
+		case !begun && !bytes.HasPrefix(text, []byte("{")):
 			return im.fail(source, "", &fault{CodeMalformed,
 				`it is not as docs export writes it: each line is {"document": ..., "update": ...}. For the state of one document use --document, for a folder of them name the folder`})
 		case size > docsLineMax:

@@ -206,6 +206,13 @@ func TestImportOfDamagedLines(t *testing.T) {
 			t.Errorf("it said %s, %v", talk, err)
 		}
 	})
+	t.Run("nothing but a line of spaces that is too long", func(t *testing.T) {
+		w := newWorld(t, replicate.Options{})
+		_, talk, err := w.docsFrom(strings.NewReader(strings.Repeat(" ", 60e6)), w.app.Run, "import", "tasks")
+		if err == nil || strings.Count(talk, "UpdateMalformed") != 1 || !strings.Contains(talk, "use --document") {
+			t.Errorf("it said %s, %v", talk, err)
+		}
+	})
 	t.Run("a file that is no export", func(t *testing.T) {
 		w := newWorld(t, replicate.Options{})
 		_, talk, err := w.docsFrom(strings.NewReader(string(titled(t, 1, "\n\n\n"))), w.app.Run, "import", "tasks")
