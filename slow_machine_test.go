@@ -34,8 +34,8 @@ func (m *slowMachine) AfterFunc(d time.Duration, f func()) (stop func()) {
 func TestBatchesOnASlowMachine(t *testing.T) {
 	machine := &slowMachine{start: time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)}
 	machine.step.Store(int64(20 * time.Millisecond)) // fifty calls of the engine in a second
-	app := openApp(t, halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Clock: machine, FunctionTimeMax: time.Second}},
-		halcyon.NewModule("shop", parts))
+	slow := halcyon.Options{Engine: engine.Options{FS: vfs.NewMem(), Clock: machine, FunctionTimeMax: time.Second}}
+	app := openApp(t, slow, halcyon.NewModule("shop", parts))
 	some := func(from, n int) iter.Seq2[value.Value, error] {
 		return func(yield func(value.Value, error) bool) {
 			for i := from; i < from+n; i++ {
@@ -64,6 +64,17 @@ func TestBatchesOnASlowMachine(t *testing.T) {
 			t.Fatalf("%s: %+v, %v, want %+v", tt.mode, got, err, tt.want)
 		}
 	}
+	if err := app.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Whether the documents fit is looked at when the struct is another one.
+	type part struct {
+		Name  string  `json:"name"`
+		Price float64 `json:"price"`
+		Note  string  `json:"note,omitzero"`
+	}
+	app = openApp(t, slow, halcyon.NewModule("shop", halcyon.NewTable[part]("parts").Index("by_name", "name").Unique("by_price", "price")))
+	machine.step.Store(int64(200 * time.Millisecond)) // it looks at the clock less often
 	if err := app.Start(t.Context()); err != nil {
 		t.Errorf("whether the documents fit: %v", err)
 	}
