@@ -173,6 +173,12 @@ func TestStatsPageShowsItsFirstFrame(t *testing.T) {
 			t.Errorf("the page has %q of a visitor's path in it", hostile)
 		}
 	}
+	// What the lists hold is not known yet, and they say nothing of it.
+	for _, none := range regexp.MustCompile(`<p class="none"[^>]*>[^<]*`).FindAllString(html, -1) {
+		if !strings.Contains(none, " hidden>") {
+			t.Errorf("the page says %q before it knows", none)
+		}
+	}
 	data := regexp.MustCompile(`(?s)<script type="application/json" id="first">(.*?)</script>`).FindStringSubmatch(html)
 	if data == nil {
 		t.Fatal("the page has no data for its script")
