@@ -313,8 +313,7 @@ func (h *hub) run(j job) (stray bool) {
 		// Of a stray too: it may come back after all, and screens wait for it.
 		h.step(func(m *live.Machine, now uint64) []live.Effect {
 			wake := tx.wake()
-			growth := m.Growth(j.run, len(body))
-			if j.query.Full != nil && growth > 0 && m.ResultBytes()+growth > h.db.o.LiveResultBytesMax {
+			if j.query.Full != nil && !m.Room(j.run, len(body), h.db.o.LiveResultBytesMax) {
 				if tooMuch = full == nil; tooMuch {
 					return nil // it is made without the lock
 				}

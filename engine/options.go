@@ -55,8 +55,10 @@ type Options struct {
 	// AggregateCacheBytes bounds the cache of aggregate blocks. Default 16 MiB.
 	AggregateCacheBytes int
 	// LiveResultBytesMax bounds what the newest results of all live queries take,
-	// those of one query once, however many watch it. A result that there is no
-	// room for gives way to LiveQuery.Full, and the query is run again in 5 s.
+	// those of one query once, however many watch it. It counts for one of the
+	// sets that watch it, and no set may come to hold more than is left for all
+	// others, so one alone gets half. A result that there is no room for gives
+	// way to LiveQuery.Full, and the query is run again in 5 s.
 	// Default 1 GiB, at least 64 KiB.
 	LiveResultBytesMax int64
 	// FunctionTimeMax is how long one execution of a function may take.

@@ -3,6 +3,7 @@ package live
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // check returns the invariants of the machine that do not hold. It takes time in proportion to all that is in it.
@@ -65,10 +66,17 @@ func (m *Machine) check() error {
 		fail("%d watches, %d counted", watches, m.watches)
 	}
 	points, ranges := 0, 0
-	bytes := int64(0)
+	bytes, paid := int64(0), map[*set]int64{}
 	for key, q := range m.queries {
 		bytes += q.newest.size()
+		if q.payer != nil {
+			paid[q.payer] += q.newest.size()
+		}
 		switch {
+		case (q.payer == nil) != (len(q.watchers) == 0):
+			fail("query %s: %d watchers, counts for %v", key, len(q.watchers), q.payer)
+		case q.payer != nil && !slices.ContainsFunc(q.watchers, func(w *watch) bool { return w.set == q.payer }):
+			fail("query %s counts for set %d, which does not watch it", key, q.payer.id)
 		case q.key != key:
 			fail("query %s is filed under %s", q.key, key)
 		case len(q.watchers) == 0 && len(q.runs) == 0:
@@ -104,8 +112,13 @@ func (m *Machine) check() error {
 	if n == 0 && m.history.len() > 0 {
 		fail("history without a run")
 	}
-	if bytes != m.ResultBytes() {
-		fail("%d bytes of results, %d counted", bytes, m.ResultBytes())
+	if bytes != m.bytes {
+		fail("%d bytes of results, %d counted", bytes, m.bytes)
+	}
+	for id, s := range m.sets {
+		if s.bytes != paid[s] {
+			fail("set %d: %d bytes of results count for it, %d counted", id, paid[s], s.bytes)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -93,7 +93,7 @@ func (o Options) withDefaults() Options {
 type Machine struct {
 	opts    Options
 	newest  Timestamp // the newest watermark
-	bytes   int64     // of the newest results
+	bytes   int64     // of the newest results, see Room
 	sets    map[SetID]*set
 	queries map[string]*query
 	runs    map[RunID]*run
@@ -181,6 +181,9 @@ func (m *Machine) Watch(id SetID, slot uint32, key string, now uint64) []Effect 
 	}
 	w := &watch{set: s, query: q, slot: slot, since: m.newest, pos: int32(len(q.watchers))}
 	q.watchers = append(q.watchers, w)
+	if q.payer == nil {
+		m.pay(q, s)
+	}
 	m.watches++
 	i, found := s.find(slot)
 	if found {

@@ -39,6 +39,7 @@ type query struct {
 	id       QueryID
 	key      string
 	watchers []*watch
+	payer    *set    // of a watcher, the one that the newest result counts for; nil while nobody watches
 	runs     []*run  // in progress, by snapshot
 	newest   *result // of the highest snapshot
 	reads    ReadSet // what the touch index holds for this query; of an older result when newest has ended
@@ -156,7 +157,7 @@ func (m *Machine) Ran(id RunID, returned []byte, reads ReadSet, wakeAt Timestamp
 			m.end(q, m.newest)
 		}
 		q.newest = res
-		m.bytes += res.size() - old.size()
+		m.grow(q, res.size()-old.size())
 		if res.open() {
 			m.touch.install(q, reads)
 			if wakeAt != 0 {
@@ -179,16 +180,52 @@ func (m *Machine) Ran(id RunID, returned []byte, reads ReadSet, wakeAt Timestamp
 	return m.effects
 }
 
-// ResultBytes returns what the newest results of all queries take. What a set is shown at the moment may be an older one.
-func (m *Machine) ResultBytes() int64 { return m.bytes }
-
-// Growth returns how many bytes ResultBytes would grow by if a run returned so many.
-func (m *Machine) Growth(id RunID, returned int) int64 {
+// Room reports whether so many bytes may be what a run returned, where the newest results of all queries may take so many. (What a set is shown
+// at the moment may be an older one.) A result counts for one of the sets that watch its query, and none may come to hold more than is left for
+// all others: one alone gets half of it, and those who take as much as they can leave as much as each of them has. A result that is not larger
+// than the one before it always has room.
+func (m *Machine) Room(id RunID, returned int, most int64) bool {
 	r := m.runs[id]
 	if r == nil {
-		return 0
+		return true
 	}
-	return int64(returned) - r.query.newest.size()
+	q := r.query
+	growth := int64(returned) - q.newest.size()
+	left := most - m.bytes - growth
+	switch {
+	case growth <= 0:
+		return true
+	case left < 0:
+		return false
+	case q.payer == nil || q.payer.bytes+growth <= left:
+		return true
+	}
+	// What one set has filled its share with must not be missing on the screens of others.
+	for _, w := range q.watchers {
+		if w.set != q.payer && w.set.bytes+q.newest.size()+growth <= left {
+			m.pay(q, w.set)
+			return true
+		}
+	}
+	return false
+}
+
+// grow counts a change of the size of the newest result of q.
+func (m *Machine) grow(q *query, by int64) {
+	m.bytes += by
+	if q.payer != nil {
+		q.payer.bytes += by
+	}
+}
+
+// pay has the newest result of q count for another set, or for none.
+func (m *Machine) pay(q *query, payer *set) {
+	if q.payer != nil {
+		q.payer.bytes -= q.newest.size()
+	}
+	if q.payer = payer; payer != nil {
+		payer.bytes += q.newest.size()
+	}
 }
 
 // finish removes a run and the history only it needed.
@@ -224,6 +261,12 @@ func (m *Machine) detach(w *watch) {
 	q.watchers[last] = nil
 	q.watchers = q.watchers[:last]
 	m.watches--
+	switch {
+	case last == 0:
+		m.pay(q, nil)
+	case q.payer == w.set:
+		m.pay(q, q.watchers[0].set)
+	}
 	if last == 0 {
 		m.delays.remove(&q.delay)
 		m.forgetIfIdle(q)

@@ -31,6 +31,7 @@ type set struct {
 	min    Timestamp // the highest minimum ever asked for
 	rise   Timestamp // a wake-up that was due before the round was complete; see receive
 	await  timer[set]
+	bytes  int64 // of the results that count for it, see Machine.Room
 
 	floor    Timestamp // the open round is at or above it
 	pending  int32     // slots of the open round that wait for a run
