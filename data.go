@@ -164,7 +164,8 @@ const (
 	ImportAppend ImportMode = "append"
 	// ImportReplace: they are removed, in batches, and then it is ImportEmpty.
 	ImportReplace ImportMode = "replace"
-	// ImportCheck: nothing is changed, and nothing is said about what the table holds; each document is checked as for the others.
+	// ImportCheck: nothing is changed, whatever the table holds; each document is checked as for the others, and those are counted as known that
+	// are there with the same content.
 	ImportCheck ImportMode = "check"
 )
 
@@ -186,7 +187,7 @@ type Imported struct {
 	Table    string
 	Taken    int64 // documents that the sequence gave
 	Inserted int64
-	Known    int64 // passed over: they were there
+	Known    int64 // passed over: they are there
 	Removed  int64 // of what the table held
 }
 
@@ -227,11 +228,7 @@ func (a *App) Import(ctx context.Context, table string, documents iter.Seq2[valu
 	case ImportAppend:
 		err = im.add(ctx, documents)
 	case ImportCheck:
-		for _, err = range im.checked(documents) {
-			if err = errors.Join(err, ctx.Err()); err != nil {
-				break
-			}
-		}
+		err = im.look(ctx, documents)
 	case ImportReplace:
 		if err = im.empty(ctx); err == nil {
 			err = im.load(ctx, documents)
@@ -324,11 +321,40 @@ func (im *importing) load(ctx context.Context, documents iter.Seq2[value.Value, 
 	return err
 }
 
-// add inserts documents in batches.
+// look changes nothing.
+func (im *importing) look(ctx context.Context, documents iter.Seq2[value.Value, error]) error {
+	return im.inBatches(documents, func(batch []engine.Document) error {
+		for left := batch; len(left) > 0; {
+			known, n := int64(0), 0
+			if _, err := im.run.db.Query(ctx, "_system:import", func(tx *engine.Tx) error {
+				known, n = 0, 0
+				for _, d := range left {
+					if n > 0 && tx.HalfSpent() {
+						break
+					}
+					there, err := im.holds(tx, d)
+					if err != nil {
+						return err
+					}
+					if there {
+						known++
+					}
+					n++
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			im.done.Known += known
+			left = left[n:]
+		}
+		return nil
+	})
+}
+
+// add inserts documents.
 func (im *importing) add(ctx context.Context, documents iter.Seq2[value.Value, error]) error {
-	var batch []engine.Document
-	size := 0
-	flush := func() error {
+	return im.inBatches(documents, func(batch []engine.Document) error {
 		for left := batch; len(left) > 0; {
 			inserted, n := int64(0), 0
 			_, err := im.run.db.Mutate(ctx, engine.Call{Name: "_system:import"}, func(tx *engine.Tx) ([]byte, error) {
@@ -355,8 +381,18 @@ func (im *importing) add(ctx context.Context, documents iter.Seq2[value.Value, e
 			im.done.Known += int64(n) - inserted
 			left = left[n:]
 		}
-		batch, size = batch[:0], 0
 		return nil
+	})
+}
+
+// inBatches gives the documents to take.
+func (im *importing) inBatches(documents iter.Seq2[value.Value, error], take func(batch []engine.Document) error) error {
+	var batch []engine.Document
+	size := 0
+	flush := func() error {
+		err := take(batch)
+		batch, size = batch[:0], 0
+		return err
 	}
 	for d, err := range im.checked(documents) {
 		if err != nil {
@@ -375,18 +411,23 @@ func (im *importing) add(ctx context.Context, documents iter.Seq2[value.Value, e
 
 // insert adds one document unless it is there.
 func (im *importing) insert(tx *engine.Tx, d engine.Document) (isNew bool, err error) {
-	t := im.table.table
 	if d.ID.IsZero() {
-		_, err := tx.Insert(t, d.Fields)
+		_, err := tx.Insert(im.table.table, d.Fields)
 		return true, err
 	}
-	switch old, exists, err := tx.Get(t, d.ID); {
-	case err != nil:
+	if there, err := im.holds(tx, d); err != nil || there {
 		return false, err
-	case exists && old.CreationTime == d.CreationTime && value.Compare(old.Fields, d.Fields) == 0:
+	}
+	return true, tx.InsertAs(im.table.table, d)
+}
+
+// holds reports whether a document is there as it is.
+func (im *importing) holds(tx *engine.Tx, d engine.Document) (bool, error) {
+	if d.ID.IsZero() {
 		return false, nil
 	}
-	return true, tx.InsertAs(t, d)
+	old, exists, err := tx.Get(im.table.table, d.ID)
+	return exists && old.CreationTime == d.CreationTime && value.Compare(old.Fields, d.Fields) == 0, err
 }
 
 // empty removes all documents.

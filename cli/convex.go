@@ -3,6 +3,7 @@ package cli
 import (
 	"archive/zip"
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ type convexImportVerb struct {
 
 // Help is the part of the help page below the flags.
 func (convexImportVerb) Help() string {
-	return `Reads the zip of "npx convex export". Documents keep their ids and creation times, so references between them hold; only the part of an id that says which table it is of is changed to this program's. Every document of every table is checked against the program's schema before the first is written. Then table after table is filled, each at once. Files of the project's storage are not taken. ` + targetHelp
+	return `Reads the zip of "npx convex export". Documents keep their ids and creation times, so references between them hold; only the part of an id that says which table it is of is changed to this program's. Every document of every table is checked against the program's schema before the first is written. Then table after table is filled, each at once: after a mistake or an interruption the same command goes on, and passes over the tables that it has filled. Files of the project's storage are not taken. ` + targetHelp
 }
 
 func (v *convexImportVerb) mode() halcyon.ImportMode {
@@ -85,7 +86,7 @@ func (v *convexImportVerb) Run(e *env, app *halcyon.App) error {
 
 // fill checks all tables, and then fills them.
 func (v *convexImportVerb) fill(e *env, t *target, x *convexExport) error {
-	names, err := v.known(e, t, x)
+	tables, err := v.known(e, t, x)
 	if err != nil {
 		return err
 	}
@@ -93,19 +94,48 @@ func (v *convexImportVerb) fill(e *env, t *target, x *convexExport) error {
 	if err != nil {
 		return err
 	}
-	modes := []halcyon.ImportMode{halcyon.ImportCheck}
-	if !v.DryRun {
-		modes = append(modes, v.mode())
+	send := func(table convexTarget, mode halcyon.ImportMode) (server.ImportedDocuments, error) {
+		query := url.Values{"table": {table.name}, "mode": {string(mode)}, "convexTables": {string(numbers)}}
+		out, err := sendConvexTable(e, t, table.from, query, mode)
+		if err != nil {
+			err = fmt.Errorf("table %s: %w", table.name, err)
+		}
+		return out, err
 	}
-	for _, mode := range modes {
-		for _, name := range names {
-			query := url.Values{"table": {v.table(name)}, "mode": {string(mode)}, "convexTables": {string(numbers)}}
-			if err := sendConvexTable(e, t, x.tables[name], query, mode); err != nil {
-				return fmt.Errorf("table %s: %w", name, err)
+	var left []convexTarget
+	for _, table := range tables {
+		checked, err := send(table, halcyon.ImportCheck)
+		if err != nil {
+			return err
+		}
+		if v.mode() != halcyon.ImportEmpty || table.documents == 0 {
+			left = append(left, table)
+			continue
+		}
+		if checked.Known != checked.Taken || checked.Known != table.documents {
+			return hinted{
+				fmt.Errorf("table %s has %d documents, and %d of the %d of the export are among them", table.name, table.documents, checked.Known, checked.Taken),
+				fmt.Sprintf("use --append to keep what is there, --replace to remove it, or --skip %s to leave the table as it is", table.own),
 			}
+		}
+		fmt.Fprintf(e.stderr, "%s: all is there already.\n", checked.Table)
+	}
+	if v.DryRun {
+		return nil
+	}
+	for i, table := range left {
+		if _, err := send(table, v.mode()); err != nil {
+			return hinted{err, fmt.Sprintf("%d of %d tables were filled before this one; when the cause is mended, give the same command again", len(tables)-len(left)+i, len(tables))}
 		}
 	}
 	return nil
+}
+
+// convexTarget is a table to fill.
+type convexTarget struct {
+	own, name string // in the export, and in this program
+	documents int64  // that it has
+	from      *zip.File
 }
 
 // table is the name of a table in this program.
@@ -116,8 +146,8 @@ func (v *convexImportVerb) table(name string) string {
 	return name
 }
 
-// known returns the tables to fill, in order, and refuses an export with others.
-func (v *convexImportVerb) known(e *env, t *target, x *convexExport) (names []string, err error) {
+// known returns the tables to fill, and refuses an export with others. Those that have documents come first, since they may be refused.
+func (v *convexImportVerb) known(e *env, t *target, x *convexExport) (found []convexTarget, err error) {
 	var tables []server.ListedTable
 	if err := t.Get(e.ctx, "tables", nil, &tables); err != nil {
 		return nil, err
@@ -129,17 +159,19 @@ func (v *convexImportVerb) known(e *env, t *target, x *convexExport) (names []st
 		documents[own] = t.Documents
 	}
 	var unknown []string
-	for name := range x.tables {
+	for name, from := range x.tables {
 		n, ok := documents[v.table(name)]
 		if !ok {
 			unknown = append(unknown, name)
 		}
-		if n > 0 && v.mode() == halcyon.ImportEmpty {
-			return nil, hinted{fmt.Errorf("table %s has %d documents", v.table(name), n), "use --append to keep what is there, or --replace to remove it"}
-		}
-		names = append(names, name)
+		found = append(found, convexTarget{name, v.table(name), n, from})
 	}
-	slices.Sort(names)
+	slices.SortFunc(found, func(a, b convexTarget) int {
+		if (a.documents == 0) != (b.documents == 0) {
+			return cmp.Compare(b.documents, a.documents)
+		}
+		return strings.Compare(a.own, b.own)
+	})
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
 		return nil, hinted{
@@ -147,24 +179,23 @@ func (v *convexImportVerb) known(e *env, t *target, x *convexExport) (names []st
 			fmt.Sprintf("`%s data tables` lists those it has; name their --module, or leave one out with --skip %s", e.program, unknown[0]),
 		}
 	}
-	if len(names) == 0 {
+	if len(found) == 0 {
 		return nil, errors.New("the export has no tables")
 	}
-	return names, nil
+	return found, nil
 }
 
 // sendConvexTable sends the documents of one table.
-func sendConvexTable(e *env, t *target, f *zip.File, query url.Values, mode halcyon.ImportMode) error {
+func sendConvexTable(e *env, t *target, f *zip.File, query url.Values, mode halcyon.ImportMode) (out server.ImportedDocuments, err error) {
 	in, err := f.Open()
 	if err != nil {
-		return err
+		return out, err
 	}
 	defer in.Close()
 	verb := "imported"
 	if mode == halcyon.ImportCheck {
 		verb = "checked"
 	}
-	var out server.ImportedDocuments
 	err = t.Told(e.ctx, "import", query, io.MultiReader(in), func(line json.RawMessage) {
 		var im server.ImportedDocuments
 		if json.Unmarshal(line, &im) == nil {
@@ -172,7 +203,7 @@ func sendConvexTable(e *env, t *target, f *zip.File, query url.Values, mode halc
 		}
 	}, &out)
 	if err != nil {
-		return err
+		return out, err
 	}
 	fmt.Fprintf(e.stderr, "%s: %s %d documents", out.Table, verb, out.Taken)
 	if out.Known > 0 {
@@ -182,7 +213,7 @@ func sendConvexTable(e *env, t *target, f *zip.File, query url.Values, mode halc
 		fmt.Fprintf(e.stderr, "; %d were removed", out.Removed)
 	}
 	fmt.Fprintln(e.stderr, ".")
-	return nil
+	return out, nil
 }
 
 // convexExport is what a zip has.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"archive/zip"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -93,8 +94,8 @@ func TestConvexExportAndImport(t *testing.T) {
 		t.Errorf("dry run: %+v", got)
 	}
 	run(here(), "convex", "import", "--storage.dir", to, file)
-	if got := callWith(t, here(), "convex", "import", "--storage.dir", to, file); got.status != exitFailed || !strings.Contains(got.stderr, "--append") {
-		t.Errorf("an import over documents: %+v", got)
+	if got := run(here(), "convex", "import", "--storage.dir", to, file); strings.Count(got.stderr, "all is there already") != 2 || strings.Contains(got.stderr, "imported") {
+		t.Errorf("the same command again: %+v", got)
 	}
 	if got := run(here(), "convex", "import", "--storage.dir", to, "--append", file); !strings.Contains(got.stderr, "imported 3 documents, of which 3 were there") {
 		t.Errorf("the same again: %+v", got)
@@ -125,6 +126,53 @@ func TestConvexExportAndImport(t *testing.T) {
 	}
 	if want == have {
 		t.Error("the tables have the same numbers, so this shows little")
+	}
+
+	run(here(), "run", "--storage.dir", to, "chat:fill")
+	if got := callWith(t, here(), "convex", "import", "--storage.dir", to, file); got.status != exitFailed ||
+		!strings.Contains(got.stderr, "has 6 documents, and 3 of the 3 of the export are among them") || !strings.Contains(got.stderr, "--append") {
+		t.Errorf("an import over other documents: %+v", got)
+	}
+}
+
+// An import that ends at one of its tables leaves those before it filled, says how to go on, and goes on by the same command.
+func TestConvexImportGoesOn(t *testing.T) {
+	type named struct {
+		Name string `json:"name"`
+	}
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "export.zip")
+	line := func(table uint32, name string) string {
+		return `{"_creationTime":1700000000000,"_id":"` + value.NewID(table, testTime, uint64(len(name))).String() + `","name":"` + name + `"}` + "\n"
+	}
+	files := map[string]string{"a/documents.jsonl": line(10_007, "one"), "b/documents.jsonl": line(10_008, "one") + line(10_008, "three"), "c/documents.jsonl": line(10_009, "one")}
+	writeZip(t, file, files)
+	files["b/documents.jsonl"] = strings.ReplaceAll(files["b/documents.jsonl"], "three", "one")
+	twice := filepath.Join(dir, "twice.zip")
+	writeZip(t, twice, files)
+
+	module := func() *halcyon.Module {
+		return halcyon.NewModule("m", halcyon.NewTable[named]("a"), halcyon.NewTable[named]("b").Unique("by_name", "name"), halcyon.NewTable[named]("c"))
+	}
+	got := callWith(t, module(), "convex", "import", "--storage.dir", data, twice)
+	if got.status != exitFailed || !strings.Contains(got.stderr, "table m/b: ") || !strings.Contains(got.stderr, "1 of 3 tables were filled before this one") {
+		t.Fatalf("an import with a name that is there twice: %+v", got)
+	}
+	count := func() (n string) {
+		for _, table := range []string{"a", "b", "c"} {
+			n += fmt.Sprint(strings.Count(callWith(t, module(), "data", "list", "--storage.dir", data, "m/"+table).stdout, "\n"))
+		}
+		return n
+	}
+	if got := count(); got != "100" {
+		t.Errorf("the tables have %s documents, want 100", got)
+	}
+	got = callWith(t, module(), "convex", "import", "--storage.dir", data, file)
+	if got.status != exitOK || !strings.Contains(got.stderr, "m/a: all is there already.") || !strings.Contains(got.stderr, "m/b: imported 2 documents.") {
+		t.Errorf("the mended export: %+v", got)
+	}
+	if got := count(); got != "121" {
+		t.Errorf("the tables have %s documents, want 121", got)
 	}
 }
 
