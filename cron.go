@@ -70,6 +70,9 @@ func (r *runtime) stepCron(ctx context.Context, c *cron) (next time.Time, err er
 	if step.skipped > 0 {
 		r.logger.Warn("cron skipped a run: the one before has not ended", "cron", c.name, "next", step.next)
 	}
+	if step.moved {
+		r.logger.Warn("cron comes earlier than it was to: the clock was set back", "cron", c.name, "next", step.next)
+	}
 	if step.missed > 0 {
 		r.logger.Warn("cron skipped runs that came due too late", "cron", c.name, "missed", step.missed, "next", step.next)
 	}
@@ -79,8 +82,9 @@ func (r *runtime) stepCron(ctx context.Context, c *cron) (next time.Time, err er
 // cronStep is what one look at a cron found and did.
 type cronStep struct {
 	next    time.Time
-	skipped int // runs for which another one had not ended
-	missed  int // runs that came due too late
+	skipped int  // runs for which another one had not ended
+	missed  int  // runs that came due too late
+	moved   bool // the clock was set back, and it would have waited until that time comes again
 }
 
 func (r *runtime) cronTransaction(inner *engine.Tx, s *sink, c *cron) (step cronStep, err error) {
@@ -92,6 +96,16 @@ func (r *runtime) cronTransaction(inner *engine.Tx, s *sink, c *cron) (step cron
 	changed := row.schedule != c.schedule.text
 	if changed {
 		row.schedule, row.due = c.schedule.text, c.schedule.first(now, row.lastRun)
+	}
+	if latest := c.schedule.latest(now); row.due.After(latest) {
+		row.due, step.moved, changed = latest, true, true
+	}
+	again, err := r.bringForward(inner, s, c, row.job, now)
+	if err != nil {
+		return step, err
+	}
+	if again != row.job {
+		row.job, row.lastRun, step.moved, changed = again, now, true, true
 	}
 	if row.due.After(now) {
 		if changed {
@@ -113,18 +127,45 @@ func (r *runtime) cronTransaction(inner *engine.Tx, s *sink, c *cron) (step cron
 		row.missed++
 		return step, r.writeCron(inner, c, row)
 	}
-	id, err := r.insertJob(inner, s, newJob{
-		name: c.function.path, kind: c.function.kind, args: value.Object(), at: due,
-		cron: []value.Field{
-			{Name: "cron", Value: value.String(c.name)}, {Name: "next", Value: encodeTime(step.next)},
-			{Name: "missed", Value: value.Int64(int64(row.missed))},
-		},
-	})
+	id, err := r.insertCronJob(inner, s, c, due, step.next, row.missed)
 	if err != nil {
 		return step, err
 	}
 	row.job, row.lastRun, row.missed = id.String(), now, 0
 	return step, r.writeCron(inner, c, row)
+}
+
+// insertCronJob schedules a run of a cron.
+func (r *runtime) insertCronJob(inner *engine.Tx, s *sink, c *cron, at, next time.Time, missed int) (value.ID, error) {
+	return r.insertJob(inner, s, newJob{
+		name: c.function.path, kind: c.function.kind, args: value.Object(), at: at,
+		cron: []value.Field{
+			{Name: "cron", Value: value.String(c.name)}, {Name: "next", Value: encodeTime(next)},
+			{Name: "missed", Value: value.Int64(int64(missed))},
+		},
+	})
+}
+
+// bringForward puts the last run of a cron, where it is waiting for a time that the clock showed once and does not show any more, at the present one.
+// It returns the id of the run.
+func (r *runtime) bringForward(inner *engine.Tx, s *sink, c *cron, last string, now time.Time) (string, error) {
+	if last == "" {
+		return last, nil
+	}
+	id, err := value.ParseID(last)
+	if err != nil {
+		return last, fmt.Errorf("last run of a cron: %w", err)
+	}
+	d, ok, err := inner.Get(r.jobs, id)
+	if err != nil || !ok || stateOf(d) != ScheduledPending || !storedTime(d, "scheduledTime").After(now) {
+		return last, err
+	}
+	if err := r.endJob(inner, id, ScheduledState{Kind: ScheduledCanceled}); err != nil {
+		return last, err
+	}
+	missed, _ := d.Fields.Get("missed").AsInt64()
+	fresh, err := r.insertCronJob(inner, s, c, now, storedTime(d, "next"), int(missed))
+	return fresh.String(), err
 }
 
 // cronBusy reports whether the last run of a cron has not ended.
@@ -234,17 +275,18 @@ func storedTime(doc engine.Document, field string) (t time.Time) {
 
 // append encodes the step as the result of the transaction, which may have been executed several times.
 func (s cronStep) append(dst []byte) []byte {
-	return value.AppendBinary(dst, value.Array(encodeTime(s.next), value.Int64(int64(s.skipped)), value.Int64(int64(s.missed))))
+	return value.AppendBinary(dst, value.Array(encodeTime(s.next), value.Int64(int64(s.skipped)), value.Int64(int64(s.missed)), value.Bool(s.moved)))
 }
 
 func decodeCronStep(b []byte) (s cronStep, err error) {
 	v, err := value.DecodeBinary(b)
-	if err != nil || v.Len() != 3 {
+	if err != nil || v.Len() != 4 {
 		return s, fmt.Errorf("outcome of a cron of %d bytes: %w", len(b), errors.Join(err, engine.ErrCorrupt))
 	}
 	next, _ := v.Index(0).AsFloat64()
 	skipped, _ := v.Index(1).AsInt64()
 	missed, _ := v.Index(2).AsInt64()
+	s.moved, _ = v.Index(3).AsBool()
 	s.skipped, s.missed = int(skipped), int(missed)
 	s.next, _ = decodeTime(next)
 	return s, nil

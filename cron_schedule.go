@@ -127,6 +127,20 @@ func (s Schedule) first(now, lastRun time.Time) time.Time {
 	}
 }
 
+// latest returns the latest time at which a cron can be due. One that is due later waits for a time of a clock that was set back since: it is moved, or
+// else it would not run for as long as the clock was set back. With Every it then comes an interval from now; others leave out the next of their times,
+// which may be one at which they have run.
+func (s Schedule) latest(now time.Time) time.Time {
+	if s.every > 0 {
+		return now.Add(s.every)
+	}
+	next := s.next(now)
+	if next.Equal(never) {
+		return never
+	}
+	return s.next(next)
+}
+
 // after returns the first time to run after now, when due was one before, and how many there were between. It does not count more than
 // cronMissedMax of those that have to be looked for.
 func (s Schedule) after(due, now time.Time) (next time.Time, missed int) {

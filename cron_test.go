@@ -356,3 +356,73 @@ func TestCronNeverRunsTwiceAtOnce(t *testing.T) {
 		t.Errorf("third run (-want +got):\n%s", diff)
 	}
 }
+
+// A clock that was set back between two starts does not keep a cron from running for as long, and does not make it run twice.
+func TestCronGoesOnByAnEarlierClock(t *testing.T) {
+	hour := t0.Truncate(time.Hour)
+	day := t0.Truncate(24 * time.Hour)
+	for _, tt := range []struct {
+		name     string
+		schedule halcyon.Schedule
+		ran      time.Time // at the first start, or after it
+		due      time.Time // then
+		back     time.Time // the clock at the second start
+		next     time.Time // due by then
+	}{
+		{"every, by a day", halcyon.Every(5 * time.Minute), t0, after(5), after(-24 * 60), after(-24*60 + 5)},
+		{"every, by a second", halcyon.Every(5 * time.Minute), t0, after(5), t0.Add(-time.Second), t0.Add(5*time.Minute - time.Second)},
+		{"every, not behind the last run", halcyon.Every(5 * time.Minute), t0, after(5), after(2), after(5)},
+		{"hourly, by a day", halcyon.Hourly(0), hour.Add(time.Hour), hour.Add(2 * time.Hour), hour.Add(-23*time.Hour - time.Minute), hour.Add(-22 * time.Hour)},
+		{"hourly, by two seconds", halcyon.Hourly(0), hour.Add(time.Hour), hour.Add(2 * time.Hour), hour.Add(time.Hour - 2*time.Second), hour.Add(2 * time.Hour)},
+		{"daily, by a month", halcyon.Daily(0, 0), day.Add(24 * time.Hour), day.Add(48 * time.Hour), day.Add(-30*24*time.Hour + time.Hour), day.Add(-28 * 24 * time.Hour)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newCronWorld(t, tt.schedule)
+			w.open()
+			if tt.ran.After(t0) {
+				w.clock.awaitTimer(tt.ran)
+				w.clock.set(tt.ran)
+			}
+			w.run(tt.ran, tt.due, 0, nil, 1)
+			w.close()
+			w.clock.set(tt.back)
+			w.open()
+			w.clock.awaitTimer(tt.next) // and so has not run
+			if told := strings.Contains(w.log.take(), "the clock was set back"); told == tt.next.Equal(tt.due) {
+				t.Errorf("that the clock was set back is told: %v", told)
+			}
+			w.clock.set(tt.next)
+			var got halcyon.CronRun
+			select {
+			case got = <-w.runs:
+			case <-time.After(time.Minute):
+				t.Fatalf("no run within a minute; log:\n%s", w.log.String())
+			}
+			if !got.Due.Equal(tt.next) || got.Missed != 0 || got.Err != nil {
+				t.Errorf("the run by the earlier clock is %+v, want one due at %v", got, tt.next)
+			}
+
+			// And by the right one again.
+			w.clock.awaitTimer(got.Next)
+			w.close()
+			w.clock.set(tt.due)
+			w.open()
+			if tt.due.Before(got.Next) {
+				w.clock.awaitTimer(got.Next)
+				return
+			}
+			select {
+			case got = <-w.runs:
+			case <-time.After(time.Minute):
+				t.Fatalf("no run within a minute; log:\n%s", w.log.String())
+			}
+			if !got.Next.After(tt.due) {
+				t.Errorf("the run by the right clock is %+v", got)
+			}
+			w.clock.awaitTimer(got.Next)
+			if len(w.runs) != 0 {
+				t.Errorf("%d runs too many", len(w.runs))
+			}
+		})
+	}
+}

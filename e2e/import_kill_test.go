@@ -191,7 +191,9 @@ func TestKilledConvexImportGoesOn(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "the first table is imported", func() (bool, string) { return strings.Contains(said.String(), "chat/messages: imported 20000 documents."), said.String() })
+	poll(t, "the first table is imported", func() (bool, string) {
+		return strings.Contains(said.String(), "chat/messages: imported 20000 documents."), said.String()
+	})
 	_ = cmd.Process.Kill() // it may be done
 	_ = cmd.Wait()
 	if got := tables(between); got[1] != want[1] || got[0] != "" && got[0] != want[0] {
