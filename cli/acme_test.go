@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -19,6 +22,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,13 +31,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// acmeIssuer is an issuer of certificates as RFC 8555 has it, for one order at a time. It offers http-01 alone, and asks for the proof at an address
-// of the test in place of port 80 of the domain.
+// acmeIssuer is an issuer of certificates as RFC 8555 has it, for one order at a time. It offers one kind of proof, and asks for it at an address of
+// the test in place of port 80 or 443 of the domain.
 type acmeIssuer struct {
-	t     *testing.T
-	url   string
-	plain string // host and port where the proof is
-	roots *x509.CertPool
+	t      *testing.T
+	url    string
+	method string // of the proof: http-01 or tls-alpn-01
+	at     string // host and port where the proof is
+	roots  *x509.CertPool
 
 	key  *ecdsa.PrivateKey
 	root *x509.Certificate
@@ -44,10 +49,11 @@ type acmeIssuer struct {
 		domain  string
 		proven  bool
 		chain   []byte
+		orders  int
 	}
 }
 
-func newACMEIssuer(t *testing.T, plain string) *acmeIssuer {
+func newACMEIssuer(t *testing.T, method, at string) *acmeIssuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,7 +71,7 @@ func newACMEIssuer(t *testing.T, plain string) *acmeIssuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &acmeIssuer{t: t, plain: plain, key: key, root: root, roots: x509.NewCertPool()}
+	a := &acmeIssuer{t: t, method: method, at: at, key: key, root: root, roots: x509.NewCertPool()}
 	a.roots.AddCert(root)
 	s := httptest.NewServer(a)
 	t.Cleanup(s.Close)
@@ -114,17 +120,18 @@ func (a *acmeIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var order struct{ Identifiers []struct{ Value string } }
 		decode(message.Payload, &order)
 		a.mu.domain, a.mu.proven, a.mu.chain = order.Identifiers[0].Value, false, nil
+		a.mu.orders++
 		w.Header().Set("Location", a.url+"/orders/1")
 		answer(201, a.orderLocked())
 	case "/orders/1":
 		answer(200, a.orderLocked())
 	case "/proof/1":
 		status := map[bool]string{true: "valid", false: "pending"}[a.mu.proven]
-		challenge := map[string]string{"type": "http-01", "url": a.url + "/challenge/1", "token": "a-token", "status": status}
+		challenge := map[string]string{"type": a.method, "url": a.url + "/challenge/1", "token": "a-token", "status": status}
 		answer(200, map[string]any{"status": status, "identifier": map[string]string{"type": "dns", "value": a.mu.domain}, "challenges": []any{challenge}})
 	case "/challenge/1":
 		a.mu.proven = a.proveLocked()
-		answer(200, map[string]string{"type": "http-01", "url": a.url + "/challenge/1", "token": "a-token", "status": "processing"})
+		answer(200, map[string]string{"type": a.method, "url": a.url + "/challenge/1", "token": "a-token", "status": "processing"})
 	case "/finalize/1":
 		var request struct{ CSR string }
 		decode(message.Payload, &request)
@@ -154,9 +161,18 @@ func (a *acmeIssuer) orderLocked() map[string]any {
 	}
 }
 
-// proveLocked asks for the proof, as at port 80 of the domain.
+// proveLocked asks for the proof.
 func (a *acmeIssuer) proveLocked() bool {
-	r, err := http.NewRequest(http.MethodGet, "http://"+a.plain+"/.well-known/acme-challenge/a-token", nil)
+	print, err := a.mu.account.Thumbprint(crypto.SHA256)
+	if err != nil {
+		a.t.Error(err)
+		return false
+	}
+	want := "a-token." + base64.RawURLEncoding.EncodeToString(print)
+	if a.method == "tls-alpn-01" {
+		return a.proveByTLSLocked(want)
+	}
+	r, err := http.NewRequest(http.MethodGet, "http://"+a.at+"/.well-known/acme-challenge/a-token", nil)
 	if err != nil {
 		a.t.Error(err)
 		return false
@@ -172,15 +188,37 @@ func (a *acmeIssuer) proveLocked() bool {
 	if err != nil {
 		a.t.Error(err)
 	}
-	print, err := a.mu.account.Thumbprint(crypto.SHA256)
-	if err != nil {
-		a.t.Error(err)
-	}
-	if want := "a-token." + base64.RawURLEncoding.EncodeToString(print); string(text) != want {
+	if string(text) != want {
 		a.t.Errorf("the proof is %s %q, want %q", resp.Status, text, want)
 		return false
 	}
 	return true
+}
+
+// proveByTLSLocked asks for the proof as RFC 8737 has it: a certificate of its own for the domain, which has the digest of what is wanted.
+func (a *acmeIssuer) proveByTLSLocked(want string) bool {
+	// It is signed by itself: there is nothing to verify but what it has.
+	conn, err := tls.Dial("tcp", a.at, &tls.Config{ServerName: a.mu.domain, NextProtos: []string{"acme-tls/1"}, InsecureSkipVerify: true})
+	if err != nil {
+		a.t.Error(err)
+		return false
+	}
+	defer conn.Close()
+	state := conn.ConnectionState()
+	digest := sha256.Sum256([]byte(want))
+	octets, err := asn1.Marshal(digest[:])
+	if err != nil {
+		a.t.Error(err)
+		return false
+	}
+	leaf := state.PeerCertificates[0]
+	for _, x := range leaf.Extensions {
+		if x.Id.Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 31}) && x.Critical && bytes.Equal(x.Value, octets) {
+			return state.NegotiatedProtocol == "acme-tls/1" && slices.Equal(leaf.DNSNames, []string{a.mu.domain})
+		}
+	}
+	a.t.Errorf("the certificate of the proof has %v", leaf.Extensions)
+	return false
 }
 
 func (a *acmeIssuer) signLocked(text string) {
@@ -208,8 +246,14 @@ func (a *acmeIssuer) signLocked(text string) {
 	}
 }
 
-// A certificate is got by answering the issuer over plain HTTP, and then HTTPS is spoken with it.
-func TestHTTPSByProofOverPlainHTTP(t *testing.T) {
+// A certificate is got by answering the issuer, over plain HTTP or, where port 80 is another program's, by TLS itself. HTTPS is spoken with it then, also
+// after a start that finds it in the folder of the data, and asks nobody.
+func TestHTTPSByProof(t *testing.T) {
+	t.Run("http-01", func(t *testing.T) { httpsByProof(t, "http-01") })
+	t.Run("tls-alpn-01", func(t *testing.T) { httpsByProof(t, "tls-alpn-01") })
+}
+
+func httpsByProof(t *testing.T, method string) {
 	listen := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -217,14 +261,39 @@ func TestHTTPSByProofOverPlainHTTP(t *testing.T) {
 		}
 		return l
 	}
+	dir := t.TempDir()
 	plain, inner := listen(), listen()
-	issuer := newACMEIssuer(t, plain.Addr().String())
+	at := plain.Addr().String()
+	if method == "tls-alpn-01" {
+		at = inner.Addr().String()
+	}
+	issuer := newACMEIssuer(t, method, at)
 	flags := tlsFlags{Domains: []string{"www.example.com"}, Issuer: issuer.url}
-	secure, manager, err := flags.listen(inner, t.TempDir())
+	secure, manager, err := flags.listen(inner, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer flags.answerPlain(plain, manager, secure.Addr(), slog.New(slog.DiscardHandler))()
+	if method == "http-01" {
+		defer flags.answerPlain(plain, manager, secure.Addr(), slog.New(slog.DiscardHandler))()
+	} else {
+		_ = plain.Close()
+	}
+	getByHTTPS(t, issuer, secure)
+	again, _, err := flags.listen(listen(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	getByHTTPS(t, issuer, again)
+	issuer.mu.Lock()
+	defer issuer.mu.Unlock()
+	if issuer.mu.orders != 1 {
+		t.Errorf("%d certificates were ordered, want 1", issuer.mu.orders)
+	}
+}
+
+// getByHTTPS serves on a listener and asks for a page there, with a certificate of an issuer.
+func getByHTTPS(t *testing.T, issuer *acmeIssuer, secure net.Listener) {
+	t.Helper()
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(secure) }()
@@ -235,7 +304,7 @@ func TestHTTPSByProofOverPlainHTTP(t *testing.T) {
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: issuer.roots},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, inner.Addr().String())
+			return new(net.Dialer).DialContext(ctx, network, secure.Addr().String())
 		},
 	}
 	defer transport.CloseIdleConnections()
