@@ -123,7 +123,7 @@ type hub struct {
 		sets    map[live.SetID]*QuerySet
 		lastSet live.SetID
 		queries map[string]LiveQuery
-		jobs    []job // waiting for a worker; bounded by the queries watched
+		jobs    turns // waiting for a worker; bounded by the queries watched
 		more    *sync.Cond
 		alarm   uint64 // when the armed alarm goes off, 0 when none is
 		disarm  func()
@@ -137,6 +137,40 @@ type job struct {
 	run   live.RunID
 	query LiveQuery
 	state *state
+}
+
+// turns are jobs by the sets that they are for. The sets take turns: one whose queries are many or slow holds up its own.
+type turns struct {
+	order []live.SetID // those with jobs, the next first
+	jobs  map[live.SetID][]job
+}
+
+func (t *turns) empty() bool { return len(t.order) == 0 }
+
+func (t *turns) push(set live.SetID, j job) {
+	if t.jobs == nil {
+		t.jobs = map[live.SetID][]job{}
+	}
+	if len(t.jobs[set]) == 0 {
+		t.order = append(t.order, set)
+	}
+	t.jobs[set] = append(t.jobs[set], j)
+}
+
+// pop returns the next job. REQUIRES: there is one.
+func (t *turns) pop() job {
+	set := t.order[0]
+	t.order = t.order[1:]
+	waiting := t.jobs[set]
+	j := waiting[0]
+	waiting[0] = job{}
+	if len(waiting) == 1 {
+		delete(t.jobs, set)
+		return j
+	}
+	t.jobs[set] = waiting[1:]
+	t.order = append(t.order, set)
+	return j
 }
 
 func newHub(db *DB, s *state) *hub {
@@ -176,7 +210,7 @@ func (h *hub) effectsLocked(effects []live.Effect) (told []*QuerySet) {
 		switch e.Kind {
 		case live.StartRun:
 			h.db.states.retain(h.mu.current)
-			h.mu.jobs = append(h.mu.jobs, job{run: e.Run, query: h.mu.queries[e.Key], state: h.mu.current})
+			h.mu.jobs.push(e.Set, job{run: e.Run, query: h.mu.queries[e.Key], state: h.mu.current})
 			h.mu.more.Signal()
 		case live.Notify:
 			if s := h.mu.sets[e.Set]; s != nil {
@@ -255,16 +289,14 @@ func (h *hub) startWorker() {
 func (h *hub) work() (stray bool) {
 	h.mu.Lock()
 	for {
-		for len(h.mu.jobs) == 0 && !h.mu.closed {
+		for h.mu.jobs.empty() && !h.mu.closed {
 			h.mu.more.Wait()
 		}
 		if h.mu.closed {
 			h.mu.Unlock()
 			return false
 		}
-		j := h.mu.jobs[0]
-		h.mu.jobs[0] = job{}
-		h.mu.jobs = h.mu.jobs[1:]
+		j := h.mu.jobs.pop()
 		h.mu.Unlock()
 		stray := h.run(j)
 		h.mu.Lock()
@@ -346,10 +378,9 @@ func (h *hub) close() {
 	if h.mu.disarm != nil {
 		h.mu.disarm()
 	}
-	for _, j := range h.mu.jobs {
-		h.db.states.release(j.state)
+	for !h.mu.jobs.empty() {
+		h.db.states.release(h.mu.jobs.pop().state)
 	}
-	h.mu.jobs = nil
 	h.mu.more.Broadcast()
 	h.mu.Unlock()
 	h.workers.Wait()

@@ -96,6 +96,15 @@ func (m *Machine) check() error {
 	if points != m.touch.pointCount || ranges != m.touch.rangeCount {
 		fail("%d points and %d ranges, %d and %d counted", points, ranges, m.touch.pointCount, m.touch.rangeCount)
 	}
+	turns := map[*set]int{}
+	for _, r := range m.runs {
+		turns[r.turn]++
+	}
+	for id, s := range m.sets {
+		if s.runs != turns[s] {
+			fail("set %d: %d runs in progress are for it, %d counted", id, turns[s], s.runs)
+		}
+	}
 	n := 0
 	for r := m.running.first; r != nil; r = r.next {
 		n++

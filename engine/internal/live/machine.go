@@ -24,7 +24,8 @@ type EffectKind uint8
 
 const (
 	// StartRun asks for a run of query Key at snapshot At, which is the newest watermark. The driver answers with Ran,
-	// also when the run has failed or was given up: sets wait for it, and history is kept until then.
+	// also when the run has failed or was given up: sets wait for it, and history is kept until then. It is asked for
+	// on behalf of Set, so that the driver can give each set its turn; 0 when nobody watches the query.
 	StartRun EffectKind = iota + 1
 	// Notify asks to have Poll called for Set: it may have a round now.
 	Notify
@@ -49,7 +50,7 @@ func (k EffectKind) String() string {
 	return fmt.Sprintf("effect(%d)", uint8(k))
 }
 
-// Effect is one thing for the driver to do. Only the fields that belong to its kind are set: Run, Query, Key and At for
+// Effect is one thing for the driver to do. Only the fields that belong to its kind are set: Run, Query, Key, At and Set for
 // StartRun, Set for Notify, Query and Key for Forget, none for AdvanceTime.
 type Effect struct {
 	Kind  EffectKind

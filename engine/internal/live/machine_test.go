@@ -1,6 +1,7 @@
 package live
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -62,5 +63,51 @@ func TestNothingToDo(t *testing.T) {
 	}
 	if m.Newest() != 100 {
 		t.Errorf("newest: got %d, want 100", m.Newest())
+	}
+}
+
+// A query that many watch is run on behalf of one that has little else to run.
+func TestRunsAreForTheIdlest(t *testing.T) {
+	m := New(Options{Newest: 1})
+	started := map[string]SetID{}
+	runs := map[string]RunID{}
+	note := func(effects []Effect) {
+		for _, e := range effects {
+			if e.Kind == StartRun {
+				started[e.Key], runs[e.Key] = e.Set, e.Run
+			}
+		}
+	}
+	poll := func(id SetID) {
+		_, _, effects := m.Poll(id, 0, 0)
+		note(effects)
+	}
+	m.Open(1)
+	m.Open(2)
+	note(m.Watch(1, 0, "shared", 0))
+	poll(1)
+	note(m.Ran(runs["shared"], []byte("a"), ReadSet{Points: [][]byte{[]byte("k")}}, 0, 0, 0))
+	poll(1)
+	for i := range uint32(10) {
+		note(m.Watch(1, i+1, fmt.Sprint("own ", i), 0))
+	}
+	poll(1)
+	note(m.Watch(2, 0, "shared", 0))
+	poll(2)
+	if started["shared"] != 1 || started["own 9"] != 1 {
+		t.Fatalf("started for %v", started)
+	}
+	const later = 1_000_000
+	note(m.Committed(2, [][]byte{[]byte("k")}, later))
+	if started["shared"] != 2 {
+		t.Errorf("what both watch is run again for set %d, want 2", started["shared"])
+	}
+	note(m.Close(2))
+	note(m.Close(1))
+	for _, id := range runs {
+		note(m.Ran(id, nil, ReadSet{}, 0, 0, later))
+	}
+	if s := m.Stats(); s != (Stats{}) {
+		t.Errorf("left is %+v", s)
 	}
 }

@@ -57,6 +57,7 @@ type run struct {
 	id         RunID
 	query      *query
 	at         Timestamp
+	turn       *set     // that it is started for, nil when nobody watches
 	waiters    []*watch // those still waiting have wait set to this run
 	prev, next *run     // in Machine.running
 }
@@ -94,13 +95,35 @@ func (l *runList) remove(r *run) {
 func (m *Machine) start(q *query, now uint64) *run {
 	m.delays.remove(&q.delay)
 	m.lastRun++
-	r := &run{id: m.lastRun, query: q, at: m.newest}
+	r := &run{id: m.lastRun, query: q, at: m.newest, turn: q.idlest()}
 	q.runs = append(q.runs, r)
 	q.started = now
 	m.runs[r.id] = r
 	m.running.push(r)
-	m.emit(Effect{Kind: StartRun, Run: r.id, Query: q.id, Key: q.key, At: r.at})
+	e := Effect{Kind: StartRun, Run: r.id, Query: q.id, Key: q.key, At: r.at}
+	if r.turn != nil {
+		r.turn.runs++
+		e.Set = r.turn.id
+	}
+	m.emit(e)
 	return r
+}
+
+// turnLooksMax is how many of those who watch a query are looked at for one to start it for.
+const turnLooksMax = 64
+
+// idlest returns the set, of some that watch q, for which the fewest runs are in progress: a query that is run for everybody must not wait for all that
+// one of them watches besides.
+func (q *query) idlest() (least *set) {
+	for _, w := range q.watchers[:min(len(q.watchers), turnLooksMax)] {
+		if least == nil || w.set.runs < least.runs {
+			least = w.set
+		}
+		if least.runs == 0 {
+			break
+		}
+	}
+	return least
 }
 
 // end closes the newest result of q at watermark through.
@@ -231,6 +254,9 @@ func (m *Machine) pay(q *query, payer *set) {
 // finish removes a run and the history only it needed.
 func (m *Machine) finish(r *run) {
 	delete(m.runs, r.id)
+	if r.turn != nil {
+		r.turn.runs--
+	}
 	m.running.remove(r)
 	q := r.query
 	i := slices.Index(q.runs, r)

@@ -32,6 +32,7 @@ type set struct {
 	rise   Timestamp // a wake-up that was due before the round was complete; see receive
 	await  timer[set]
 	bytes  int64 // of the results that count for it, see Machine.Room
+	runs   int   // in progress that were started for it
 
 	floor    Timestamp // the open round is at or above it
 	pending  int32     // slots of the open round that wait for a run
