@@ -45,6 +45,18 @@ const recordTasks = `(() => {
 	return true;
 })()`
 
+// brokenLines gives the texts of the head and the foot of the list that take more than one line, and says so when the page is wider than the screen.
+const brokenLines = `(() => {
+	const broken = [];
+	for (const node of document.querySelectorAll("main > header *, footer span, footer label")) for (const text of node.childNodes) {
+		const range = document.createRange();
+		range.selectNodeContents(text);
+		if (text.nodeType === Node.TEXT_NODE && new Set([...range.getClientRects()].map((r) => r.top)).size > 1) broken.push(text.data);
+	}
+	if (document.documentElement.scrollWidth > innerWidth) broken.push("the page");
+	return broken;
+})()`
+
 // addTask makes a function in the page that adds a task by the form, as a
 // person does, and gives the milliseconds until it is on the screen.
 const addTask = `window.addTask = async (title) => {
@@ -300,6 +312,12 @@ func TestTasksInThreeWindows(t *testing.T) {
 	eve.look("one-offline-telephone")
 	act(eve, "back to the list", chromedp.Click(chromedp.CSS(".back")))
 	eve.look("one-offline-telephone-list")
+	for _, width := range []int64{375, 320} {
+		act(eve, "a narrow telephone", chromedp.EmulateViewport(width, 700))
+		if broken := evaluate[[]string](eve, brokenLines); len(broken) > 0 {
+			t.Errorf("at a width of %d these do not fit into a line: %q", width, broken)
+		}
+	}
 	act(eve, "a desk", chromedp.EmulateViewport(1200, 800))
 
 	// The others go on too, on the same documents.

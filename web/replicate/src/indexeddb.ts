@@ -25,12 +25,24 @@ const PACK_MIN = 16;
  * share it. What is stored survives the end of the tab, of the browser and of its process.
  */
 export function indexedDB({ prefix = "halcyon/", factory = globalThis.indexedDB }: { prefix?: string; factory?: IDBFactory } = {}): Persistence {
-  return { shared: true, open: async (name) => new IndexedDBStore(await open(factory, prefix + name)) };
+  return { shared: true, open: (name) => open(factory, prefix + name) };
 }
 
-function open(factory: IDBFactory, name: string): Promise<IDBDatabase> {
+/**
+ * Opens a database. One that is new is there as soon as the browser says that nothing is in it: to make it takes a
+ * browser as long as a page needs to ask the server.
+ */
+function open(factory: IDBFactory, name: string): Promise<Store> {
   return new Promise((resolve, reject) => {
     const request = factory.open(name, VERSION);
+    const opening = new Promise<IDBDatabase>((opened, failed) => {
+      request.onsuccess = () => {
+        // A later version of the page may want to upgrade: this one then has to let go.
+        request.result.onversionchange = () => request.result.close();
+        opened(request.result);
+      };
+      request.onerror = () => failed(request.error);
+    });
     request.onupgradeneeded = ({ oldVersion }) => {
       const db = request.result;
       db.createObjectStore(PACKS, { autoIncrement: true });
@@ -40,21 +52,28 @@ function open(factory: IDBFactory, name: string): Promise<IDBDatabase> {
       db.createObjectStore(WRITES, { keyPath: "n", autoIncrement: true }).createIndex(BY_DOCUMENT, "document");
       db.createObjectStore(REFUSALS, { keyPath: "document" });
       db.createObjectStore(FACTS);
+      resolve(new IndexedDBStore(opening));
     };
-    request.onsuccess = () => {
-      // A later version of the page may want to upgrade: this one then has to let go.
-      request.result.onversionchange = () => request.result.close();
-      resolve(request.result);
-    };
-    request.onerror = () => reject(request.error);
+    opening.then((db) => resolve(new IndexedDBStore(opening, db)), reject);
   });
 }
 
 class IndexedDBStore implements Store {
-  constructor(readonly db: IDBDatabase) {}
+  readonly #opening: Promise<IDBDatabase>;
+  /** The database, which waits for `opening` only where it is being made. */
+  #db: IDBDatabase | undefined;
+
+  constructor(opening: Promise<IDBDatabase>, db?: IDBDatabase) {
+    this.#opening = opening;
+    this.#db = db;
+    // First in line: what waits for it goes on in its order, before what finds it there.
+    if (!db) opening.then((db) => (this.#db = db)).catch(() => {}); // whoever wants to store something is told
+  }
 
   async load(): Promise<Snapshot> {
-    const tx = this.db.transaction(ALL, "readonly");
+    // No other tab has it open either before it is made.
+    if (!this.#db) return { documents: [], log: [], writes: [], refusals: [], cursor: 0 };
+    const tx = this.#db.transaction(ALL, "readonly");
     const [single, packs, log, writes, refusals, cursor] = await Promise.all([
       result<StoredDocument[]>(tx.objectStore(DOCUMENTS).getAll()),
       result<StoredDocument[][]>(tx.objectStore(PACKS).getAll()),
@@ -73,12 +92,14 @@ class IndexedDBStore implements Store {
   }
 
   async writesAfter(n: number): Promise<StoredWrite[]> {
-    return result(this.db.transaction(WRITES, "readonly").objectStore(WRITES).getAll(IDBKeyRange.lowerBound(n, true)));
+    const db = this.#db ?? (await this.#opening);
+    return result(db.transaction(WRITES, "readonly").objectStore(WRITES).getAll(IDBKeyRange.lowerBound(n, true)));
   }
 
-  commit(change: Change): Promise<number[]> {
+  async commit(change: Change): Promise<number[]> {
+    const db = this.#db ?? (await this.#opening);
     return new Promise((resolve, reject) => {
-      const tx = this.db.transaction(ALL, "readwrite");
+      const tx = db.transaction(ALL, "readwrite");
       const numbers: number[] = [];
       tx.oncomplete = () => resolve(numbers);
       tx.onabort = () => reject(tx.error ?? new Error("the browser gave up storing"));
@@ -97,7 +118,8 @@ class IndexedDBStore implements Store {
   }
 
   close(): void {
-    this.db.close();
+    if (this.#db) this.#db.close();
+    else this.#opening.then((db) => db.close()).catch(() => {});
   }
 }
 

@@ -109,3 +109,44 @@ test("a commit of IndexedDB that fails changes nothing", async () => {
   store.close();
   await assert.rejects(store.commit({ cursor: 3 }));
 });
+
+test("a store that is new can be read before the browser has made it, and keeps the order of what it is given", async () => {
+  const factory = new IDBFactory();
+  let made = false;
+  const slow = {
+    open(name: string, version: number): IDBOpenDBRequest {
+      const request = factory.open(name, version);
+      request.addEventListener("success", () => (made = true));
+      return request;
+    },
+  } as unknown as IDBFactory;
+  const store = await indexedDB({ factory: slow }).open("tasks");
+  assert.equal(made, false, "the store is there before the database");
+  assert.deepEqual(await store.load(), { documents: [], log: [], writes: [], refusals: [], cursor: 0 });
+  const update = updates();
+  const [first, second, writes] = await Promise.all([store.commit({ edits: [update("a")] }), store.commit({ edits: [update("b")], cursor: 7 }), store.writesAfter(0)]);
+  assert.deepEqual([first, second], [[1], [2]]);
+  assert.deepEqual(writes.map(({ document }) => document), ["a", "b"]);
+  assert.equal(made, true);
+  assert.equal((await store.load()).cursor, 7);
+  store.close();
+
+  const again = await indexedDB({ factory }).open("tasks");
+  assert.equal((await again.load()).writes.length, 2, "one that is not new is read");
+  again.close();
+});
+
+test("a store that the browser can't make says so to who stores something", async () => {
+  const factory = new IDBFactory();
+  const full = {
+    open(name: string, version: number): IDBOpenDBRequest {
+      const request = factory.open(name, version);
+      request.addEventListener("upgradeneeded", () => queueMicrotask(() => request.transaction?.abort()));
+      return request;
+    },
+  } as unknown as IDBFactory;
+  const store = await indexedDB({ factory: full }).open("tasks");
+  await assert.rejects(store.commit({ cursor: 1 }));
+  await assert.rejects(store.writesAfter(0));
+  store.close();
+});
