@@ -60,8 +60,8 @@ var docsVerbs = []docsVerb{
 	{
 		name: "list", help: "List the documents of a collection.",
 		about: "Prints the name, the bytes and the last write of each document, those that are deleted included, in the order of their names. " +
-			"\"waiting\" counts the updates that lack what they build on.",
-		flags:    flagJSON("write one JSON object a line: document, written, bytes, deleted, waiting"),
+			"\"waiting\" counts the updates that lack what they build on; a document that is \"not begun\" has nothing but updates that were set aside.",
+		flags:    flagJSON("write one JSON object a line: document, written, bytes, deleted, waiting, and unbegun and aside of one that has not begun"),
 		examples: []string{"tasks", "tasks --json"},
 		run:      (*docsCall).list,
 	},
@@ -208,8 +208,11 @@ func (d *docsCall) list(ctx context.Context) error {
 		if row.Deleted {
 			state = "deleted"
 		}
-		if row.Aside > 0 {
-			state = strings.TrimPrefix(fmt.Sprintf("%s, %d waiting", state, row.Aside), ", ")
+		if row.Unbegun {
+			state = fmt.Sprintf("not begun, %d set aside", row.Aside)
+		}
+		if row.Waiting > 0 {
+			state = strings.TrimPrefix(fmt.Sprintf("%s, %d waiting", state, row.Waiting), ", ")
 		}
 		_, err := fmt.Fprintf(out, "%q\t%d\t%s\t%s\n", row.Document, row.Bytes, row.Written.Format("2006-01-02 15:04:05"), state)
 		return err
@@ -233,6 +236,9 @@ func (d *docsCall) export(ctx context.Context) error {
 	}
 	shown := newDocsProgress(d.Stderr, "exported")
 	err := d.each(ctx, func(row docsRow) error {
+		if row.Unbegun {
+			return nil // there is no state to write
+		}
 		e, err := d.load(ctx, row.Document, yjs.V1)
 		if told, ok := errors.AsType[*halcyon.Error](err); ok && told.Code == codeNoDocument {
 			return nil // it was erased meanwhile
@@ -383,17 +389,64 @@ type docsRow struct {
 	Written  time.Time `json:"written"`
 	Bytes    int       `json:"bytes"`
 	Deleted  bool      `json:"deleted"`
-	Aside    int       `json:"waiting"` // updates that lack what they build on
+	Waiting  int       `json:"waiting"`          // updates that lack what they build on
+	Unbegun  bool      `json:"unbegun,omitzero"` // there is nothing of it but updates that were set aside
+	Aside    int       `json:"aside,omitzero"`   // these, whether they wait or can't be read
 }
 
+// docsListMax is how many documents a page of a list has at most.
+const docsListMax = 1_000
+
+// docsList returns the documents after a name, in the order of their names; none only when there are no more. Those that have not begun are among
+// them: what their first writers sent waits, and nothing else tells of it.
 func (c *Collection) docsList(tx *halcyon.Tx, args docsListArgs) ([]docsRow, error) {
-	infos, err := c.List(tx, args.After, 1_000)
+	infos, err := c.List(tx, args.After, docsListMax)
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]docsRow, len(infos))
-	for i, info := range infos {
-		rows[i] = docsRow{info.ID, info.Written, info.Bytes, info.Deleted, info.Aside}
+	rows := []docsRow{}
+	after := args.After
+	for _, info := range infos {
+		if rows, err = c.unbegun(tx, rows, after, info.ID); err != nil || len(rows) >= docsListMax {
+			return rows, err
+		}
+		rows = append(rows, docsRow{Document: info.ID, Written: info.Written, Bytes: info.Bytes, Deleted: info.Deleted, Waiting: info.Aside})
+		after = info.ID
+	}
+	if len(infos) > 0 {
+		return rows, nil // there may be more documents, and before them others that have not begun
+	}
+	return c.unbegun(tx, rows, after, "")
+}
+
+// unbegun appends the documents between two names, or after one, of which only updates are stored that were set aside. It looks at one of each
+// document that has some, and then behind it.
+func (c *Collection) unbegun(tx *halcyon.Tx, rows []docsRow, after, before string) ([]docsRow, error) {
+	for len(rows) < docsListMax && (len(rows) == 0 || !tx.HalfSpent()) {
+		query := c.asides.By("by_document").Gt(after)
+		if before != "" {
+			query = query.Lt(before)
+		}
+		first, ok, err := query.First(tx)
+		if err != nil || !ok {
+			return rows, err
+		}
+		after = first.Document
+		row := docsRow{Document: first.Document, Unbegun: true}
+		for one, err := range c.asides.By("by_document").Eq(first.Document).Each(tx) {
+			if err != nil {
+				return nil, err
+			}
+			row.Aside++
+			row.Bytes += len(one.Bytes)
+			if one.Code == CodeGapped {
+				row.Waiting++
+			}
+			if one.Time.After(row.Written) {
+				row.Written = one.Time
+			}
+		}
+		rows = append(rows, row)
 	}
 	return rows, nil
 }
@@ -465,9 +518,13 @@ const codeNoDocument = "NoDocument"
 func (c *Collection) docsHead(tx *halcyon.Tx, document string) (head, error) {
 	h, ok, err := c.find(tx, document)
 	if err == nil && !ok {
-		err = &halcyon.Error{Code: codeNoDocument, Message: fmt.Sprintf("there is no document %q", document)}
+		err = noDocument(document)
 	}
 	return h, err
+}
+
+func noDocument(document string) error {
+	return &halcyon.Error{Code: codeNoDocument, Message: fmt.Sprintf("there is no document %q", document)}
 }
 
 // docsDelete marks a document as deleted, and reports whether it was not.
@@ -492,9 +549,16 @@ func (c *Collection) docsErase(ctx *halcyon.Ctx, args docsDeleteArgs) error {
 }
 
 func (c *Collection) docsRemove(tx *halcyon.Tx, args docsDeleteArgs) error {
-	h, err := c.docsHead(tx, args.Document)
+	h, begun, err := c.find(tx, args.Document)
 	if err != nil {
 		return err
+	}
+	if !begun {
+		if _, waits, err := c.asides.By("by_document").Eq(args.Document).First(tx); err != nil {
+			return err
+		} else if !waits {
+			return noDocument(args.Document)
+		}
 	}
 	for row, err := range c.deltas.By("by_document").Eq(args.Document).Each(tx) {
 		if err != nil {
@@ -519,6 +583,9 @@ func (c *Collection) docsRemove(tx *halcyon.Tx, args docsDeleteArgs) error {
 		if err := c.presences.Delete(tx, row.ID); err != nil {
 			return err
 		}
+	}
+	if !begun {
+		return nil
 	}
 	return c.heads.Delete(tx, h.ID)
 }

@@ -157,3 +157,50 @@ func TestDocsHelp(t *testing.T) {
 		}
 	}
 }
+
+// TestDocsListShowsWhatHasNotBegun has documents of which nothing is stored but what was set aside, before, between and behind others.
+func TestDocsListShowsWhatHasNotBegun(t *testing.T) {
+	w := newWorld(t, replicate.Options{})
+	b := newPeer(t, 1)
+	w.must("", "b", b.set("title", "b"))
+	for i, name := range []string{"a", "bb", "c"} {
+		p := newPeer(t, uint64(i+2))
+		p.set("title", "never sent")
+		if got := w.write("", name, p.set("title", "sent"))[0]; got.Status != replicate.Gapped {
+			t.Fatalf("what builds on nothing is %+v", got)
+		}
+	}
+	w.write("", "d", []byte("no update"))
+	type row struct {
+		Document string
+		Waiting  int
+		Unbegun  bool
+		Aside    int
+	}
+	out, err := w.docs("", "list", "--json", "tasks")
+	var got []row
+	for line := range strings.Lines(out) {
+		var r row
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, r)
+	}
+	want := []row{{"a", 1, true, 1}, {"b", 0, false, 0}, {"bb", 1, true, 1}, {"c", 1, true, 1}, {"d", 0, true, 1}}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("list, %v (-want +got):\n%s", err, diff)
+	}
+	text, err := w.docs("", "list", "tasks")
+	if err != nil || strings.Count(text, "not begun, 1 set aside, 1 waiting\n") != 3 || strings.Count(text, "not begun") != 4 {
+		t.Errorf("the list for people, %v:\n%s", err, text)
+	}
+	if all, err := w.docs("", "export", "tasks"); err != nil || strings.Count(all, "\n") != 1 {
+		t.Errorf("an export has what has not begun: %v\n%s", err, all)
+	}
+	if _, err := w.docs("", "delete", "--erase", "tasks", "bb", "d"); err != nil {
+		t.Errorf("what has not begun can't be erased: %v", err)
+	}
+	if list, err := w.docs("", "list", "tasks"); err != nil || strings.Contains(list, `"bb"`) || strings.Contains(list, `"d"`) {
+		t.Errorf("what was erased is listed: %v\n%s", err, list)
+	}
+}
