@@ -375,7 +375,7 @@ var (
 )
 
 // start runs a program and waits until it serves.
-func (w *workshop) start(binary string) (err error) {
+func (w *workshop) start(binary string) error {
 	controlled, control, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("start the program: %w", err)
@@ -408,6 +408,11 @@ func (w *workshop) start(binary string) (err error) {
 		_ = cmd.Wait()
 	}()
 	w.child = p
+	return w.awaitServing(p)
+}
+
+// awaitServing returns when the program that runs serves, or no longer will.
+func (w *workshop) awaitServing(p *devProcess) error {
 	tick := time.NewTicker(devLookEvery)
 	defer tick.Stop()
 	for {
@@ -418,7 +423,13 @@ func (w *workshop) start(binary string) (err error) {
 		case <-w.ctx.Done():
 			return w.ctx.Err() // run stops it
 		case <-p.exited:
-			_ = control.Close()
+			select {
+			case <-p.serves: // it served before it ended, which is known at once on a busy machine; that it has ended is for run to tell
+				w.served = true
+				return nil
+			default:
+			}
+			_ = p.control.Close()
 			w.child = nil
 			return errDevExited
 		case <-tick.C: // it may never serve, and the change be what has it do so

@@ -80,7 +80,8 @@ func (g fakeGo) build(_ context.Context, binary string) error {
 	case "dies":
 		script = "#!/bin/sh\necho died of " + word + " >&2\nexit 3\n"
 	case "hangs":
-		script = fmt.Sprintf("#!/bin/sh\necho hangs in %s >&2\nread x <&%d\n", word, devControlFile)
+		// It is also run for its types, before it is said to be built: who waits for it to hang is not to be told by that run.
+		script = fmt.Sprintf("#!/bin/sh\n[ \"$1\" = serve ] || exit 1\necho hangs in %s >&2\nread x <&%d\n", word, devControlFile)
 	}
 	return os.WriteFile(binary, []byte(script), 0o700)
 }
@@ -286,6 +287,20 @@ func TestDevStartsAgain(t *testing.T) {
 	w.until("built in")
 	if got := w.says(); got != "three" {
 		t.Errorf("the program says %q", got)
+	}
+}
+
+// A program that has ended by the time that somebody looks has started all the same when it served before: it is said to have ended, not to
+// fail to start.
+func TestDevHearsLateOfAProgramThatServed(t *testing.T) {
+	for range 100 { // what is known at once is looked at in any order
+		p := &devProcess{serves: make(chan struct{}), exited: make(chan struct{})}
+		close(p.serves)
+		close(p.exited)
+		w := &workshop{env: &env{ctx: t.Context()}, child: p}
+		if err := w.awaitServing(p); err != nil || w.child != p || !w.served {
+			t.Fatalf("%v; is it known to run? %v; to have served? %v", err, w.child == p, w.served)
+		}
 	}
 }
 

@@ -337,13 +337,13 @@ func noneSince(t *testing.T, before goleak.Option) {
 func TestClose(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	clock := enginetest.NewClock(epoch)
-	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock})
+	const calls = 5
+	db := enginetest.OpenWith(t, schema, engine.Options{Clock: clock, RunningMax: 2 * calls}) // by default fewer on a machine of one processor
 	s := newScreen(db)
 	s.Add(1, fresh(db, true))
 	s.next(t, 0)
 	outcomes := make(chan error, 100)
 	started, letGo := make(chan struct{}), make(chan struct{})
-	const calls = 5
 	for i := range calls {
 		go func() {
 			_, err := db.Mutate(context.Background(), engine.Call{}, func(tx *engine.Tx) ([]byte, error) {

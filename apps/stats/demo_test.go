@@ -2,6 +2,7 @@ package stats_test
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +24,29 @@ func TestDemo(t *testing.T) {
 	w.rollUp()
 	before, sites, rolled := w.stats(), show(w.ask("stats:getSites", nil)), show(w.ask("probe:rollups", nil))
 
-	text, err := w.command("demo", "--visitors", "20", "--days", "30", "--for", "1s")
-	if err != nil || !strings.Contains(text, "views just now") {
-		t.Fatalf("%q, %v", text, err)
+	// It plays until its visitors are seen, however long that takes: of a second a busy machine may leave nothing.
+	ctx, stop := context.WithCancel(t.Context())
+	type outcome struct {
+		text string
+		err  error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		text, err := w.commandIn(ctx, "demo", "--visitors", "20", "--days", "30", "--for", "1h")
+		ended <- outcome{text, err}
+	}()
+	for seen := w.stats(); seen.ActiveVisitors <= before.ActiveVisitors || len(seen.VisitorLocations) == 0; seen = w.stats() {
+		select {
+		case played := <-ended:
+			t.Fatalf("it ended before anybody came: %q, %v", played.text, played.err)
+		default:
+			runtime.Gosched()
+		}
+	}
+	stop()
+	played := <-ended
+	if played.err != nil || !strings.Contains(played.text, "views just now") {
+		t.Fatalf("%q, %v", played.text, played.err)
 	}
 	w.rollUp()
 	got := w.stats()
@@ -57,7 +78,7 @@ func TestDemo(t *testing.T) {
 	if _, err := w.command("demo", "--visitors", "5", "--days", "0", "--for", "50ms"); err != nil {
 		t.Fatal(err)
 	}
-	if text, err = w.command("demo", "--remove"); err != nil || !strings.Contains(text, "rows removed") {
+	if text, err := w.command("demo", "--remove"); err != nil || !strings.Contains(text, "rows removed") {
 		t.Fatalf("%q, %v", text, err)
 	}
 	w.foldAll()
