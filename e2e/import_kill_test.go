@@ -30,24 +30,25 @@ type breakdownRow struct {
 	Views, Visitors int
 }
 
-// importedBy returns what a server shows on a folder of data, of a log whose last day is that of now.
+// importedBy returns what a server shows on a folder of data, of a log whose last day is that of now. It names
+// the end of what it asks for: the default is the end of the server's day, which is another one after midnight.
 func importedBy(t testing.TB, dir string, now time.Time) imported {
 	t.Helper()
 	s := serveOn(t, halcyon, dir)
 	defer s.kill()
 	stats := patientQuery[liveStats](s, "stats:getStats", map[string]any{})
-	from := now.Add(-50 * 24 * time.Hour).UnixMilli()
+	from, to := now.Add(-50*24*time.Hour).UnixMilli(), now.Add(24*time.Hour).UnixMilli()
 	type seriesOf struct {
 		Points  []seriesPoint
 		Pending int
 	}
 	var series seriesOf
 	poll(t, "all is added up", func() (bool, string) {
-		series = patientQuery[seriesOf](s, "stats:getSeries", map[string]any{"unit": "day", "from": from})
+		series = patientQuery[seriesOf](s, "stats:getSeries", map[string]any{"unit": "day", "from": from, "to": to})
 		return series.Pending == 0, fmt.Sprint(series.Pending, " views are not")
 	})
 	by := func(dimension string) []breakdownRow {
-		return patientQuery[struct{ Rows []breakdownRow }](s, "stats:getBreakdown", map[string]any{"dimension": dimension, "from": from, "limit": 1000}).Rows
+		return patientQuery[struct{ Rows []breakdownRow }](s, "stats:getBreakdown", map[string]any{"dimension": dimension, "from": from, "to": to, "limit": 1000}).Rows
 	}
 	return imported{stats.TotalPageViews, stats.UniqueVisitors, stats.TotalPaths, series.Points, by("path"), by("channel")}
 }
