@@ -45,13 +45,21 @@ type whereabouts struct {
 	locations []VisitorLocation
 }
 
-// keptWhereabouts are the last ones of all sites, and what they depend on alone: what
-// is in the two aggregates, which say where each row is, and whose rows are left out.
-// Most beats change neither.
-type keptWhereabouts struct {
-	paths, places halcyon.Version
-	left          string
-	whereabouts
+// keptPaths and keptLocations are the last ones of all sites, each with what it
+// depends on alone: what is in the one aggregate that says where each row is, and
+// whose rows are left out. Most beats change neither aggregate, and those of visitors
+// who go to another page change one.
+type keptPaths struct {
+	in    halcyon.Version
+	left  string
+	paths []PathCount
+	all   int
+}
+
+type keptLocations struct {
+	in        halcyon.Version
+	left      string
+	locations []VisitorLocation
 }
 
 // findPresence finds out who is here, on the site only unless that is "", and has
@@ -93,46 +101,60 @@ func (a *app) findPresence(tx *halcyon.Tx, only string) (here presence, err erro
 	return here, err
 }
 
-// recallWhereabouts is findWhereabouts of all sites, unless what it found the last
-// time still holds.
+// recallWhereabouts is findWhereabouts of all sites, without what was found before
+// and still holds.
 func (a *app) recallWhereabouts(tx *halcyon.Tx, leftOn []halcyon.Counter[ActiveSession]) (w whereabouts, err error) {
-	var now keptWhereabouts
-	var keep, also bool
-	if now.paths, keep, err = ActiveSessions.Count("byPath").Version(tx); err != nil {
+	inPaths, keep, err := ActiveSessions.Count("byPath").Version(tx)
+	if err != nil {
 		return w, err
 	}
-	if now.places, also, err = ActiveSessions.Count("byPlace").Version(tx); err != nil {
+	inPlaces, also, err := ActiveSessions.Count("byPlace").Version(tx)
+	if err != nil {
 		return w, err
 	}
 	if !keep || !also {
 		return findWhereabouts(tx, "", leftOn)
 	}
+	whoLeft := ""
 	for _, rows := range leftOn {
 		identity, err := rows.Identity(tx, leftRowsMax)
 		if err != nil {
 			return w, err
 		}
-		now.left += identity
+		whoLeft += identity
 	}
-	if last := a.whereabouts.Load(); last != nil && last.paths == now.paths && last.places == now.places && last.left == now.left {
-		return last.whereabouts, nil
+	paths, places := a.paths.Load(), a.locations.Load()
+	samePaths := paths != nil && paths.in == inPaths && paths.left == whoLeft
+	samePlaces := places != nil && places.in == inPlaces && places.left == whoLeft
+	var left []halcyon.Row[ActiveSession]
+	if !samePaths || !samePlaces {
+		if left, err = leftRows(tx, leftOn); err != nil {
+			return w, err
+		}
 	}
-	now.whereabouts, err = findWhereabouts(tx, "", leftOn)
-	if err == nil {
-		a.whereabouts.Store(&now)
+	if !samePaths {
+		paths = &keptPaths{in: inPaths, left: whoLeft}
+		if paths.paths, paths.all, err = pathsOf(tx, "", left); err != nil {
+			return w, err
+		}
+		a.paths.Store(paths)
 	}
-	return now.whereabouts, err
+	if !samePlaces {
+		found, err := placesOf(tx, "", left)
+		if err != nil {
+			return w, err
+		}
+		places = &keptLocations{inPlaces, whoLeft, found.list()}
+		a.locations.Store(places)
+	}
+	return whereabouts{paths.paths, paths.all, places.locations}, nil
 }
 
 // findWhereabouts asks the aggregates, without the rows of those who have left.
 func findWhereabouts(tx *halcyon.Tx, only string, leftOn []halcyon.Counter[ActiveSession]) (w whereabouts, err error) {
-	var left []halcyon.Row[ActiveSession]
-	for _, rows := range leftOn {
-		more, err := rows.Rows(tx, leftRowsMax)
-		if err != nil {
-			return w, err
-		}
-		left = append(left, more...)
+	left, err := leftRows(tx, leftOn)
+	if err != nil {
+		return w, err
 	}
 	if w.paths, w.allPaths, err = pathsOf(tx, only, left); err != nil {
 		return w, err
@@ -140,6 +162,18 @@ func findWhereabouts(tx *halcyon.Tx, only string, leftOn []halcyon.Counter[Activ
 	places, err := placesOf(tx, only, left)
 	w.locations = places.list()
 	return w, err
+}
+
+// leftRows reads the rows of those who have left.
+func leftRows(tx *halcyon.Tx, leftOn []halcyon.Counter[ActiveSession]) (left []halcyon.Row[ActiveSession], err error) {
+	for _, rows := range leftOn {
+		more, err := rows.Rows(tx, leftRowsMax)
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, more...)
+	}
+	return left, nil
 }
 
 // attended is a site and how many rows it has of visitors who are here or were.

@@ -155,8 +155,9 @@ func (o Options) withDefaults() Options {
 // app is the module's functions with their settings.
 type app struct {
 	Options
-	exposed     exposed
-	whereabouts atomic.Pointer[keptWhereabouts]
+	exposed   exposed
+	paths     atomic.Pointer[keptPaths]
+	locations atomic.Pointer[keptLocations]
 }
 
 // Module returns the module "stats".
