@@ -407,7 +407,7 @@ func (c *Collection) docsList(tx *halcyon.Tx, args docsListArgs) ([]docsRow, err
 	rows := []docsRow{}
 	after := args.After
 	for _, info := range infos {
-		if rows, err = c.unbegun(tx, rows, after, info.ID); err != nil || len(rows) >= docsListMax {
+		if rows, err = c.unbegun(tx, rows, after, info.ID); err != nil || len(rows) >= docsListMax || len(rows) > 0 && tx.HalfSpent() {
 			return rows, err
 		}
 		rows = append(rows, docsRow{Document: info.ID, Written: info.Written, Bytes: info.Bytes, Deleted: info.Deleted, Waiting: info.Aside})
