@@ -227,6 +227,47 @@ func TestTasksSurviveCrashesOfTabs(t *testing.T) {
 	}
 }
 
+// Whoever clicks many times and leaves the page in the same moment finds every click done when it comes back, although the browser has not stored them all
+// by then.
+func TestTasksLeftInTheMomentOfAClick(t *testing.T) {
+	t.Parallel()
+	chromium(t)
+	noteRun(t)
+	const n = 40
+	s := serve(t, tasks)
+	network := newProxy(t, s)
+	b := openBrowser(t, "hasty")
+	b.expect(offlineErrors)
+	b.visitTasks(network.url())
+	var saved, done []string
+	for i := range n {
+		title := fmt.Sprintf("Task %02d", i)
+		b.add(title)
+		saved, done = append(saved, "[ ] "+title), append(done, "[x] "+title+" (pending)")
+	}
+	b.awaitTasks(todo{Status: "Saved", Rows: saved})
+	network.cut()
+	b.awaitTasks(todo{Status: "Offline", Rows: saved})
+	evaluate[bool](b, `(async () => {
+		for (const box of document.querySelectorAll("#list li input")) {
+			box.click();
+			await null; // each is stored by itself
+		}
+		location.reload();
+		return true;
+	})()`)
+	b.awaitTasks(todo{Status: fmt.Sprintf("Offline · %d to send", n), Rows: done})
+	poll(t, "the database has all that was kept beside it", func() (bool, string) {
+		left := evaluate[int](b, `Object.keys(localStorage).filter((key) => key.includes("/rescued/")).length`)
+		return left == 0, fmt.Sprintf("%d lists of clicks are left", left)
+	})
+	network.restore()
+	for i := range done {
+		done[i] = strings.TrimSuffix(done[i], " (pending)")
+	}
+	b.awaitTasks(todo{Status: "Saved", Rows: done})
+}
+
 // Who has seen the page can open a note without a network, also after loading the page again, though the editor comes after the list.
 func TestTasksOpenANoteOffline(t *testing.T) {
 	t.Parallel()

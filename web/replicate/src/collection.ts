@@ -107,7 +107,9 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   /** Edits that are on their way into the store. */
   #unstored = new Map<string, Uint8Array<ArrayBuffer>[]>();
   #storeSoon = false;
-  readonly #storing = new Set<Promise<void>>();
+  readonly #storing = new Map<Promise<void>, readonly Update[]>();
+  readonly #persistence: Persistence;
+  readonly #leaves = (): void => this.#rescue();
   /** How many of the commits under way have edits of a document. */
   readonly #flying = new Map<string, number>();
   /** The numbers of edits this tab made and the outbox has not taken yet. */
@@ -126,7 +128,9 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
     this.#documents = new Documents(environment, (document, bytes) => this.#edited(document, bytes), () => this.#touch());
     const join = tabs ?? (persistence.shared ? browserTabs : alone);
     this.#tabs = join(`halcyon/${name}`, (message) => this.#hear(message as Message));
-    this.#store = persistence.open(name);
+    this.#persistence = persistence;
+    this.#store = persistence.open(name, (updates) => this.#hear({ kind: "edit", updates }));
+    globalThis.addEventListener?.("pagehide", this.#leaves);
     this.#store.then((store) => (this.#opened = store)).catch(() => {}); // `#load` reports it
     this.loaded = this.#load();
   }
@@ -239,7 +243,7 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
 
   /**
    * Stores the edits of this turn together. It does not wait for what is being stored: what the
-   * browser has been given survives the page, what waits in it does not.
+   * browser has been given survives the page also where that crashes.
    */
   #storeEdits(): void {
     if (this.#unstored.size === 0 || this.#storing.size >= STORING_MAX) return;
@@ -250,7 +254,14 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
       this.#storing.delete(storing);
       this.#storeEdits();
     });
-    this.#storing.add(storing);
+    this.#storing.set(storing, updates);
+  }
+
+  /** Keeps what is not stored yet, when the page goes and perhaps does not come back. */
+  #rescue(): void {
+    const waiting = [...this.#unstored].map(([document, parts]) => ({ document, bytes: merge(parts) }));
+    const updates = [...[...this.#storing.values()].flat(), ...waiting];
+    if (updates.length > 0) this.#persistence.rescue?.(this.name, updates);
   }
 
   async #commitEdits(updates: readonly Update[]): Promise<void> {
@@ -519,9 +530,10 @@ export class Collection<Row extends { id: string } = Fields & { id: string }> {
   /** Ends the collection in this tab, when what was done is stored. What is not sent is sent by the next that opens it. */
   async close(): Promise<void> {
     this.#storeEdits();
-    while (this.#storing.size > 0) await Promise.all(this.#storing);
+    while (this.#storing.size > 0) await Promise.all(this.#storing.keys());
     if (this.#closed) return;
     this.#closed = true;
+    globalThis.removeEventListener?.("pagehide", this.#leaves);
     this.#environment.cancel(this.#tellSoon);
     this.#environment.cancel(this.#rehearsal);
     await this.#follower?.close();

@@ -24,15 +24,79 @@ const PACK_MIN = 16;
  * Keeps each collection in a database of the browser, named `prefix` and its name. Its tabs
  * share it. What is stored survives the end of the tab, of the browser and of its process.
  */
-export function indexedDB({ prefix = "halcyon/", factory = globalThis.indexedDB }: { prefix?: string; factory?: IDBFactory } = {}): Persistence {
-  return { shared: true, open: (name) => open(factory, prefix + name) };
+export function indexedDB({
+  prefix = "halcyon/",
+  factory = globalThis.indexedDB,
+  storage = pageStorage,
+}: { prefix?: string; factory?: IDBFactory; storage?: () => Storage | undefined } = {}): Persistence {
+  const rescued = (name: string): Rescued => new Rescued(storage, `${prefix}${name}/rescued/`);
+  return {
+    shared: true,
+    open: (name, late) => open(factory, prefix + name, rescued(name), late),
+    rescue: (name, updates) => rescued(name).keep(updates),
+  };
+}
+
+function pageStorage(): Storage | undefined {
+  try {
+    return typeof document === "undefined" ? undefined : globalThis.localStorage;
+  } catch {
+    return undefined; // the user does not allow it
+  }
+}
+
+type Late = (updates: readonly Update[]) => void;
+
+/**
+ * Edits of pages that went before the database had them. A browser drops what a page has not handed over when it goes,
+ * and perhaps what waits in the database for something else; localStorage has what it is given when the call returns.
+ */
+class Rescued {
+  readonly #storage: () => Storage | undefined;
+  readonly #prefix: string;
+
+  constructor(storage: () => Storage | undefined, prefix: string) {
+    this.#storage = storage;
+    this.#prefix = prefix;
+  }
+
+  keep(updates: readonly Update[]): void {
+    const entry = updates.map(({ document, bytes }) => [document, Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")]);
+    try {
+      this.#storage()?.setItem(this.#prefix + Math.random(), JSON.stringify(entry));
+    } catch {
+      // There is no room. Nothing else can be done in a page that goes.
+    }
+  }
+
+  /** Calls when another page has kept some, until what it returns is called. */
+  hear(kept: () => void): () => void {
+    const hear = ({ key, newValue }: StorageEvent): void => {
+      if (newValue !== null && key?.startsWith(this.#prefix)) kept();
+    };
+    globalThis.addEventListener?.("storage", hear);
+    return () => globalThis.removeEventListener?.("storage", hear);
+  }
+
+  /** The edits, and what to call when they are stored. */
+  take(): { updates: Update[]; stored: () => void } {
+    const storage = this.#storage();
+    const keys = Object.keys(storage ?? {}).filter((key) => key.startsWith(this.#prefix));
+    const updates: Update[] = [];
+    for (const key of keys) {
+      for (const [document, text] of JSON.parse(storage?.getItem(key) ?? "[]") as [string, string][]) {
+        updates.push({ document, bytes: Uint8Array.from(text, (char) => char.charCodeAt(0)) });
+      }
+    }
+    return { updates, stored: () => keys.forEach((key) => storage?.removeItem(key)) };
+  }
 }
 
 /**
  * Opens a database. One that is new is there as soon as the browser says that nothing is in it: to make it takes a
  * browser as long as a page needs to ask the server.
  */
-function open(factory: IDBFactory, name: string): Promise<Store> {
+function open(factory: IDBFactory, name: string, rescued: Rescued, late?: Late): Promise<Store> {
   return new Promise((resolve, reject) => {
     const request = factory.open(name, VERSION);
     const opening = new Promise<IDBDatabase>((opened, failed) => {
@@ -52,18 +116,23 @@ function open(factory: IDBFactory, name: string): Promise<Store> {
       db.createObjectStore(WRITES, { keyPath: "n", autoIncrement: true }).createIndex(BY_DOCUMENT, "document");
       db.createObjectStore(REFUSALS, { keyPath: "document" });
       db.createObjectStore(FACTS);
-      resolve(new IndexedDBStore(opening));
+      resolve(new IndexedDBStore(rescued, late, opening));
     };
-    opening.then((db) => resolve(new IndexedDBStore(opening, db)), reject);
+    opening.then((db) => resolve(new IndexedDBStore(rescued, late, opening, db)), reject);
   });
 }
 
 class IndexedDBStore implements Store {
+  readonly #rescued: Rescued;
+  readonly #deaf: () => void;
   readonly #opening: Promise<IDBDatabase>;
   /** The database, which waits for `opening` only where it is being made. */
   #db: IDBDatabase | undefined;
 
-  constructor(opening: Promise<IDBDatabase>, db?: IDBDatabase) {
+  constructor(rescued: Rescued, late: Late | undefined, opening: Promise<IDBDatabase>, db?: IDBDatabase) {
+    this.#rescued = rescued;
+    // The page before this one may go only now. The next load tries again where there is no room.
+    this.#deaf = rescued.hear(() => void this.#adopt().then(late, () => {}));
     this.#opening = opening;
     this.#db = db;
     // First in line: what waits for it goes on in its order, before what finds it there.
@@ -71,6 +140,25 @@ class IndexedDBStore implements Store {
   }
 
   async load(): Promise<Snapshot> {
+    try {
+      await this.#adopt();
+    } catch {
+      // There is no room for them. They stay where they are, and are shown all the same.
+      const found = await this.#read();
+      return { ...found, log: [...found.log, ...this.#rescued.take().updates] };
+    }
+    return this.#read();
+  }
+
+  /** Stores what was rescued, and returns it. */
+  async #adopt(): Promise<Update[]> {
+    const { updates, stored } = this.#rescued.take();
+    if (updates.length > 0) await this.commit({ edits: updates });
+    stored();
+    return updates;
+  }
+
+  async #read(): Promise<Snapshot> {
     // No other tab has it open either before it is made.
     if (!this.#db) return { documents: [], log: [], writes: [], refusals: [], cursor: 0 };
     const tx = this.#db.transaction(ALL, "readonly");
@@ -118,6 +206,7 @@ class IndexedDBStore implements Store {
   }
 
   close(): void {
+    this.#deaf();
     if (this.#db) this.#db.close();
     else this.#opening.then((db) => db.close()).catch(() => {});
   }

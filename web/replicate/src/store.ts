@@ -90,5 +90,11 @@ export interface Store {
 export interface Persistence {
   /** Whether other tabs of the browser open the same stores. */
   readonly shared: boolean;
-  open(name: string): Promise<Store>;
+  /** Opens a store. `late` is told of edits that a page which has gone left behind, when they are stored and the store may have been loaded before. */
+  open(name: string, late?: (updates: readonly Update[]) => void): Promise<Store>;
+  /**
+   * Keeps edits whose commit has not ended, without waiting for anything, because the page goes. Those who have the store
+   * open, or open it next, have them as if they had been committed, also those that were.
+   */
+  rescue?(name: string, updates: readonly Update[]): void;
 }

@@ -150,3 +150,45 @@ test("a store that the browser can't make says so to who stores something", asyn
   await assert.rejects(store.writesAfter(0));
   store.close();
 });
+
+/** A localStorage. */
+function pageStorage(): Storage {
+  const items: Record<string, string> = {};
+  const methods = {
+    getItem: (key: string) => items[key] ?? null,
+    setItem: (key: string, value: string) => void (items[key] = value),
+    removeItem: (key: string) => void delete items[key],
+  };
+  return new Proxy(items, { get: (_, key) => methods[key as keyof typeof methods] }) as unknown as Storage;
+}
+
+test("edits of a page that goes before they are stored are there when the collection is opened again, once", async () => {
+  const storage = pageStorage();
+  const persistence = indexedDB({ factory: new IDBFactory(), storage: () => storage });
+  const update = updates();
+  const [stored, first, second, other] = [update("a"), update("a"), update("b"), update("c")];
+  const store = await persistence.open("tasks");
+  await store.commit({ edits: [stored] });
+  persistence.rescue?.("tasks", [first]);
+  persistence.rescue?.("tasks", [stored, second]); // one that was stored after all
+  persistence.rescue?.("others", [other]);
+  store.close();
+
+  const again = await persistence.open("tasks");
+  const snapshot = await again.load();
+  assert.deepEqual(snapshot.writes.map(({ document, bytes }) => [document, [...bytes]]).sort(), [stored, first, stored, second].map(({ document, bytes }) => [document, [...bytes]]).sort());
+  assert.deepEqual((await again.load()).writes, snapshot.writes);
+  assert.deepEqual(Object.keys(storage).map((key) => key.slice(0, 24)), ["halcyon/others/rescued/0"]);
+});
+
+test("edits of a page that went are shown where there is no room for them", async () => {
+  const storage = pageStorage();
+  const factory = new IDBFactory();
+  const persistence = indexedDB({ factory, storage: () => storage });
+  const edit = updates()("a");
+  persistence.rescue?.("tasks", [edit]);
+  const store = await persistence.open("tasks");
+  store.commit = () => Promise.reject(new Error("QuotaExceededError"));
+  assert.deepEqual((await store.load()).log, [edit]);
+  assert.equal(Object.keys(storage).length, 1, "it is kept");
+});
