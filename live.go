@@ -313,7 +313,7 @@ func (s *QuerySet) liveLocked(q *slot, own bool) engine.LiveQuery {
 }
 
 // resultsFull is what a live query fails with for whose result there is no room.
-const resultsFull = "The results of all live queries take as much memory as they may. This one is tried again every 5 s."
+const resultsFull = "The results of live queries take as much memory as they may, those of this connection or of all. This one is tried again every 5 s."
 
 // lastFailure remembers how a live query failed, so that one which keeps failing in the same way is logged once and not at every commit.
 type lastFailure struct {
