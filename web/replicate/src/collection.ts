@@ -4,7 +4,7 @@ import { type Environment, newID, realEnvironment } from "./environment.js";
 import { Follower } from "./follower.js";
 import { type Fields, isDeleted, makeProse, markDeleted, writeFields } from "./material.js";
 import { merge } from "./memory.js";
-import type { SyncState } from "./outbox.js";
+import type { DocumentState, SyncState } from "./outbox.js";
 import type { Remote } from "./remote.js";
 import type { Persistence, Refusal, Snapshot, Store, Update } from "./store.js";
 import { alone, browserTabs, type JoinTabs, type Tabs } from "./tabs.js";
@@ -59,13 +59,6 @@ type Message =
   | { readonly kind: "refused"; readonly refusals: readonly Refusal[] }
   | { readonly kind: "hello" }
   | { readonly kind: "retry" | "discard"; readonly document: string };
-
-export interface DocumentState {
-  readonly document: string;
-  readonly state: SyncState;
-  /** The greatest number of an edit that the server has answered. */
-  readonly settled: number;
-}
 
 /**
  * A collection of documents that are on this device and, sooner or later, on the server. All calls

@@ -1,9 +1,8 @@
 import * as Y from "yjs";
-import type { DocumentState } from "./collection.js";
 import type { Documents } from "./documents.js";
 import { type Environment, newID } from "./environment.js";
 import { merge, own } from "./memory.js";
-import { Outbox } from "./outbox.js";
+import { type DocumentState, Outbox } from "./outbox.js";
 import type { Changes, Recovered, Remote, ServerChange } from "./remote.js";
 import type { Change, Refusal, Snapshot, Store, StoredDocument, Update } from "./store.js";
 

@@ -22,6 +22,13 @@ const ANSWER_MS = 60_000;
 /** How a document stands with the server: it has all; it will get more; it did not take it five times; it will not take it. */
 export type SyncState = "synced" | "pending" | "stalled" | "refused";
 
+export interface DocumentState {
+  readonly document: string;
+  readonly state: SyncState;
+  /** The greatest number of an edit that the server has answered. */
+  readonly settled: number;
+}
+
 /** What waits to be sent of one document, in order. */
 interface Lane {
   readonly document: string;
@@ -126,7 +133,7 @@ export class Outbox {
   }
 
   /** The states of all documents that are not synced. */
-  states(): { document: string; state: SyncState; settled: number }[] {
+  states(): DocumentState[] {
     return [...this.#lanes.values()].map(({ document, state, settled }) => ({ document, state, settled }));
   }
 
