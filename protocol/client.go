@@ -528,11 +528,10 @@ func (m *Authenticate) Append(dst []byte) []byte {
 func (m *Event) Append(dst []byte) []byte {
 	dst = append(dst, `{"type":"Event","eventType":`...)
 	dst = AppendString(dst, m.EventType)
-	dst = append(dst, `,"event":`...)
-	if m.Event == nil {
-		dst = append(dst, "null"...)
+	if m.Event != nil {
+		dst = append(dst, `,"event":`...)
+		dst = append(dst, m.Event...)
 	}
-	dst = append(dst, m.Event...)
 	return append(dst, '}')
 }
 

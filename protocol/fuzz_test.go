@@ -22,6 +22,7 @@ func FuzzDecodeClient(f *testing.F) {
 	})
 	f.Add([]byte(`{"type":"Authenticate","baseVersion":0,"tokenType":"Admin","value":"k","acting_as":{"a":[1e5,-0.5,"\ud83d\ude00"]}}`))
 	f.Add([]byte(`{"type":"Event","eventType":"ClientConnect","event":{}}`))
+	f.Add([]byte(`{"type":"Event","eventType":"ClientConnect"}`))
 	f.Add([]byte(`{"type":"ModifyQuerySet","baseVersion":0,"newVersion":1,"modifications":[{"type":"Add","queryId":1,"udfPath":"a","args":[],"componentPath":"c"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := DecodeClient(data)
