@@ -146,21 +146,26 @@ func (r *runtime) insertCronJob(inner *engine.Tx, s *sink, c *cron, at, next tim
 	})
 }
 
-// bringForward puts the last run of a cron, where it is waiting for a time that the clock showed once and does not show any more, at the present one.
-// It returns the id of the run.
-func (r *runtime) bringForward(inner *engine.Tx, s *sink, c *cron, last string, now time.Time) (string, error) {
+// lastRun reads the last run of a cron; ok is false when there was none, or it is no longer kept.
+func (r *runtime) lastRun(inner *engine.Tx, last string) (d engine.Document, ok bool, err error) {
 	if last == "" {
-		return last, nil
+		return d, false, nil
 	}
 	id, err := value.ParseID(last)
 	if err != nil {
-		return last, fmt.Errorf("last run of a cron: %w", err)
+		return d, false, fmt.Errorf("last run of a cron: %w", err)
 	}
-	d, ok, err := inner.Get(r.jobs, id)
+	return inner.Get(r.jobs, id)
+}
+
+// bringForward puts the last run of a cron, where it is waiting for a time that the clock showed once and does not show any more, at the present one.
+// It returns the id of the run.
+func (r *runtime) bringForward(inner *engine.Tx, s *sink, c *cron, last string, now time.Time) (string, error) {
+	d, ok, err := r.lastRun(inner, last)
 	if err != nil || !ok || stateOf(d) != ScheduledPending || !storedTime(d, "scheduledTime").After(now) {
 		return last, err
 	}
-	if err := r.endJob(inner, id, ScheduledState{Kind: ScheduledCanceled}); err != nil {
+	if err := r.endJob(inner, d.ID, ScheduledState{Kind: ScheduledCanceled}); err != nil {
 		return last, err
 	}
 	missed, _ := d.Fields.Get("missed").AsInt64()
@@ -170,14 +175,7 @@ func (r *runtime) bringForward(inner *engine.Tx, s *sink, c *cron, last string, 
 
 // cronBusy reports whether the last run of a cron has not ended.
 func (r *runtime) cronBusy(inner *engine.Tx, last string) (bool, error) {
-	if last == "" {
-		return false, nil
-	}
-	id, err := value.ParseID(last)
-	if err != nil {
-		return false, fmt.Errorf("last run of a cron: %w", err)
-	}
-	d, ok, err := inner.Get(r.jobs, id)
+	d, ok, err := r.lastRun(inner, last)
 	if err != nil || !ok {
 		return false, err
 	}

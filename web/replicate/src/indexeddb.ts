@@ -84,8 +84,11 @@ class Rescued {
     const keys = Object.keys(storage ?? {}).filter((key) => key.startsWith(this.#prefix));
     const updates: Update[] = [];
     for (const key of keys) {
-      for (const [document, text] of JSON.parse(storage?.getItem(key) ?? "[]") as [string, string][]) {
-        updates.push({ document, bytes: Uint8Array.from(text, (char) => char.charCodeAt(0)) });
+      try {
+        const entry = JSON.parse(storage?.getItem(key) ?? "[]") as [string, string][];
+        updates.push(...entry.map(([document, text]) => ({ document, bytes: Uint8Array.from(text, (char) => char.charCodeAt(0)) })));
+      } catch {
+        // Nobody's edits: others write to this storage too.
       }
     }
     return { updates, stored: () => keys.forEach((key) => storage?.removeItem(key)) };

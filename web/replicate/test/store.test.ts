@@ -172,6 +172,7 @@ test("edits of a page that goes before they are stored are there when the collec
   persistence.rescue?.("tasks", [first]);
   persistence.rescue?.("tasks", [stored, second]); // one that was stored after all
   persistence.rescue?.("others", [other]);
+  for (const text of ["no JSON", "5", "[1]"]) storage.setItem(`halcyon/tasks/rescued/${text}`, text); // keeps nobody from opening it
   store.close();
 
   const again = await persistence.open("tasks");

@@ -1,6 +1,6 @@
 // Keeps the page for when there is no network: the newest that was loaded. The tasks themselves are in IndexedDB.
 const pages = "tasks-page";
-const files = ["/","/assets/chunk-2NBPSVSS.js","/assets/chunk-BHBGOL5K.js","/assets/chunk-DVOACHJH.js","/assets/collection-JRDQFM7I.js","/assets/editor-2CP36PIB.js","/assets/tasks-HSBXTC3U.js","/assets/tasks-LURZHTGQ.css"]; // the page and all its parts, the editor too; the build fills them in
+const files = ["/","/assets/chunk-2NBPSVSS.js","/assets/chunk-DVOACHJH.js","/assets/chunk-HWSCGQWO.js","/assets/collection-2FGIMR4M.js","/assets/editor-2CP36PIB.js","/assets/tasks-LURZHTGQ.css","/assets/tasks-YWYC7MIR.js"]; // the page and all its parts, the editor too; the build fills them in
 
 addEventListener("install", (event) => event.waitUntil(caches.open(pages).then((cache) => cache.addAll(files))));
 addEventListener("activate", (event) => event.waitUntil(Promise.all([clients.claim(), sweep()])));
