@@ -73,6 +73,9 @@ var statsFuncs = template.FuncMap{
 		}
 		return number(n) + " " + noun
 	},
+	"icon": func() template.HTML {
+		return template.HTML(strings.Replace(strings.TrimSpace(string(embedded("icon.svg"))), `<svg xmlns="http://www.w3.org/2000/svg" `, `<svg width="28" height="28" aria-hidden="true" `, 1))
+	},
 	"date": func(t time.Time) string { return t.UTC().Format("Jan 2, 2006") },
 }
 

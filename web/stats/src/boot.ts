@@ -1,6 +1,7 @@
 /**
- * The script inside of the page, which runs before anything is there. It lets the browser paint
- * what the server has written first, and only then has it fetch the map and run the rest.
+ * The script inside of the page, which runs before anything is there. It lets the browser show
+ * what the server has written first: the map and the scripts are fetched once that is on the
+ * screen, so that they take no processor from it.
  */
 
 const root = document.documentElement;
@@ -11,13 +12,19 @@ if ("clipboard" in navigator) root.classList.add("clipboard");
 
 const start = (): void => {
   root.classList.add("drawn");
-  const script = document.createElement("script");
-  script.src = (document.getElementById("script") as HTMLLinkElement).href;
-  document.head.append(script);
+  for (const source of [root.dataset["script"]!, "/track.js"]) {
+    const script = document.createElement("script");
+    script.src = source;
+    script.async = false; // one after the other: the first takes the key out of the address
+    document.head.append(script);
+  }
 };
 
 document.addEventListener("DOMContentLoaded", () => {
-  // After the frame with all of the page in it. A page that nobody looks at has no frames.
-  if (document.hidden) start();
-  else requestAnimationFrame(() => setTimeout(start));
+  // A page that nobody looks at has no frames.
+  if (document.hidden || !PerformanceObserver.supportedEntryTypes.includes("paint")) return start();
+  new PerformanceObserver((_, observer) => {
+    observer.disconnect();
+    start();
+  }).observe({ type: "paint", buffered: true });
 });
