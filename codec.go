@@ -35,6 +35,7 @@ const (
 	shapeObject                    // structs
 	shapePointer                   // *T: T, or undefined (null where undefined can't be)
 	shapeNullable                  // Nullable[T]: T or null
+	shapeShared                    // Shared[T]: T
 	shapeEnum                      // a T with a method Values() []T: one of these
 	shapeUnion                     // structs that embed Union: what one of their fields is
 )
@@ -43,7 +44,7 @@ const (
 type codec struct {
 	typ    reflect.Type
 	shape  shape
-	elem   *codec       // of arrays, records, pointers and nullables; of enums, what their values are
+	elem   *codec       // of arrays, records, pointers, nullables and what is shared; of enums, what their values are
 	fields []fieldCodec // of objects, sorted by name
 	refers reflect.Type // of ids: the struct type of the table
 	lo, hi float64      // of integers, inclusive
@@ -154,6 +155,13 @@ func (b *codecBuilder) build(typ reflect.Type) (*codec, error) {
 	case typ.Implements(reflect.TypeFor[nullableMarker]()) && typ.Kind() == reflect.Struct:
 		c.shape = shapeNullable
 		return c, b.element(c, typ.Field(0).Type)
+	case typ.Implements(reflect.TypeFor[sharedValue]()) && typ.Kind() == reflect.Struct:
+		c.shape = shapeShared
+		of := zero.Interface().(sharedValue).sharedType()
+		if of.Kind() == reflect.Pointer {
+			return nil, fmt.Errorf("a Shared of a pointer has no Convex value: share the %v", of.Elem())
+		}
+		return c, b.element(c, of)
 	case isEnum(typ):
 		return c, b.enum(c)
 	case isUnion(typ):

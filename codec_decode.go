@@ -116,6 +116,13 @@ func (d *decoder) decode(c *codec, v value.Value, rv reflect.Value) *ValidationE
 	case shapePointer:
 		rv.Set(reflect.New(c.typ.Elem()))
 		return d.decode(c.elem, v, rv.Elem())
+	case shapeShared:
+		content := reflect.New(c.elem.typ).Elem()
+		if err := d.decode(c.elem, v, content); err != nil {
+			return err
+		}
+		rv.Addr().Interface().(sharedTarget).receive(content)
+		return nil
 	case shapeNullable:
 		if v.IsNull() {
 			rv.SetZero()

@@ -80,6 +80,8 @@ func (c *codec) encode(rv reflect.Value) (value.Value, error) {
 			return value.Null(), nil
 		}
 		return orNull(c.elem.encode(rv.Field(0)))
+	case shapeShared:
+		return rv.Interface().(sharedValue).encodeOnce(c.elem)
 	case shapeEnum:
 		return c.encodeEnum(rv)
 	case shapeUnion:

@@ -45,6 +45,8 @@ func (c *codec) checkIDs(rv reflect.Value, tables tableNames) *ValidationError {
 		if !rv.IsNil() {
 			return c.elem.checkIDs(rv.Elem(), tables)
 		}
+	case shapeShared:
+		return c.elem.checkIDs(rv.Interface().(sharedValue).content(), tables)
 	case shapeNullable:
 		if rv.Field(1).Bool() {
 			return c.elem.checkIDs(rv.Field(0), tables)

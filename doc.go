@@ -44,6 +44,7 @@
 //	time.Time                            v.float64(): milliseconds since 1970, in microsecond steps
 //	[]T, map[string]T, struct            v.array(T), v.record(v.string(), T), v.object({...})
 //	*T, or `json:",omitzero"`            v.optional(T): absent when nil or zero
+//	Shared[T]                            as T; encoded once for all results it is in
 //	Nullable[T]                          v.union(T, v.null())
 //	ID[T]                                v.id(table)
 //	T with a method Values() []T         v.union(v.literal(...), ...), see [Enum]

@@ -160,7 +160,7 @@ func (g *typeScript) typ(c *codec, given bool) string {
 		return "(" + element + ")[]"
 	case shapeRecord:
 		return "Record<string, " + g.element(c.elem, given) + ">"
-	case shapePointer:
+	case shapePointer, shapeShared:
 		return g.typ(c.elem, given)
 	case shapeNullable:
 		return g.typ(c.elem, given) + " | null"

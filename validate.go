@@ -58,7 +58,7 @@ func misfit(v value.Value, validator string, c *codec) *ValidationError {
 
 // note says what a validator does not: Convex has none for integers and times, and nobody would know why 1.5 was refused.
 func (c *codec) note(v value.Value) string {
-	for c.shape == shapePointer || c.shape == shapeNullable {
+	for c.shape == shapePointer || c.shape == shapeNullable || c.shape == shapeShared {
 		c = c.elem
 	}
 	switch {
@@ -148,7 +148,7 @@ func (d *decoder) appendValidator(b *strings.Builder, c *codec) {
 		b.WriteString("v.record(v.string(), ")
 		d.appendElement(b, c.elem)
 		b.WriteString(")")
-	case shapePointer:
+	case shapePointer, shapeShared:
 		d.appendValidator(b, c.elem)
 	case shapeNullable:
 		b.WriteString("v.union(")

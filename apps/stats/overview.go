@@ -12,17 +12,17 @@ var never = time.Date(2200, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // Stats is the result of getStats.
 type Stats struct {
-	ActiveVisitors   int                         `json:"activeVisitors"`
-	ActiveByPath     []PathCount                 `json:"activeByPath"` // most visitors first, 500 at most
-	ActivePaths      int                         `json:"activePaths"`  // paths with a visitor, those not listed too
-	TotalPageViews   int                         `json:"totalPageViews"`
-	UniqueVisitors   int                         `json:"uniqueVisitors"`
-	PublishedPosts   int                         `json:"publishedPosts"`
-	PublishedPages   int                         `json:"publishedPages"`
-	TrackingSince    halcyon.Nullable[time.Time] `json:"trackingSince"` // the first view
-	TotalPaths       int                         `json:"totalPaths"`    // different paths, those not listed too
-	PageStats        []PageStat                  `json:"pageStats"`     // most views first
-	VisitorLocations []VisitorLocation           `json:"visitorLocations"`
+	ActiveVisitors   int                               `json:"activeVisitors"`
+	ActiveByPath     halcyon.Shared[[]PathCount]       `json:"activeByPath"` // most visitors first, 500 at most
+	ActivePaths      int                               `json:"activePaths"`  // paths with a visitor, those not listed too
+	TotalPageViews   int                               `json:"totalPageViews"`
+	UniqueVisitors   int                               `json:"uniqueVisitors"`
+	PublishedPosts   int                               `json:"publishedPosts"`
+	PublishedPages   int                               `json:"publishedPages"`
+	TrackingSince    halcyon.Nullable[time.Time]       `json:"trackingSince"` // the first view
+	TotalPaths       int                               `json:"totalPaths"`    // different paths, those not listed too
+	PageStats        []PageStat                        `json:"pageStats"`     // most views first
+	VisitorLocations halcyon.Shared[[]VisitorLocation] `json:"visitorLocations"`
 }
 
 // A PathCount is how many visitors are on a path.

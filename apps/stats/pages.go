@@ -97,14 +97,14 @@ func (first *firstFrame) show() web.StatsFrame {
 	for _, page := range stats.PageStats {
 		titles[page.Path] = page.Title
 	}
-	for _, on := range stats.ActiveByPath {
+	for _, on := range stats.ActiveByPath.Value() {
 		frame.Where = append(frame.Where, web.StatsPath{Path: on.Path, Title: cmp.Or(titles[on.Path], on.Path), Visitors: on.Count})
 	}
 	for _, point := range first.Curve.Points {
 		frame.Curve = append(frame.Curve, point.Active)
 	}
 	countries := make(map[string]int)
-	for _, at := range stats.VisitorLocations {
+	for _, at := range stats.VisitorLocations.Value() {
 		n := 1
 		if at.Count != nil {
 			n = *at.Count

@@ -37,12 +37,11 @@ type presence struct {
 	whereabouts
 }
 
-// whereabouts are where those are who are here. The lists are shared by all who are
-// told, and never change.
+// whereabouts are where those are who are here.
 type whereabouts struct {
-	paths     []PathCount // most visitors first, activePathsMax at most
-	allPaths  int         // those not in paths too
-	locations []VisitorLocation
+	paths     halcyon.Shared[[]PathCount] // most visitors first, activePathsMax at most
+	allPaths  int                         // those not in paths too
+	locations halcyon.Shared[[]VisitorLocation]
 }
 
 // keptPaths and keptLocations are the last ones of all sites, each with what it
@@ -52,14 +51,14 @@ type whereabouts struct {
 type keptPaths struct {
 	in    halcyon.Version
 	left  string
-	paths []PathCount
+	paths halcyon.Shared[[]PathCount]
 	all   int
 }
 
 type keptLocations struct {
 	in        halcyon.Version
 	left      string
-	locations []VisitorLocation
+	locations halcyon.Shared[[]VisitorLocation]
 }
 
 // findPresence finds out who is here, on the site only unless that is "", and has
@@ -133,10 +132,11 @@ func (a *app) recallWhereabouts(tx *halcyon.Tx, leftOn []halcyon.Counter[ActiveS
 		}
 	}
 	if !samePaths {
-		paths = &keptPaths{in: inPaths, left: whoLeft}
-		if paths.paths, paths.all, err = pathsOf(tx, "", left); err != nil {
+		found, all, err := pathsOf(tx, "", left)
+		if err != nil {
 			return w, err
 		}
+		paths = &keptPaths{inPaths, whoLeft, halcyon.Share(found), all}
 		a.paths.Store(paths)
 	}
 	if !samePlaces {
@@ -144,7 +144,7 @@ func (a *app) recallWhereabouts(tx *halcyon.Tx, leftOn []halcyon.Counter[ActiveS
 		if err != nil {
 			return w, err
 		}
-		places = &keptLocations{inPlaces, whoLeft, found.list()}
+		places = &keptLocations{inPlaces, whoLeft, halcyon.Share(found.list())}
 		a.locations.Store(places)
 	}
 	return whereabouts{paths.paths, paths.all, places.locations}, nil
@@ -156,12 +156,12 @@ func findWhereabouts(tx *halcyon.Tx, only string, leftOn []halcyon.Counter[Activ
 	if err != nil {
 		return w, err
 	}
-	if w.paths, w.allPaths, err = pathsOf(tx, only, left); err != nil {
+	paths, all, err := pathsOf(tx, only, left)
+	if err != nil {
 		return w, err
 	}
 	places, err := placesOf(tx, only, left)
-	w.locations = places.list()
-	return w, err
+	return whereabouts{halcyon.Share(paths), all, halcyon.Share(places.list())}, err
 }
 
 // leftRows reads the rows of those who have left.
@@ -237,9 +237,7 @@ func countWhereabouts(tx *halcyon.Tx, since time.Time, only string) (w whereabou
 		all = append(all, at)
 	}
 	slices.SortFunc(all, PathCount.compare)
-	w.paths, w.allPaths = all[:min(len(all), activePathsMax)], len(all)
-	w.locations = newPlaces(places).list()
-	return w, nil
+	return whereabouts{halcyon.Share(all[:min(len(all), activePathsMax)]), len(all), halcyon.Share(newPlaces(places).list())}, nil
 }
 
 // pathsOf returns how many visitors are on which path without those who have left,

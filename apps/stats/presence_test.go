@@ -2,7 +2,6 @@ package stats_test
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats"
-	"github.com/halcyon-db/halcyon/engine/value"
 )
 
 // crowd is a module that makes many visitors at once.
@@ -114,15 +112,11 @@ func (w *world) presence(only string) whoIsHere {
 		args["site"] = only
 	}
 	var told stats.Stats
-	if err := json.Unmarshal(value.AppendJSON(nil, w.ask("stats:getStats", args).Get("visitorLocations")), &told.VisitorLocations); err != nil {
+	if err := halcyon.Decode(w.ask("stats:getStats", args), &told); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := json.Unmarshal(value.AppendJSON(nil, w.ask("stats:getStats", args).Get("activeByPath")), &told.ActiveByPath); err != nil {
-		w.t.Fatal(err)
-	}
-	active, _ := w.ask("stats:getStats", args).Get("activeVisitors").AsFloat64()
-	got := whoIsHere{Active: int(active), Paths: []string{}, Locations: []string{}}
-	for _, at := range told.ActiveByPath {
+	got := whoIsHere{Active: told.ActiveVisitors, Paths: []string{}, Locations: []string{}}
+	for _, at := range told.ActiveByPath.Value() {
 		got.Paths = append(got.Paths, fmt.Sprintf("%s%s %d", at.Site, at.Path, at.Count))
 	}
 	text := func(s *string) string {
@@ -131,7 +125,7 @@ func (w *world) presence(only string) whoIsHere {
 		}
 		return *s
 	}
-	for _, at := range told.VisitorLocations {
+	for _, at := range told.VisitorLocations.Value() {
 		line := fmt.Sprintf("%.1f %.1f %s %s", at.Latitude, at.Longitude, text(at.City), text(at.Country))
 		if at.Count != nil {
 			line += fmt.Sprint(" x", *at.Count)
