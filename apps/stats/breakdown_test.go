@@ -272,6 +272,48 @@ func checkSeries(t *testing.T, w *world, l *ledger, args object, f stats.Filter,
 	}
 }
 
+// TestDaysWithoutAMidnight: where the clocks go forward at midnight a day begins at
+// one. Charts by day could not be drawn as long as such a day was among theirs.
+func TestDaysWithoutAMidnight(t *testing.T) {
+	for name, begins := range map[string]time.Time{
+		"Atlantic/Azores":  time.Date(2026, time.March, 29, 1, 0, 0, 0, time.UTC),
+		"America/Havana":   time.Date(2027, time.March, 14, 5, 0, 0, 0, time.UTC),
+		"America/Santiago": time.Date(2026, time.September, 6, 4, 0, 0, 0, time.UTC),
+		"Africa/Cairo":     time.Date(2026, time.April, 23, 22, 0, 0, 0, time.UTC),
+	} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, stats.Options{TimeZone: zone}, probe())
+		w.clock.advance(begins.Add(-30 * time.Minute).Sub(w.clock.Now()))
+		w.tell(told{site: "a.org", path: "/", visitor: "the evening before"})
+		w.clock.advance(time.Hour)
+		for i := range 2 {
+			w.tell(told{site: "a.org", path: "/", visitor: fmt.Sprint(i)})
+		}
+		for _, rolled := range []bool{false, true} {
+			series := read[struct {
+				Points []struct{ Time, Views, Visitors float64 }
+			}](w, "stats:getSeries", object{"unit": "day"})
+			if n := len(series.Points); n != 30 || series.Points[n-1].Time != millis(begins) || series.Points[n-1].Views != 2 || series.Points[n-2].Views != 1 {
+				t.Errorf("%s, rolled up: %v: %d days, the last two %+v; want 30, 1 view and then 2 from %v on", name, rolled, n, series.Points[max(n-2, 0):], begins)
+			}
+			day := read[struct{ From, Views float64 }](w, "stats:getBreakdown", object{"dimension": "path", "from": millis(w.clock.Now())})
+			if day.From != millis(begins) || day.Views != 2 {
+				t.Errorf("%s, rolled up: %v: the day has %v views from %v, want 2 from %v", name, rolled, day.Views, day.From, begins)
+			}
+			for w.rollUp() > 0 {
+			}
+		}
+		before := show(w.ask("probe:rollups", nil))
+		w.backfill()
+		if diff := gocmp.Diff(before, show(w.ask("probe:rollups", nil))); diff != "" {
+			t.Errorf("%s: the backfill found what was right to be wrong:\n%s", name, diff)
+		}
+	}
+}
+
 func TestRangesOfBreakdownsAndSeries(t *testing.T) {
 	w := newWorld(t, stats.Options{})
 	day := 24 * time.Hour

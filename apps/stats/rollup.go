@@ -193,10 +193,16 @@ func dayOf(t time.Time, zone *time.Location) int {
 	return int(time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix() / 86400)
 }
 
-// dayStart returns the moment at which a day begins.
+// dayStart returns the moment at which a day begins. That is not midnight where the
+// clocks go forward at midnight, as in the Azores, Cuba and Chile: time.Date returns
+// an hour before it then.
 func dayStart(day int, zone *time.Location) time.Time {
 	year, month, date := time.Unix(int64(day)*86400, 0).UTC().Date()
-	return time.Date(year, month, date, 0, 0, 0, 0, zone)
+	start := time.Date(year, month, date, 0, 0, 0, 0, zone)
+	if dayOf(start, zone) < day {
+		_, start = start.ZoneBounds()
+	}
+	return start
 }
 
 func slotOf(t time.Time) int { return int(floorDiv(t.Unix(), int64(slotSize/time.Second))) }
