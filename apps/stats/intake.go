@@ -64,13 +64,6 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Expose-Headers", droppedHeader)
 	h.Set("Cache-Control", "no-store")
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, messageSizeMax))
-	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			in.refuse(w, r, http.StatusRequestEntityTooLarge, reasonBody, "The body has at most "+strconv.Itoa(messageSizeMax)+" bytes.")
-		}
-		return // nobody is there to be told
-	}
 	address, _ := in.proxies.client(r)
 	if !in.limit.allow(address, time.Now()) {
 		// Not written down: a flood must not become a flood of writes.
@@ -78,6 +71,13 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set(droppedHeader, reasonLimit)
 		http.Error(w, "Too many events from this address.", http.StatusTooManyRequests)
 		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, messageSizeMax))
+	if err != nil {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			in.refuse(w, r, http.StatusRequestEntityTooLarge, reasonBody, "The body has at most "+strconv.Itoa(messageSizeMax)+" bytes.")
+		}
+		return // nobody is there to be told
 	}
 	var m message
 	if err := json.Unmarshal(body, &m); err != nil {

@@ -227,6 +227,24 @@ func TestTheIntakeLimitsEachAddress(t *testing.T) {
 	}
 }
 
+// TestTheIntakeLimitsWhatItDoesNotRead: each body that was too large was a write, as
+// many as somebody liked to send.
+func TestTheIntakeLimitsWhatItDoesNotRead(t *testing.T) {
+	w := newWorld(t, stats.Options{EventsPerSecond: 1e-9, EventsBurst: 2})
+	s := w.site()
+	for i, body := range []string{strings.Repeat("x", 20_000), "{", strings.Repeat("x", 20_000), "{"} {
+		status, reason := s.post(body)
+		if limited := status == http.StatusTooManyRequests && reason == "rate-limit"; limited != (i >= 2) {
+			t.Errorf("message %d: %d %q, want the first two alone within the limit of the address", i, status, reason)
+		}
+	}
+	w.settle()
+	want := map[string]row{"body-too-large": {"body-too-large", 1, 0}, "bad-json": {"bad-json", 1, 0}}
+	if diff := gocmp.Diff(want, w.values("dropped", nil)); diff != "" {
+		t.Errorf("dropped (-want +got):\n%s", diff)
+	}
+}
+
 func TestVisitorsWhoAskNotToBeTracked(t *testing.T) {
 	for _, header := range []string{"DNT", "Sec-GPC"} {
 		t.Run(header, func(t *testing.T) {
