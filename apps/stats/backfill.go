@@ -2,6 +2,7 @@ package stats
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -424,11 +425,28 @@ func (c *comparison) counted(site, path string, day int) (int, error) {
 func (c *comparison) paths(row *Rollup) (bool, error) {
 	for _, v := range row.Values {
 		n, err := c.counted(row.Site, v.Value, row.Day)
-		if err != nil || n != v.Views {
+		if err != nil {
 			return false, err
+		}
+		if n != v.Views {
+			return c.notAllApart(row)
 		}
 	}
 	return true, nil
+}
+
+// notAllApart reports whether the day of a row has paths that are not told apart, so
+// that one may be short of views which are in valueOther.
+func (c *comparison) notAllApart(of *Rollup) (bool, error) {
+	for row, err := range Rollups.By("by_scope").Eq(of.Site, of.Path, of.Country, of.Kind, of.Day).Each(c.tx) {
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(row.Values, func(v ValueSum) bool { return v.Value == valueOther }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // rest reports whether the rollup of a page or a site is that of its views, and

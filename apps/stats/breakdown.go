@@ -246,13 +246,9 @@ func (r *reader) each(kind int, of days, visit func(at scope, s *sheet)) error {
 
 // sheetOf reads a row of Rollups.
 func sheetOf(row *Rollup) *sheet {
-	s := &sheet{total: sumOf(row.Views, row.Firsts), values: make(map[label]*sum, len(row.Values))}
+	s := &sheet{total: sumOf(row.Views, row.Firsts), kept: row.Values}
 	for _, slot := range row.Slots {
 		*s.slot(slot.Slot) = sumOf(slot.Views, slot.Firsts)
-	}
-	for _, v := range row.Values {
-		sums := sumOf(v.Views, v.Firsts)
-		s.values[label{v.Dimension, v.Value}] = &sums
 	}
 	return s
 }
@@ -290,6 +286,19 @@ func (r *reader) breakdown(dimension string, of days) (total count, values map[s
 }
 
 func addValues(values map[string]*count, dimension string, s *sheet, day int, of days) {
+	for i := range s.kept {
+		v := &s.kept[i]
+		if v.Dimension != dimension {
+			continue
+		}
+		c := entry(values, v.Value)
+		c.views += v.Views
+		for j := 0; j+1 < len(v.Firsts); j += 2 {
+			if gap := v.Firsts[j]; gap == 0 || day-gap < of.from {
+				c.visitors += v.Firsts[j+1]
+			}
+		}
+	}
 	for l, sum := range s.values {
 		if l.dimension == dimension {
 			entry(values, l.value).add(*sum, day, of)

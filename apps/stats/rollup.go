@@ -39,6 +39,13 @@ const (
 	// valuesMax is the most values in one row of Rollups. More go into parts.
 	valuesMax = 1000
 
+	// dayPathsMax is how many paths of a site are told apart on a day, and
+	// dayValuesMax how many values of any other dimension. What comes after them is
+	// valueOther. All values of a day are read whenever one is added to: without a
+	// limit who makes up enough of them would have the sums fit into no transaction.
+	dayPathsMax  = 10_000
+	dayValuesMax = 2_000
+
 	// rollUpBatch is the most views that one rollUp takes.
 	rollUpBatch = 1000
 
@@ -147,11 +154,23 @@ func sumOf(views int, flat []int) sum {
 // label is a value of a dimension.
 type label struct{ dimension, value string }
 
+// valueOther stands for the values of a day that are not told apart.
+const valueOther = "(other)"
+
+// dayMax returns how many values of a dimension are told apart on a day.
+func dayMax(dimension string) int {
+	if dimension == DimensionPath {
+		return dayPathsMax
+	}
+	return dayValuesMax
+}
+
 // sheet is the sums of a scope on a day.
 type sheet struct {
 	total  sum
 	slots  map[int]*sum
 	values map[label]*sum
+	kept   []ValueSum // the values of a row of Rollups, in the place of values
 }
 
 func (s *sheet) value(l label) *sum {
@@ -336,33 +355,12 @@ func (s *sheet) save(tx *halcyon.Tx, at scope) error {
 	first.Views, first.Firsts = total.views, total.flat()
 	first.Slots = mergeSlots(first.Slots, s.slots)
 
-	changed := make([]bool, len(rows), len(rows)+1)
-	changed[0] = !s.total.empty() || len(s.slots) > 0
-	where := make(map[label][2]int)
-	for i := range rows {
-		for j, v := range rows[i].Values {
-			where[label{v.Dimension, v.Value}] = [2]int{i, j}
-		}
-	}
+	values := newDayValues(rows)
+	values.changed[0] = !s.total.empty() || len(s.slots) > 0
 	for _, l := range slices.SortedFunc(maps.Keys(s.values), compareLabels) {
-		add := s.values[l]
-		place, known := where[l]
-		if !known {
-			last := len(rows) - 1
-			if len(rows[last].Values) >= valuesMax {
-				last++
-				rows = append(rows, Rollup{Site: at.site, Path: at.path, Country: at.country, Kind: at.kind, Day: at.day, Part: last})
-				changed = append(changed, false)
-			}
-			place = [2]int{last, len(rows[last].Values)}
-			rows[last].Values = append(rows[last].Values, ValueSum{Dimension: l.dimension, Value: l.value})
-		}
-		v := &rows[place[0]].Values[place[1]]
-		now := sumOf(v.Views, v.Firsts)
-		now.merge(*add)
-		v.Views, v.Firsts = now.views, now.flat()
-		changed[place[0]] = true
+		values.add(l, *s.values[l])
 	}
+	rows, changed := values.rows, values.changed
 	left := false
 	for i := range rows {
 		row := &rows[i]
@@ -388,6 +386,68 @@ func (s *sheet) save(tx *halcyon.Tx, at scope) error {
 		}
 	}
 	return nil
+}
+
+// dayValues is the rows of a scope on a day while values are added to them.
+type dayValues struct {
+	rows      []Rollup
+	changed   []bool
+	where     map[label][2]int // row, and place in it
+	different map[string]int   // how many values a dimension has
+}
+
+func newDayValues(rows []Rollup) *dayValues {
+	d := &dayValues{rows: rows, changed: make([]bool, len(rows), len(rows)+1), where: make(map[label][2]int), different: make(map[string]int)}
+	for i := range rows {
+		for j, v := range rows[i].Values {
+			d.where[label{v.Dimension, v.Value}] = [2]int{i, j}
+			d.different[v.Dimension]++
+		}
+	}
+	return d
+}
+
+// add adds to a value. One that is new on a day that has as many as are told apart is
+// added to valueOther; and what is taken out of a value that does not have as much was.
+func (d *dayValues) add(l label, s sum) {
+	other := label{l.dimension, valueOther}
+	_, others := d.where[other]
+	place, known := d.where[l]
+	switch {
+	case !known && (d.different[l.dimension] >= dayMax(l.dimension) || others && s.views <= 0):
+		l, others = other, false
+		place, known = d.where[l]
+	case l == other:
+		others = false
+	}
+	if !known {
+		place = d.place(l)
+	}
+	v := &d.rows[place[0]].Values[place[1]]
+	now := sumOf(v.Views, v.Firsts)
+	now.merge(s)
+	v.Views, v.Firsts = now.views, now.flat()
+	d.changed[place[0]] = true
+	if others && now.views <= 0 && !now.empty() {
+		v.Views, v.Firsts = 0, nil
+		d.add(other, now)
+	}
+}
+
+// place makes a place for a value.
+func (d *dayValues) place(l label) [2]int {
+	last := len(d.rows) - 1
+	if len(d.rows[last].Values) >= valuesMax {
+		of := d.rows[0]
+		d.rows = append(d.rows, Rollup{Site: of.Site, Path: of.Path, Country: of.Country, Kind: of.Kind, Day: of.Day, Part: last + 1})
+		d.changed = append(d.changed, false)
+		last++
+	}
+	row := &d.rows[last]
+	row.Values = append(row.Values, ValueSum{Dimension: l.dimension, Value: l.value})
+	d.where[l] = [2]int{last, len(row.Values) - 1}
+	d.different[l.dimension]++
+	return d.where[l]
 }
 
 func compareLabels(x, y label) int {
