@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/source"
 )
 
 // The settings that come from the environment of the program.
@@ -17,6 +18,14 @@ const (
 	envKey              = "HALCYON_STATS_KEY"
 	envTimeZone         = "HALCYON_STATS_TIME_ZONE"
 	envTrustedProxies   = "HALCYON_STATS_TRUSTED_PROXIES"
+	envSites            = "HALCYON_STATS_SITES"
+	envViewWindow       = "HALCYON_STATS_VIEW_WINDOW"
+	envBeatWindow       = "HALCYON_STATS_BEAT_WINDOW"
+	envVisitorTimeout   = "HALCYON_STATS_VISITOR_TIMEOUT"
+	envClientPlace      = "HALCYON_STATS_CLIENT_PLACE"
+	envSignals          = "HALCYON_STATS_SIGNALS"
+	envLeave            = "HALCYON_STATS_LEAVE"
+	envRobots           = "HALCYON_STATS_ROBOTS"
 	envViewRetention    = "HALCYON_STATS_VIEW_RETENTION"
 	envVisitorRetention = "HALCYON_STATS_VISITOR_RETENTION"
 )
@@ -26,6 +35,14 @@ var variables = []halcyon.Variable{
 	{Name: envKey, Optional: true, Secret: true, Help: "the key that shows the statistics where not everybody may see them"},
 	{Name: envTimeZone, Optional: true, Help: "whose days are counted by, such as Europe/Zurich"},
 	{Name: envTrustedProxies, Optional: true, Help: "addresses and networks of the proxies in front, with commas between them"},
+	{Name: envSites, Optional: true, Help: "the host names that are counted, with commas between them; others are not"},
+	{Name: envViewWindow, Optional: true, Help: "within what time a repeated view is not counted, such as 30m"},
+	{Name: envBeatWindow, Optional: true, Help: "within what time an unchanged heartbeat writes nothing, such as 20s"},
+	{Name: envVisitorTimeout, Optional: true, Help: "how long a visitor is active after a heartbeat, such as 2m"},
+	{Name: envClientPlace, Optional: true, Help: "a place that a heartbeat claims: believe or ignore"},
+	{Name: envSignals, Optional: true, Help: "Do Not Track and Global Privacy Control: honour or ignore"},
+	{Name: envLeave, Optional: true, Help: "when a visitor who closes the page is away: timeout or at-once"},
+	{Name: envRobots, Optional: true, Help: "what robots send: name them, or count it like anything else"},
 	{Name: envViewRetention, Optional: true, Help: "how long views and events are rows, such as 400d, or off"},
 	{Name: envVisitorRetention, Optional: true, Help: "how long a visitor without rows is recognised, such as 800d, or off"},
 }
@@ -65,6 +82,17 @@ func (o Options) from(settings halcyon.Settings) (Options, error) {
 		}
 		return err
 	})
+	set(envSites, func(list string) error {
+		o.Sites = strings.Split(list, ",")
+		return nil
+	})
+	set(envViewWindow, parseLength(&o.ViewWindow))
+	set(envBeatWindow, parseLength(&o.BeatWindow))
+	set(envVisitorTimeout, parseLength(&o.VisitorTimeout))
+	set(envClientPlace, parseChoice(&o.IgnoreClientPlace, "believe", "ignore"))
+	set(envSignals, parseChoice(&o.IgnoreSignals, "honour", "ignore"))
+	set(envLeave, parseChoice(&o.LeaveAtOnce, "timeout", "at-once"))
+	set(envRobots, parseChoice(&o.CountRobots, "name", "count"))
 	set(envViewRetention, func(text string) (err error) {
 		o.ViewRetention, err = parseRetention(text)
 		return err
@@ -84,7 +112,56 @@ func (o Options) from(settings halcyon.Settings) (Options, error) {
 		}
 		return nil
 	})
-	return o.withDefaults(), errors.Join(wrong...)
+	o = o.withDefaults()
+	return o, errors.Join(append(wrong, o.check())...)
+}
+
+// check brings the names of sites into the form in which they are compared, and returns
+// an error for settings that do not go together, or can't be meant.
+func (o *Options) check() error {
+	var wrong []error
+	if o.BeatWindow >= o.VisitorTimeout {
+		wrong = append(wrong, fmt.Errorf("%s, Options.BeatWindow: it is %v and has to be shorter than %s, which is %v: visitors would go while they read",
+			envBeatWindow, o.BeatWindow, envVisitorTimeout, o.VisitorTimeout))
+	}
+	switch o.Visibility {
+	case "", VisiblePublic, VisibleKey, VisibleOff:
+	default:
+		wrong = append(wrong, fmt.Errorf("Options.Visibility: %q is none of public, key and off", o.Visibility))
+	}
+	sites := make([]string, 0, len(o.Sites))
+	for _, site := range o.Sites {
+		name := source.CleanHost(strings.TrimSpace(site))
+		if _, err := netip.ParseAddr(name); name == "" || err != nil && strings.Contains(name, ":") {
+			wrong = append(wrong, fmt.Errorf("%s, Options.Sites: %q is no host name such as example.org, without a port", envSites, site))
+		}
+		sites = append(sites, name)
+	}
+	o.Sites = sites
+	return errors.Join(wrong...)
+}
+
+// parseLength returns what reads a time into a setting.
+func parseLength(into *time.Duration) func(string) error {
+	return func(text string) error {
+		length, err := time.ParseDuration(text)
+		if err != nil || length < time.Millisecond {
+			return fmt.Errorf("%q is no time such as 90s or 30m", text)
+		}
+		*into = length
+		return nil
+	}
+}
+
+// parseChoice returns what reads one of two words into a setting.
+func parseChoice(into *bool, no, yes string) func(string) error {
+	return func(text string) error {
+		if text != no && text != yes {
+			return fmt.Errorf("%q is neither %s nor %s", text, no, yes)
+		}
+		*into = text == yes
+		return nil
+	}
 }
 
 // daysOfRetentionMax keeps a number of days within a Duration.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ const (
 	reasonWindow     = "repeated"
 	reasonBody       = "body-too-large"
 	reasonJSON       = "bad-json"
+	reasonSite       = "other-site"
 	reasonOther      = "refused"
 )
 
@@ -87,6 +89,10 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e, err := m.read()
 	if refused, ok := errors.AsType[*halcyon.Error](err); ok {
 		in.drop(w, r, "", reasonOf[refused.Code])
+		return
+	}
+	if len(in.stats.Sites) > 0 && !slices.Contains(in.stats.Sites, e.Site) {
+		in.drop(w, r, "", reasonSite)
 		return
 	}
 	if reason := in.robot(r); reason != "" {

@@ -345,6 +345,69 @@ func TestSitesHaveALimit(t *testing.T) {
 	}
 }
 
+// TestTheSitesThatAreCounted: without a list anybody could make up host names until no
+// further site was let in.
+func TestTheSitesThatAreCounted(t *testing.T) {
+	w := newWorld(t, stats.Options{Sites: []string{"a.org", "b.org"}})
+	s := w.site()
+	for host, want := range map[string]string{"a.org": "", "www.a.org": "", "B.org": "", "forged.example": "other-site"} {
+		if _, reason := s.send(object{"name": "pageview", "url": "https://" + host + "/", "visitor": host}); reason != want {
+			t.Errorf("%s: %q, want %q", host, reason, want)
+		}
+	}
+	if got := w.values("site", nil); len(got) != 2 || got["a.org"].Views != 2 {
+		t.Errorf("sites %v, want a.org with two views and b.org", got)
+	}
+	if got := w.values("dropped", nil)["other-site"].Views; got != 1 {
+		t.Errorf("%d of other sites were dropped, want 1", got)
+	}
+}
+
+// TestAsManySitesAsThereMayBe: with all of them everything is still answered. Where a
+// thousand were allowed, lists of sites and pages failed, and nothing was added up.
+func TestAsManySitesAsThereMayBe(t *testing.T) {
+	many := halcyon.NewModule("many")
+	many.Mutation("sites", func(tx *halcyon.Tx, args struct {
+		Count int `json:"count"`
+	}) error {
+		for i := range args.Count {
+			name := fmt.Sprintf("s%d.org", i)
+			if _, err := stats.Sites.Insert(tx, stats.Site{Name: name, FirstSeen: tx.Now()}); err != nil {
+				return err
+			}
+			if _, err := stats.ActiveSessions.Insert(tx, stats.ActiveSession{Site: name, SessionID: "ada", CurrentPath: "/", LastSeen: tx.Now()}); err != nil {
+				return err
+			}
+			for path := range 2 {
+				if _, err := stats.PageViews.Insert(tx, stats.PageView{Path: fmt.Sprint("/", path), PageType: "page", Timestamp: tx.Now(), Hit: stats.Hit{Site: name}}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	w := newWorld(t, stats.Options{SitesMax: 1_000_000}, many)
+	const sites = 400
+	w.do("many:sites", object{"count": sites})
+	if _, reason := w.site().send(object{"name": "pageview", "url": "https://one-more.org/", "visitor": "ada"}); reason != "too-many-sites" {
+		t.Fatalf("a site more: %q, want too-many-sites", reason)
+	}
+	w.clock.advance(time.Second)
+	ask := func() {
+		t.Helper()
+		for _, query := range []string{"stats:getSites", "stats:getStats", "stats:getActiveCurve", "stats:getFirstFrame"} {
+			w.ask(query, nil)
+		}
+		for _, dimension := range stats.Dimension("").Values() {
+			w.ask("stats:getBreakdown", object{"dimension": string(dimension)})
+		}
+		w.ask("stats:getSeries", object{"unit": "hour"})
+	}
+	ask()
+	w.do("stats:everyMinute", nil)
+	ask()
+}
+
 func FuzzEvent(f *testing.F) {
 	f.Add(`{"name":"pageview","url":"https://a.org/?utm_source=x","visitor":"ada","props":{"a":1}}`)
 	f.Add(`{"name":"pageview","url":"https://%zz/","visitor":"` + strings.Repeat("x", 200) + `"}`)

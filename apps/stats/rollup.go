@@ -199,6 +199,7 @@ type sheets struct {
 	zone *time.Location
 	of   map[scope]*sheet
 	rows int         // added
+	most int         // about how many scopes one transaction adds to; see full
 	late func() bool // whether it is time to save them; nil: never
 }
 
@@ -488,6 +489,8 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 	}
 	sums := newSheets(a.TimeZone)
 	sums.late = toBeSaved(tx, 8)
+	// It may look at 4,096 places: two for a scope, and one for a row that is marked.
+	sums.most = min(scopesMax, (tx.RangesLeft()-rollUpBatch-rollUpMin)/2)
 	views, err := takeRows(tx, PageViews, &done.Views, done.mark(), sums, func(v *PageView) (halcyon.ID[PageView], time.Time) {
 		sums.addView(v, 1)
 		return v.ID, v.Stored
@@ -531,10 +534,10 @@ func toBeSaved(tx *halcyon.Tx, part time.Duration) func() bool {
 // is an earlier one, so that those that were marked before come after it.
 func (p Progress) mark() time.Time { return time.UnixMicro(1<<20 - int64(p.Generation)).UTC() }
 
-// full reports whether a transaction should not touch more rollups: it may look
-// at 4,096 places, and each of them is two; and it has its time.
+// full reports whether a transaction should not touch more rollups: what it may look at
+// is limited, and it has its time.
 func (s *sheets) full() bool {
-	return len(s.of) >= scopesMax || s.rows >= rollUpMin && s.late != nil && s.late()
+	return len(s.of) >= s.most || s.rows >= rollUpMin && s.late != nil && s.late()
 }
 
 // takeRows adds up to a batch of the rows that were stored after done, first

@@ -62,8 +62,13 @@ type Options struct {
 	// The default is UTC.
 	TimeZone *time.Location
 
+	// Sites are the host names that the event intake counts. What a page of another
+	// one sends is not counted, so that nobody makes sites up. The default is none:
+	// the first SitesMax are counted.
+	Sites []string
+
 	// SitesMax is how many host names are told apart; what another one sends
-	// is not counted. The default is 100, the most 1,000.
+	// is not counted. The default is 100, the most 400.
 	SitesMax int
 
 	// EventsPerSecond and EventsBurst limit what one address may send to
@@ -107,6 +112,10 @@ type Options struct {
 	Published func(tx *halcyon.Tx) (posts, pages int, err error)
 }
 
+// sitesMax is the most sites that are told apart: queries about all of them look at each
+// in up to eight places, and a transaction may look at 4,096.
+const sitesMax = 400
+
 // withDefaults returns o with every unset field at its default.
 func (o Options) withDefaults() Options {
 	set := func(field *time.Duration, otherwise time.Duration) {
@@ -148,7 +157,7 @@ func (o Options) withDefaults() Options {
 	if o.EventsBurst < 1 {
 		o.EventsBurst = 200
 	}
-	o.SitesMax = min(o.SitesMax, 1000)
+	o.SitesMax = min(o.SitesMax, sitesMax)
 	return o
 }
 
