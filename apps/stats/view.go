@@ -32,6 +32,8 @@ func (a *app) recordPageView(tx *halcyon.Tx, args recordPageViewArgs) error {
 	if reason := a.robotCalls(tx); reason != "" {
 		return a.drop(tx, dropped{Reason: reason})
 	}
+	ua := agent.Parse(tx.UserAgent())
+	view.Device, view.Browser, view.System = ua.Device, ua.Browser, ua.System
 	counted, err := a.countView(tx, view)
 	if err != nil || !counted {
 		return err

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats"
 )
 
@@ -171,5 +174,22 @@ func TestArgumentsHaveLimits(t *testing.T) {
 				t.Errorf("a refused call left %+v", got)
 			}
 		})
+	}
+}
+
+// TestViewsOfTheAPIHaveTheirBrowser: what a connection tells of the browser is kept with
+// a view as it is of the event intake's, since what is not collected never comes back.
+func TestViewsOfTheAPIHaveTheirBrowser(t *testing.T) {
+	w := newWorld(t, stats.Options{})
+	args := object{"path": "/", "pageType": "home", "sessionId": "ada"}
+	outcome, err := w.app.Mutation(t.Context(), halcyon.Request{Path: "stats:recordPageView", Args: args.value(t), UserAgent: firefox})
+	if err != nil || outcome.Failure != nil {
+		t.Fatal(outcome.Failure, err)
+	}
+	w.view("bob", "/") // by what says nothing
+	for dimension, want := range map[string]string{"browser": "Firefox", "system": "Linux", "device": "desktop"} {
+		if diff := gocmp.Diff(map[string]row{want: {want, 1, 1}}, w.values(dimension, nil)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", dimension, diff)
+		}
 	}
 }
