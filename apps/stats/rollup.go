@@ -573,7 +573,11 @@ func takeRows[T any](tx *halcyon.Tx, table *halcyon.Table[T], done *time.Time, m
 	}
 	// What is stored while this runs has a later time: it is left to the next run
 	// rather than waited for.
-	rows, err := table.By("by_stored").Gt(*done).Lt(tx.Now()).Take(tx, rollUpBatch-len(loaded)+1)
+	stored := table.By("by_stored").Gt(*done)
+	if done.Before(tx.Now()) { // or the clock was set back: commits go on from where they were
+		stored = stored.Lt(tx.Now())
+	}
+	rows, err := stored.Take(tx, rollUpBatch-len(loaded)+1)
 	if err != nil {
 		return taken, err
 	}

@@ -95,3 +95,23 @@ func TestSeriesAnswerOnASlowMachine(t *testing.T) {
 		t.Errorf("slowly, %d views are pending and %d counted, want %d and 0", pending, counted, views)
 	}
 }
+
+// TestViewsAreAddedUpByAClockThatWasSetBack: after a start with an earlier clock commits go
+// on from where they were, and no view was added up until the clock had come there.
+func TestViewsAreAddedUpByAClockThatWasSetBack(t *testing.T) {
+	w := newWorld(t, stats.Options{})
+	w.clock.advance(time.Hour)
+	w.view("ada", "/")
+	for w.rollUp() > 0 {
+	}
+	w.clock.advance(-time.Hour)
+	w.reopen(stats.Options{})
+	w.view("bob", "/")
+	w.view("eve", "/")
+	if n := w.rollUp(); n != 2 {
+		t.Errorf("%d views are added up, want both", n)
+	}
+	if n := w.rollUp(); n != 0 {
+		t.Errorf("%d views are added up again", n)
+	}
+}
