@@ -44,7 +44,7 @@ func (t trusted) client(r *http.Request) (address string, byProxy bool) {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= max(0, len(hops)-forwardedMax); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		hop, err := parseHop(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break // written by nobody who is trusted
 		}
@@ -53,6 +53,14 @@ func (t trusted) client(r *http.Request) (address string, byProxy bool) {
 		}
 	}
 	return at.String(), true
+}
+
+// parseHop reads an address to which some proxies, such as Azure's, add the port.
+func parseHop(hop string) (netip.Addr, error) {
+	if at, err := netip.ParseAddrPort(hop); err == nil {
+		return at.Addr(), nil
+	}
+	return netip.ParseAddr(hop)
 }
 
 // geo is the place of a request: the answer of GET /api/geo, with the names that

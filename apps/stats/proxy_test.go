@@ -102,6 +102,9 @@ func TestForwardedHops(t *testing.T) {
 		{"192.0.2.1:1", "1.1.1.4", 429},
 		{"10.0.0.1:1", "garbage", 202}, // the proxy itself
 		{"10.0.0.1:1", "", 429},
+		{"10.0.0.1:1", "1.1.1.5:4711", 202}, // with the port
+		{"10.0.0.1:1", "1.1.1.5:4712, 10.0.0.2:80", 429},
+		{"10.0.0.1:1", "[2001:db8::5]:4711", 202},
 	} {
 		s.peer = tt.peer
 		s.header.Set("X-Forwarded-For", tt.forwarded)
