@@ -38,6 +38,7 @@ type Site struct {
 	given   Options // by the program
 	options Options // and by its environment; set when the App opens
 	cache   pageCache
+	named   map[string]string       // why a file was left out, as the log says already; whoever syncs has it
 	synced  func(syncResult, error) // told to tests after each look at a changed folder
 }
 
@@ -115,8 +116,8 @@ func (s *Site) Modules() []*halcyon.Module {
 		if err := s.checkURL(); err != nil {
 			return err
 		}
-		_, err := w.look(ctx, app)
-		return err
+		w.try(ctx, app)
+		return ctx.Err()
 	})
 	m.Background(w.watch)
 	m.HandleApp("/", func(app *halcyon.App) http.Handler { return s.handler(app) })

@@ -54,9 +54,8 @@ func (w *watcher) look(ctx context.Context, app *halcyon.App) (changed bool, err
 	return true, err
 }
 
-// watch looks at the folder until the context ends. What goes wrong is logged once
-// and tried again: a folder that is being moved or is on a disk that is away comes
-// back.
+// watch looks at the folder until the context ends, also when that goes wrong: a
+// folder that is being moved or is on a disk that is away comes back.
 func (w *watcher) watch(ctx context.Context, app *halcyon.App) error {
 	interval := w.site.options.WatchInterval
 	if interval < 0 {
@@ -71,15 +70,21 @@ func (w *watcher) watch(ctx context.Context, app *halcyon.App) error {
 		case <-timer.C:
 		}
 		began := time.Now()
-		if _, err := w.look(ctx, app); err != nil && ctx.Err() == nil {
-			if text := err.Error(); text != w.failed {
-				w.failed = text
-				app.Logger().Warn("content folder not synced", "dir", w.site.options.Dir, "error", err)
-			}
-		} else {
-			w.failed = ""
-		}
+		w.try(ctx, app)
 		timer.Reset(max(interval, restFactor*time.Since(began)))
+	}
+}
+
+// try looks at the folder. What goes wrong is logged, once for as long as it is the
+// same: the site stays as it is, and nothing else that the server does needs the folder.
+func (w *watcher) try(ctx context.Context, app *halcyon.App) {
+	_, err := w.look(ctx, app)
+	switch {
+	case err == nil:
+		w.failed = ""
+	case ctx.Err() == nil && err.Error() != w.failed:
+		w.failed = err.Error()
+		app.Logger().Warn("content folder not synced", "dir", w.site.options.Dir, "error", err)
 	}
 }
 
@@ -101,11 +106,20 @@ func (s *Site) sync(ctx context.Context, app *halcyon.App, first bool) (syncResu
 	if err := app.Run(ctx, "site:sync", found.args(), &result); err != nil {
 		return syncResult{}, fmt.Errorf("sync the content folder: %w", err)
 	}
+	if first {
+		s.named = nil
+	}
+	named := make(map[string]string, len(found.problems))
+	for _, problem := range found.problems {
+		reason := problem.err.Error()
+		if s.named[problem.file] != reason {
+			logger.Warn("content file left out", "file", problem.file, "reason", reason)
+		}
+		named[problem.file] = reason
+	}
+	s.named = named
 	if !first && result.Created+result.Updated+result.Deleted == 0 {
 		return result, nil
-	}
-	for _, problem := range found.problems {
-		logger.Warn("content file left out", "file", problem.file, "reason", problem.err)
 	}
 	logger.Info("content synced", "created", result.Created, "updated", result.Updated,
 		"deleted", result.Deleted, "unchanged", result.Skipped)

@@ -1,8 +1,11 @@
 package site
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +84,57 @@ func TestLookReadsOnlyWhatMayHaveChanged(t *testing.T) {
 	look("the folder is back", true)
 	if got := w.titles("a").Title; got != "Aa" {
 		t.Errorf("got title %q", got)
+	}
+}
+
+// A file that is broken while the site runs writes nothing, and is named in the log all
+// the same: once, until something else is wrong with it.
+func TestFilesThatBreakLaterAreNamed(t *testing.T) {
+	const good, named = "---\ntitle: A\ndate: 2026-01-01\n---\n", `msg="content file left out" dir=%s file=blog/a.md`
+	w := newWorld(t, map[string]string{"blog/a.md": good})
+	looker := &watcher{site: w.site}
+	look := func(what, text string, want int) {
+		t.Helper()
+		writeFiles(t, w.dir, map[string]string{"blog/a.md": text})
+		w.log.Reset()
+		if _, err := looker.look(t.Context(), w.app); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if got := strings.Count(w.log.String(), fmt.Sprintf(named, w.dir)); got != want {
+			t.Errorf("%s: named %d times, want %d, in\n%s", what, got, want, w.log)
+		}
+	}
+	look("whole", good, 0)
+	look("without a date", "---\ntitle: A\n---\n", 1)
+	look("still so", "---\ntitle: A\n---\n", 0)
+	look("no front matter", "A\n", 1)
+	look("mended", good, 0)
+	look("without a date again", "---\ntitle: A\n---\n", 1)
+	if got := w.titles("a"); !got.OK {
+		t.Error("what the file published before is gone")
+	}
+}
+
+// A folder that can't be synced is no reason not to serve what is there.
+func TestStartsWithoutAFolderThatCanBeRead(t *testing.T) {
+	dir := t.TempDir()
+	writeFiles(t, dir, map[string]string{"blog": "a file where a folder should be"})
+	var log bytes.Buffer
+	app, err := halcyon.NewApp(New(Options{Dir: dir, WatchInterval: -1}).Modules()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Open("data", memory(&log)); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Start(t.Context()); err != nil {
+		t.Errorf("start: %v", err)
+	}
+	if err := app.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := log.String(); strings.Count(got, `level=WARN msg="content folder not synced"`) != 1 {
+		t.Errorf("the log does not say so: %s", got)
 	}
 }
 
