@@ -262,6 +262,25 @@ func TestPagesCanBeReadByEverybody(t *testing.T) {
 			}
 		}
 	})
+	t.Run("long words", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		word := strings.Repeat("halcyon", 40)
+		putFile(t, filepath.Join(dir, "blog", "long.md"), fmt.Sprintf("---\ntitle: A %[1]s\ndate: 2026-01-01\ndescription: On %[1]s\n"+
+			"authorName: %[1]s\ntags: [%[1]s, short]\n---\n%[1]s `%[1]s`\n\n## %[1]s\n\n- https://%[1]s.example/\n\n|%[1]s|b|\n|-|-|\n|1|%[1]s|\n\n```\n%[1]s\n```\n", word))
+		putFile(t, filepath.Join(dir, "blog", "other.md"), fmt.Sprintf("---\ntitle: B%[1]s\ndate: 2026-01-01\ndescription: %[1]s\ntags: [short]\n---\n", word))
+		putFile(t, filepath.Join(dir, "pages", "home.md"), fmt.Sprintf("---\ntitle: %s\n---\n", word))
+		putFile(t, filepath.Join(dir, "pages", "page.md"), fmt.Sprintf("---\ntitle: %s\n---\n", word))
+		s := serve(t, halcyon, "HALCYON_SITE_DIR="+dir)
+		b := openBrowser(t, "reader")
+		for _, g := range glasses {
+			b.through(g)
+			for name, path := range map[string]string{"home": "/", "post": "/long", "tag": "/tags/short"} {
+				b.visit(s.url() + path)
+				b.inspect("long-" + name + "-" + g.String())
+			}
+		}
+	})
 }
 
 // walls are screens across the room.

@@ -184,9 +184,12 @@ func readDocument(kind, name string, body []byte) (source, error) {
 		}}
 		return source{Source: name, Page: page}, page.check()
 	}
+	if len(front.Tags) > tagsMax {
+		return source{}, errTags
+	}
 	post := &postEntry{Content: content, PostFields: PostFields{
 		Slug: slug, Title: title, Description: oneLine(front.Description), Published: published,
-		Unlisted: front.Unlisted, Tags: append([]string{}, front.Tags...), ReadTime: front.ReadTime,
+		Unlisted: front.Unlisted, Tags: distinctTags(front.Tags), ReadTime: front.ReadTime,
 		BlogFeatured: front.BlogFeatured, Extras: front.Extras,
 	}}
 	if post.Date, err = day(front.Date); err != nil {
@@ -233,6 +236,19 @@ func (e *Extras) finite() bool {
 }
 
 func finite(n *float64) bool { return n == nil || !math.IsNaN(*n) && !math.IsInf(*n, 0) }
+
+// distinctTags returns the tags that say something, each once: upper and lower case
+// are one.
+func distinctTags(tags []string) []string {
+	distinct := []string{}
+	for _, tag := range tags {
+		tag = oneLine(tag)
+		if tag != "" && !slices.ContainsFunc(distinct, func(other string) bool { return strings.EqualFold(other, tag) }) {
+			distinct = append(distinct, tag)
+		}
+	}
+	return distinct
+}
 
 // oneLine puts a text on one line.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

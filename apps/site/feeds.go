@@ -156,7 +156,7 @@ func makeRSS(full bool) func(string, string, *feedResult, *indexResult) ([]byte,
 				it.Categories = append(it.Categories, xmlText(tag))
 			}
 			if full {
-				html, err := render(post.Markdown, base)
+				html, err := render(post.Markdown, base, post.Slug)
 				if err != nil {
 					return nil, err
 				}

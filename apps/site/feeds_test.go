@@ -152,6 +152,19 @@ func TestAddressesOfTheSite(t *testing.T) {
 	}
 }
 
+// What stands in a text is found from the text's own address: readers of a feed see it at another.
+func TestWholeAddresses(t *testing.T) {
+	for address, want := range map[string]string{
+		"/a b": "https://s.example/a b", "other": "https://s.example/other", "../x.png?y=1": "https://s.example/x.png?y=1", "#part": "#part",
+		"?page=2": "https://s.example/post?page=2", "//cdn.example/x.png": "//cdn.example/x.png", "https://t.example/": "https://t.example/",
+		"mailto:a@t.example": "mailto:a@t.example", "javascript:alert(1)": "javascript:alert(1)", " javascript:x": " javascript:x", "%zz": "%zz", "": "",
+	} {
+		if got := whole("https://s.example", "post", address); got != want {
+			t.Errorf("%q: got %q, want %q", address, got, want)
+		}
+	}
+}
+
 func TestPagesOfTags(t *testing.T) {
 	w := newWorld(t, hostile())
 	_, body, _ := w.do("GET", "/x")
@@ -172,11 +185,16 @@ func TestDocumentsPointElsewhere(t *testing.T) {
 	inOrder(t, body, `title="My site" href="/rss.xml"`, `<link rel="canonical" href="http://example.com/x">`,
 		`<link rel="alternate" type="text/markdown" href="/raw/x.md">`, "November 20, 2026</time> · Ada · 1 min read", "Read on", `<a href="/z">Z</a> <span>Zed</span>`)
 	_, body, _ = w.do("GET", "/z")
-	inOrder(t, body, `<meta property="og:image" content="/z.png">`, `<img src="/z.png" alt="">`)
+	inOrder(t, body, `<meta property="og:image" content="http://example.com/z.png">`, `<img src="/z.png" alt="">`)
 	_, body, _ = w.do("GET", "/y")
 	inOrder(t, body, "November 21, 2026")
 	if strings.Contains(body, `src="javascript:`) {
 		t.Errorf("a picture that runs:\n%s", body)
+	}
+	for _, path := range []string{"/none", "/tags/none"} {
+		if _, body, _ = w.do("GET", path); strings.Contains(body, "canonical") {
+			t.Errorf("%s, which is not there, names an address that is:\n%s", path, body)
+		}
 	}
 	if _, body, _ = w.do("GET", "/quiet"); !strings.Contains(body, `content="noindex"`) {
 		t.Error("an unlisted post is offered to search engines")

@@ -50,7 +50,7 @@ func TestReadDocument(t *testing.T) {
 		{
 			"full post", kindPost, "blog/x.md",
 			"---\ntitle: '  Spaces  '\nslug: /other/\ndate: \"2026-01-02\"\ndescription: About\npublished: false\nunlisted: true\n" +
-				"tags: [a, b c]\nreadTime: an hour\nfuture: {key: 1}\n---\n",
+				"tags: [a, ' b  c', '', null, A]\nreadTime: an hour\nfuture: {key: 1}\n---\n",
 			post(PostFields{
 				Slug: "other", Title: "Spaces", Date: "2026-01-02", Description: "About", Unlisted: true,
 				Tags: []string{"a", "b c"}, ReadTime: "an hour",
@@ -294,11 +294,13 @@ func TestRender(t *testing.T) {
 		{"raw html", "a <b onclick=x>b</b>\n\n<script>alert(1)</script>\n", ""},
 		{"script link", "[x](javascript:alert(1))", ""},
 		{"aligned table", "|a|\n|-:|\n|1|\n", ""},
+		{"code", "```\n<pre>\n```", "<pre tabindex=\"0\"><code>&lt;pre&gt;\n</code></pre>\n"},
+		{"table", "|a|\n|-|\n", "<table tabindex=\"0\">\n<thead>\n<tr>\n<th>a</th>\n</tr>\n</thead>\n</table>\n"},
 		{"heading", "## Active now", "<h2 id=\"active-now\">Active now</h2>\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := render(test.text, "")
+			got, err := render(test.text, "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -315,9 +317,9 @@ func TestRender(t *testing.T) {
 }
 
 func TestRenderElsewhere(t *testing.T) {
-	got, err := render("[a](/a) [b](//b.example/c) [d](https://d.example/) ![e](/e.png) [f](#f)", "https://site.example")
+	got, err := render("[a](/a) [b](//b.example/c) [d](https://d.example/) ![e](/e.png) [f](#f) [g](g) ![h](h.png) [i](javascript:i)", "https://site.example", "post")
 	want := `<p><a href="https://site.example/a">a</a> <a href="//b.example/c">b</a> <a href="https://d.example/">d</a> ` +
-		`<img src="https://site.example/e.png" alt="e"> <a href="#f">f</a></p>` + "\n"
+		`<img src="https://site.example/e.png" alt="e"> <a href="#f">f</a> <a href="https://site.example/g">g</a> <img src="https://site.example/h.png" alt="h"> <a href="">i</a></p>` + "\n"
 	if err != nil || string(got) != want {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
@@ -346,7 +348,7 @@ func FuzzReadDocument(f *testing.F) {
 			if title == "" || strings.ContainsAny(title, "\n\r") || len(content) > len(body) {
 				t.Errorf("%q: got %+v", body, doc)
 			}
-			if _, err := render(content, "https://site.example"); err != nil {
+			if _, err := render(content, "https://site.example", doc.slug()); err != nil {
 				t.Errorf("%q: %v", body, err)
 			}
 			plain(content)

@@ -57,7 +57,8 @@ type view struct {
 	Stats     bool   // the statistics are there
 	Style     string // address of the style sheet
 	Icon      string // address of the icon
-	Canonical string // address of the page
+	Canonical string // address of the page; empty where there is none
+	Picture   string // whole address of a document's picture
 	Body      template.HTML
 	Front     *frontResult
 	Doc       *documentResult
@@ -115,14 +116,20 @@ func (p *renderer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isTag && tag != "" && len(tag) <= slugSizeMax:
 		p.tag(w, r, tag)
 	case slug == homeSlug && named:
-		http.Redirect(w, r, "/", http.StatusFound)
+		redirect(w, r, "/")
 	case named && path == "/"+slug+"/":
-		http.Redirect(w, r, "/"+slug, http.StatusFound)
+		redirect(w, r, "/"+slug)
 	case named && path == "/"+slug:
 		p.document(w, r, slug)
 	default:
 		p.document(w, r, "") // is never found
 	}
+}
+
+// redirect sends a visitor to another page, with the query: it may say where the
+// visitor came from.
+func redirect(w http.ResponseWriter, r *http.Request, path string) {
+	http.Redirect(w, r, (&url.URL{Path: path, RawQuery: r.URL.RawQuery}).String(), http.StatusFound)
 }
 
 func (p *renderer) front(w http.ResponseWriter, r *http.Request) {
@@ -144,11 +151,13 @@ func (p *renderer) document(w http.ResponseWriter, r *http.Request, slug string)
 		p.fail(w, r, err)
 		return
 	}
-	v := view{frame: result.frame, Doc: &result, Canonical: p.base(r) + "/" + slug}
+	v := view{frame: result.frame, Doc: &result}
 	if !result.Found {
 		p.show(w, r, http.StatusNotFound, "missing.html", "", v)
 		return
 	}
+	base := p.base(r)
+	v.Canonical, v.Picture = base+"/"+slug, whole(base, slug, result.Image)
 	p.show(w, r, http.StatusOK, "document.html", result.Markdown, v)
 }
 
@@ -158,11 +167,12 @@ func (p *renderer) tag(w http.ResponseWriter, r *http.Request, tag string) {
 		p.fail(w, r, err)
 		return
 	}
-	v := view{frame: result.frame, Tagged: &result, Canonical: p.base(r) + tagPath(tag)}
+	v := view{frame: result.frame, Tagged: &result}
 	if len(result.Posts) == 0 {
 		p.show(w, r, http.StatusNotFound, "missing.html", "", v)
 		return
 	}
+	v.Canonical = p.base(r) + tagPath(tag)
 	p.show(w, r, http.StatusOK, "tagged.html", "", v)
 }
 
@@ -175,7 +185,7 @@ func (p *renderer) show(w http.ResponseWriter, r *http.Request, status int, name
 	v.Counted = p.stats && status == http.StatusOK // what is not there is not viewed
 	file, err := p.site.cache.file(func() (*web.File, error) {
 		var err error
-		if v.Body, err = render(text, ""); err != nil {
+		if v.Body, err = render(text, "", ""); err != nil {
 			return nil, err
 		}
 		var page bytes.Buffer

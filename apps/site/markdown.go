@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"html/template"
+	"net/url"
 	"strings"
 
 	"github.com/yuin/goldmark"
@@ -27,18 +28,36 @@ var markdown = goldmark.New(
 	goldmark.WithParserOptions(parser.WithAutoHeadingID()),
 )
 
-// render returns a text as HTML. With a base, links and pictures of the site
-// itself become whole addresses, for readers who see the text elsewhere.
-func render(markdownText, base string) (template.HTML, error) {
+// focusable lets the keyboard reach what may be wider than the page and is scrolled
+// for the rest. Only the renderer writes these: raw HTML is left out, and texts are
+// escaped.
+var focusable = strings.NewReplacer("<pre>", `<pre tabindex="0">`, "<table>", `<table tabindex="0">`)
+
+// whole returns an address that stands in the document of a slug, for readers who
+// see it elsewhere. A place in the document itself they have before them.
+func whole(base, slug, address string) string {
+	if strings.HasPrefix(address, "/") && !strings.HasPrefix(address, "//") {
+		return base + address
+	}
+	document, err := url.Parse(base + "/" + slug)
+	if err != nil {
+		return address
+	}
+	to, err := url.Parse(address)
+	if err != nil || address == "" || address[0] == '#' || to.IsAbs() || to.Host != "" {
+		return address
+	}
+	return document.ResolveReference(to).String()
+}
+
+// render returns a text as HTML, for a page of the site, or, with a base, for
+// elsewhere: links and pictures of the site become whole addresses, those of the
+// document of the slug.
+func render(markdownText, base, slug string) (template.HTML, error) {
 	body := []byte(markdownText)
 	root := markdown.Parser().Parse(text.NewReader(body))
 	if base != "" {
-		whole := func(address []byte) []byte {
-			if s := string(address); strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//") {
-				return []byte(base + s)
-			}
-			return address
-		}
+		whole := func(address []byte) []byte { return []byte(whole(base, slug, string(address))) }
 		err := ast.Walk(root, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
 			switch n := n.(type) {
 			case *ast.Link:
@@ -59,6 +78,9 @@ func render(markdownText, base string) (template.HTML, error) {
 	var out bytes.Buffer
 	if err := markdown.Renderer().Render(&out, body, root); err != nil {
 		return "", fmt.Errorf("render markdown: %w", err)
+	}
+	if base == "" {
+		return template.HTML(focusable.Replace(out.String())), nil
 	}
 	return template.HTML(out.String()), nil
 }

@@ -291,6 +291,13 @@ func TestDocuments(t *testing.T) {
 		}
 		inOrder(t, body, test.want...)
 	}
+	for target, want := range map[string]string{
+		"/first/?utm_source=mail&utm_campaign=a%26b": "/first?utm_source=mail&utm_campaign=a%26b", "/first/": "/first", "/home?ref=x": "/?ref=x",
+	} {
+		if _, _, header := w.do("GET", target); header.Get("Location") != want {
+			t.Errorf("%s leads to %q, want %q", target, header.Get("Location"), want)
+		}
+	}
 	if status, _, header := w.do("POST", "/first"); status != http.StatusMethodNotAllowed || header.Get("Allow") == "" {
 		t.Errorf("POST: got status %d", status)
 	}
