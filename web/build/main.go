@@ -41,7 +41,7 @@ func bundles() []bundle {
 	tracker := script
 	tracker.Target = api.ES2020
 	tracker.TsconfigRaw = `{}` // without the compiler's strict, so without a "use strict" to carry
-	tracker.MangleProps = "^(view|beat|leave|known)$"
+	tracker.MangleProps = "^(view|beat|leave|named|id)$"
 	// What apps bundle into their pages: with the copies of yjs, convex and react that the page has anyway, since two of yjs do
 	// not know each other's documents.
 	library := api.BuildOptions{

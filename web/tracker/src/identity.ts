@@ -7,8 +7,8 @@ export const DEFAULT_KEY = "markdown_blog_session_id";
 
 export interface Visitor {
   readonly id: string;
-  /** Whether the id is stored, so that the visitor is known again on the next page. */
-  readonly known: boolean;
+  /** The id again where it is stored, so that the visitor is known by it on the next page. */
+  readonly named: string | undefined;
 }
 
 /**
@@ -17,22 +17,22 @@ export interface Visitor {
  * with #halcyon-count it ends.
  */
 export function identify(win: Browser, key: string, ignoreSignals: boolean): Visitor | undefined {
-  const asked = /^#halcyon-(ignore)?/.exec(win.location.hash);
-  let stored = asked?.[1] ?? null;
+  const asked = /^#halcyon-(count|(ignore))$/.exec(win.location.hash);
+  let stored = asked?.[2] as string | null | undefined;
   // The address of a blob ends with a random UUID of version 4, also on plain http, where
   // crypto.randomUUID is missing. The empty blob goes with the page.
-  let id = win.URL.createObjectURL(new win.Blob()).slice(-36);
-  let known = false;
+  const id = win.URL.createObjectURL(new win.Blob()).slice(-36);
+  let named: string | undefined;
   try {
     const storage = win.localStorage;
     if (!asked) stored = storage.getItem(key);
     // Whoever asks not to be tracked is counted as a view but never recognised again.
-    known = stored === "ignore" || ignoreSignals || !(win.navigator.doNotTrack === "1" || win.navigator.globalPrivacyControl);
-    if (known) storage.setItem(key, (id = stored || id));
+    if (stored === "ignore" || ignoreSignals || !(win.navigator.doNotTrack === "1" || win.navigator.globalPrivacyControl))
+      storage.setItem(key, (named = stored || id));
     else storage.removeItem(key);
   } catch {
     // Storage is forbidden or full: the id lives as long as the page does.
-    known = false;
+    named = undefined;
   }
-  return stored === "ignore" ? undefined : { id, known };
+  if (stored !== "ignore") return { id: named || id, named };
 }

@@ -21,19 +21,21 @@ export interface PageTracking {
   readonly ignoreSignals?: boolean;
 }
 
-/** The tracker that runs, and how many mounted components want it to. */
+/** The tracker that runs, how many mounted components want it to, and the client that it calls: the one that was given last. */
 let users = 0;
 let running: AbortController | undefined;
+let current: ReturnType<typeof useConvex>;
 
 /**
  * Tracks the page for as long as a component that calls this is mounted, once however many
  * do. The mount, unmount and mount of StrictMode is one mount to it. The first component
- * to be mounted decides about the settings.
+ * to be mounted decides about the settings, the last about the client.
  */
 export function usePageTracking({ key = DEFAULT_KEY, hash = false, ignoreSignals = false }: PageTracking = {}): void {
   const client = useConvex();
   useEffect(() => {
     users++;
+    current = client;
     running ??= begin();
     return () => {
       users--;
@@ -52,15 +54,18 @@ export function usePageTracking({ key = DEFAULT_KEY, hash = false, ignoreSignals
       if (!visitor) return running;
       const sessionId = visitor.id;
       // Nobody is made a unique visitor who will not be known again.
-      const named = visitor.known ? sessionId : "";
+      const named = visitor.named ?? "";
       const path = (url: string): string => new URL(url).pathname;
-      // Errors are swallowed: a page does not fail because it could not be counted.
+      // Errors are swallowed: a page does not fail because it could not be counted. A client
+      // that is closed throws at once.
       const call = async (run: () => Promise<unknown>): Promise<void> => {
-        if (!running.signal.aborted) await run().catch(() => {});
+        try {
+          if (!running.signal.aborted) await run();
+        } catch {}
       };
       watch(win, visitor, { key, hash, signal: running.signal }, {
-        view: (url) => call(() => client.mutation(recordPageView, { path: path(url), pageType: pageType(path(url)), sessionId: named })),
-        beat: (url) => call(() => client.mutation(heartbeat, { currentPath: path(url), sessionId })),
+        view: (url) => call(() => current.mutation(recordPageView, { path: path(url), pageType: pageType(path(url)), sessionId: named })),
+        beat: (url) => call(() => current.mutation(heartbeat, { currentPath: path(url), sessionId })),
         leave: () => {},
       });
       return running;

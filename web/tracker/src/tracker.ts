@@ -52,8 +52,8 @@ export interface Settings {
   readonly signal?: AbortSignal;
 }
 
-/** Tells the sink of the page of `win`. Returns what tells the page's address as it is sent. */
-export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: Sink): () => string {
+/** Tells the sink of the page of `win`. Returns what hands on the page's address, as it is sent, once the page is seen. */
+export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: Sink): (to: (url: string) => void) => void {
   const { document, history, location } = win;
   const hidden = (): boolean | undefined => document.hidden || settings.signal?.aborted;
   // By the wall clock, which tabs share. One set back must not silence the tracker, so
@@ -135,7 +135,7 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
   // An open channel keeps a page out of the back/forward cache, so it closes while the
   // page is away.
   const listen = (): void => {
-    if (!visitor.known || !win.BroadcastChannel) return;
+    if (!visitor.named || !win.BroadcastChannel) return;
     tabs = new win.BroadcastChannel(settings.key);
     tabs.onmessage = hear;
   };
@@ -158,8 +158,8 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
     const now = here();
     if (now !== viewed) {
       // Only what says where a visitor came from is told of the query, and only once.
-      const from = viewed ? null : location.search.match(/[?&](utm_\w+|ref|source)=[^&]*/g);
-      sink.view(now + (from ? "?" + from.join("").slice(1) : ""), viewed ?? document.referrer);
+      const from = viewed ? [] : location.search.match(/[?&](utm_\w+|ref|source)=[^&]*/g) || [];
+      sink.view(now + from.join("").replace(/^./, "?"), viewed ?? document.referrer);
       viewed = now;
     }
     arrive();
@@ -171,8 +171,8 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
   const start = (): void => {
     for (const name of ["pushState", "replaceState"] as const) {
       const original = history[name];
-      history[name] = function (this: History, ...args) {
-        original.apply(this, args);
+      history[name] = (...args) => {
+        original.apply(history, args);
         visit();
       };
     }
@@ -196,7 +196,7 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
   };
 
   // A page rendered ahead of a visit that may never come is not a view.
-  if (document.prerendering) on(document, "prerenderingchange", start);
-  else start();
-  return here;
+  const seen = (run: () => void): void => (document.prerendering ? on(document, "prerenderingchange", run) : run());
+  seen(start);
+  return (to) => seen(() => to(here()));
 }

@@ -16,8 +16,10 @@ const { usePageTracking } = await import("../src/react.js");
 class Client {
   readonly calls: { name: string; args: Record<string, string> }[] = [];
   fail = false;
+  closed = false;
 
   mutation(...[reference, args]: [Parameters<typeof getFunctionName>[0], Record<string, string>]): Promise<null> {
+    if (this.closed) throw new Error("the client is closed");
     this.calls.push({ name: getFunctionName(reference), args });
     return this.fail ? Promise.reject(new Error("offline")) : Promise.resolve(null);
   }
@@ -74,6 +76,26 @@ test("a component that is mounted again starts again", async () => {
   const again = await mount(client, createElement(Page));
   assert.deepEqual(client.of("stats:recordPageView"), ["/later", "/later"]);
   await again();
+});
+
+test("with another client the page goes on, and the calls go to that", async () => {
+  history.replaceState(null, "", "/");
+  const [before, after] = [new Client(), new Client()];
+  const root = createRoot(document.createElement("div"));
+  for (const client of [before, after]) {
+    const page = createElement(ConvexProvider, { client: client as unknown as ConvexReactClient }, createElement(Page));
+    await act(async () => root.render(createElement(StrictMode, null, page)));
+    await settle();
+  }
+  before.closed = true;
+  await act(async () => history.pushState(null, "", "/about"));
+  await settle();
+  assert.deepEqual([before.of("stats:recordPageView"), after.of("stats:recordPageView")], [["/"], ["/about"]]);
+  after.closed = true; // what a client throws then is swallowed too
+  await act(async () => history.pushState(null, "", "/later"));
+  await settle();
+  await act(async () => root.unmount());
+  await settle();
 });
 
 test("calls that fail are swallowed", async () => {

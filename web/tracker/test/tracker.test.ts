@@ -219,6 +219,29 @@ test("a page rendered ahead of the visit waits for it", async () => {
   assert.deepEqual([world.views(), world.beats()], [["60 /"], ["60 /"]]);
 });
 
+test("events of a page rendered ahead wait for the visit too, and follow the view", async () => {
+  const world = new World();
+  const tab = new Tab(world, "a", { prerendering: true });
+  Object.assign(tab.browser, { halcyon: { q: [["early"]] } });
+  track(tab.browser, TAG);
+  tab.browser.halcyon!("signup", { props: { plan: "big" } });
+  await world.pass(60_000);
+  assert.equal(world.sent.length, 0);
+  tab.document.prerendering = false;
+  tab.document.emit("prerenderingchange");
+  tab.browser.halcyon!("late");
+  await world.pass(0);
+  assert.deepEqual(
+    world.sent.filter((s) => s.name !== "heartbeat").map((s) => [s.at, s.name, s.more.props]),
+    [
+      [60_000, "pageview", undefined],
+      [60_000, "early", undefined],
+      [60_000, "signup", { plan: "big" }],
+      [60_000, "late", undefined],
+    ],
+  );
+});
+
 test("a page back from the back/forward cache is viewed again", async () => {
   const world = new World();
   const tab = await open(world, "a");
@@ -421,6 +444,17 @@ test("a browser that is not to be counted sends nothing until it is again", asyn
   await open(world, "d", { path: "/#halcyon-count" });
   assert.deepEqual(world.views(), ["60.1 /"]);
   assert.match(world.stored.get(KEY) ?? "", UUID_V4);
+});
+
+test("a heading whose fragment begins like the switch is none", async () => {
+  const world = new World();
+  await open(world, "a");
+  const id = world.stored.get(KEY);
+  for (const heading of ["halcyon-and-others", "halcyon-ignores-nobody", "halcyon-counts", "halcyon-"]) {
+    await open(world, heading, { path: "/page#" + heading });
+    assert.equal(world.stored.get(KEY), id, heading);
+  }
+  assert.ok(world.sent.every((sent) => sent.visitor === id));
 });
 
 test("custom events are sent with their properties, also those from before the script was there", async () => {

@@ -191,7 +191,7 @@ export class Tab {
       navigator: {
         doNotTrack: options.doNotTrack ?? null,
         globalPrivacyControl: options.globalPrivacyControl,
-        sendBeacon: (url: string, body: string) => this.#take(url, body),
+        sendBeacon: (url: URL, body: string) => this.#take(url.href, body),
       },
       get localStorage() {
         if (options.storage === "blocked") throw new Error("SecurityError");
@@ -203,7 +203,7 @@ export class Tab {
       Date: { now: () => EPOCH + world.now + world.clockError },
       setTimeout: (run: () => void, ms: number) => world.after(ms, run),
       clearTimeout: (id: number | undefined) => world.cancel(id),
-      fetch: (url: string, init: { body: string }) => this.#fetch(url, init.body),
+      fetch: (url: URL, init: { body: string }) => this.#fetch(url.href, init.body),
       ...(options.noChannel
         ? {}
         : {
