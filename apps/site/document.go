@@ -142,9 +142,10 @@ func readFrontMatter(body []byte) (front frontMatter, content string, err error)
 		return front, "", err
 	}
 	// The library is given the front matter alone: it reads what follows as
-	// Markdown, which may be long.
+	// Markdown, which may be long. It counts the lines after the fence, so with an
+	// empty one its errors name the lines of the file.
 	ctx := parser.NewContext()
-	frontReader.Parser().Parse(text.NewReader(slices.Concat([]byte(fence+"\n"), head, []byte(fence+"\n"))), parser.WithContext(ctx))
+	frontReader.Parser().Parse(text.NewReader(slices.Concat([]byte(fence+"\n\n"), head, []byte(fence+"\n"))), parser.WithContext(ctx))
 	data := frontmatter.Get(ctx)
 	if data == nil {
 		return front, "", errNoFrontMatter

@@ -316,6 +316,20 @@ func TestRender(t *testing.T) {
 	}
 }
 
+func TestProblemsNameTheLineOfTheFile(t *testing.T) {
+	for _, body := range []string{
+		"---\ntitle: A\ndescription: a: b\n---\n", "---\ntitle: A\ntags: one\n---\n", "---\ndate: 1\ntitle: A\ndate: 2\n---\n", "+++\ntitle = 'A'\ndate 1\n+++\n",
+	} {
+		line := "line 3"
+		if strings.Count(body, "date") == 2 {
+			line = "line 4"
+		}
+		if _, err := readDocument(kindPost, "blog/a.md", []byte(body)); err == nil || !strings.Contains(err.Error(), line) {
+			t.Errorf("%q: got %v, want it to name %s", body, err, line)
+		}
+	}
+}
+
 func TestRenderElsewhere(t *testing.T) {
 	got, err := render("[a](/a) [b](//b.example/c) [d](https://d.example/) ![e](/e.png) [f](#f) [g](g) ![h](h.png) [i](javascript:i)", "https://site.example", "post")
 	want := `<p><a href="https://site.example/a">a</a> <a href="//b.example/c">b</a> <a href="https://d.example/">d</a> ` +
