@@ -76,6 +76,18 @@ func (p *renderer) raw(w http.ResponseWriter, r *http.Request, slug string) {
 		http.Error(w, "There is nothing at this address.", http.StatusNotFound)
 		return
 	}
+	file, err := p.site.cache.file(func() (*web.File, error) {
+		return web.NewFile("text/markdown; charset=utf-8", makeRaw(&d)), nil
+	}, len(d.Markdown), "raw", d)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	file.ServeHTTP(w, r)
+}
+
+// makeRaw writes a document as Markdown below its head.
+func makeRaw(d *documentResult) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", d.Title)
 	if d.Summary != "" {
@@ -94,7 +106,7 @@ func (p *renderer) raw(w http.ResponseWriter, r *http.Request, slug string) {
 		}
 	}
 	fmt.Fprintf(&b, "---\n\n%s\n", d.Markdown)
-	web.NewFile("text/markdown; charset=utf-8", []byte(b.String())).ServeHTTP(w, r)
+	return []byte(b.String())
 }
 
 // The document of RSS 2.0, with the extensions that readers know.

@@ -3,6 +3,7 @@ package site
 import (
 	"encoding/xml"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,6 +129,25 @@ func TestTextsForPrograms(t *testing.T) {
 		if status, _, _ := w.do("GET", path); status == http.StatusOK {
 			t.Errorf("%s: status %d", path, status)
 		}
+	}
+}
+
+// What many ask for is made and packed once.
+func TestTextsAreMadeOnce(t *testing.T) {
+	w := newWorld(t, hostile())
+	paths := []string{"/", "/x", "/tags/%3Cb%3E", "/rss.xml", "/rss-full.xml", "/sitemap.xml", "/llms.txt", "/robots.txt", "/raw/x.md", "/raw/about.md"}
+	for _, path := range slices.Concat(paths, paths) {
+		if status, _, _ := w.do("GET", path); status != http.StatusOK {
+			t.Errorf("%s: status %d", path, status)
+		}
+	}
+	for _, path := range []string{"/none", "/another", "/tags/none", "/a/b"} {
+		if status, _, _ := w.do("GET", path); status != http.StatusNotFound {
+			t.Errorf("%s: status %d", path, status)
+		}
+	}
+	if got, want := len(w.site.cache.mu.files), len(paths)+1; got != want {
+		t.Errorf("%d are kept, want %d: each of these, and one for all that is not there", got, want)
 	}
 }
 

@@ -151,13 +151,12 @@ func (p *renderer) document(w http.ResponseWriter, r *http.Request, slug string)
 		p.fail(w, r, err)
 		return
 	}
-	v := view{frame: result.frame, Doc: &result}
 	if !result.Found {
-		p.show(w, r, http.StatusNotFound, "missing.html", "", v)
+		p.missing(w, r, result.frame)
 		return
 	}
 	base := p.base(r)
-	v.Canonical, v.Picture = base+"/"+slug, whole(base, slug, result.Image)
+	v := view{frame: result.frame, Doc: &result, Canonical: base + "/" + slug, Picture: whole(base, slug, result.Image)}
 	p.show(w, r, http.StatusOK, "document.html", result.Markdown, v)
 }
 
@@ -167,13 +166,17 @@ func (p *renderer) tag(w http.ResponseWriter, r *http.Request, tag string) {
 		p.fail(w, r, err)
 		return
 	}
-	v := view{frame: result.frame, Tagged: &result}
 	if len(result.Posts) == 0 {
-		p.show(w, r, http.StatusNotFound, "missing.html", "", v)
+		p.missing(w, r, result.frame)
 		return
 	}
-	v.Canonical = p.base(r) + tagPath(tag)
-	p.show(w, r, http.StatusOK, "tagged.html", "", v)
+	p.show(w, r, http.StatusOK, "tagged.html", "", view{frame: result.frame, Tagged: &result, Canonical: p.base(r) + tagPath(tag)})
+}
+
+// missing answers for an address at which there is nothing, of which there are any
+// number: with the same page for all, so that they drive no others out of the cache.
+func (p *renderer) missing(w http.ResponseWriter, r *http.Request, f frame) {
+	p.show(w, r, http.StatusNotFound, "missing.html", "", view{frame: f})
 }
 
 // show answers with a rendered page, made or kept.
