@@ -31,7 +31,7 @@ type StatsFrame struct {
 	Countries []int
 
 	Views, Visitors, Posts, Pages int
-	Since                         time.Time // the first view; zero: there is none
+	Since                         time.Time // the first view, in the time zone whose day is shown; zero: there is none
 
 	Unvisited bool     // nothing but the page itself has been seen
 	Sites     []string // to choose from; empty: there is nothing to choose
@@ -76,7 +76,8 @@ var statsFuncs = template.FuncMap{
 	"icon": func() template.HTML {
 		return template.HTML(strings.Replace(strings.TrimSpace(string(embedded("icon.svg"))), `<svg xmlns="http://www.w3.org/2000/svg" `, `<svg width="28" height="28" aria-hidden="true" `, 1))
 	},
-	"date": func(t time.Time) string { return t.UTC().Format("Jan 2, 2006") },
+	"date":     func(t time.Time) string { return t.Format("Jan 2, 2006") },
+	"readable": readable,
 }
 
 // statsIndex is the page as a template, with what is the same in all answers.

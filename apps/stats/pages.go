@@ -83,6 +83,7 @@ func (a *app) frame(ctx context.Context, app *halcyon.App) *web.StatsFrame {
 	}
 	frame := first.show()
 	frame.Data = data
+	frame.Since = frame.Since.In(a.TimeZone)
 	return &frame
 }
 

@@ -17,6 +17,7 @@ export class DayChart {
   readonly #table: Keyed<DayViews, HTMLTableRowElement>;
   #days: readonly DayViews[] = [];
   #top = 1;
+  #room = SLOTS_MIN;
   #open = "";
   #chosen: string | undefined;
 
@@ -86,13 +87,15 @@ export class DayChart {
     this.#plot.addEventListener("keydown", (event) => this.#key(event));
     this.#plot.addEventListener("pointermove", (event) => this.#point(event));
     this.#plot.addEventListener("pointerdown", (event) => this.#point(event));
-    this.#plot.addEventListener("pointerleave", () => this.#choose(undefined));
+    // A finger leaves when it is lifted, and what it chose is to be read.
+    this.#plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#choose(undefined));
     this.#plot.addEventListener("blur", () => this.#choose(undefined));
   }
 
-  /** Shows days or hours, of which `open` is not over yet. */
-  show(days: readonly DayViews[], open: string): void {
+  /** Shows days or hours, of which `open` is not over yet, with room for so many. */
+  show(days: readonly DayViews[], open: string, room: number): void {
     this.#days = days;
+    this.#room = Math.max(room, SLOTS_MIN);
     this.#open = open;
     this.#plot.classList.toggle("dense", days.length > 100);
     this.#top = scaleTop(days.reduce((most, { views, before = 0 }) => Math.max(most, views, before), 1));
@@ -102,11 +105,13 @@ export class DayChart {
 
   #draw(): void {
     const days = this.#days;
-    const width = Math.max(days.length, SLOTS_MIN);
+    const width = this.#room;
     this.#plot.style.setProperty("--slots", String(width));
     this.#lines.show([0, 0.5, 1]);
     this.#bars.show(days);
-    this.#labels.show(labels(days, width));
+    const named = labels(days, width);
+    this.#labels.show(named);
+    this.#plot.classList.toggle("long-labels", named.some(({ text }) => text.length > 7));
     const index = days.findIndex((day) => day.day === this.#chosen);
     const chosen = days[index];
     const total = days.reduce((sum, day) => sum + day.views, 0);

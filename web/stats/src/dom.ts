@@ -45,8 +45,15 @@ export class Keyed<Item, Row extends HTMLElement> {
     }
     for (const [key, row] of shown) if (!rows.has(key)) row.remove();
     this.#rows = rows;
+    // An element that is moved loses the focus, so what stands before the row that has it goes behind it instead.
+    const focused = document.activeElement;
     let next = this.parent.firstElementChild;
     for (const row of rows.values()) {
+      while (next && next !== row && row.contains(focused)) {
+        const before: Element = next;
+        next = next.nextElementSibling;
+        this.parent.append(before);
+      }
       if (row === next) next = next.nextElementSibling;
       else this.parent.insertBefore(row, next);
     }

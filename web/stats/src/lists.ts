@@ -1,7 +1,7 @@
 /** The cards that count views by something: pages, sources, countries, devices. */
 
 import { byID, Keyed, make, setText } from "./dom.js";
-import { countryName, number } from "./model.js";
+import { countryName, number, readable } from "./model.js";
 import { change } from "./view.js";
 
 /** The result of `stats:getBreakdown`. */
@@ -25,6 +25,8 @@ export interface CardOptions {
   readonly id: string;
   readonly dimensions: readonly (readonly [dimension: string, label: string])[];
   readonly narrows?: "path" | "country";
+  /** Why there may be no rows though there are views. */
+  readonly unknown?: string;
   /** Hides the card while it has no rows. */
   readonly optional?: boolean;
 }
@@ -40,7 +42,7 @@ export const CARDS: readonly CardOptions[] = [
       ["utmCampaign", "Campaigns"],
     ],
   },
-  { id: "countries", dimensions: [["country", "Countries"]], narrows: "country" },
+  { id: "countries", dimensions: [["country", "Countries"]], narrows: "country", unknown: "Where these views came from isn’t known." },
   {
     id: "devices",
     dimensions: [
@@ -90,7 +92,7 @@ export class Card {
         bar.style.width = `${row.share * 100}%`;
         const text = this.title(row.value, this.dimension);
         setText(name, text);
-        name.title = options.narrows ? `Only ${row.value}` : row.value;
+        name.title = (options.narrows ? "Only " : "") + (options.narrows === "path" ? readable(row.value) : row.value);
         setText(element.cells[1]!, row.visitors === undefined ? "" : number(row.visitors));
         setText(element.cells[2]!, number(row.views));
         const delta = change(row.views, row.before);
@@ -101,8 +103,11 @@ export class Card {
     if (options.dimensions.length > 1) this.#tabs();
   }
 
-  /** Shows rows, with what they were in the period before, if that is known. */
-  show(rows: readonly Row[], previous: readonly Row[] | undefined, values: number): void {
+  /**
+   * Shows rows, with what they were in the period before, if that is known. Of how many views
+   * they are, and how many are to be added, says what it means that there is none.
+   */
+  show(rows: readonly Row[], previous: readonly Row[] | undefined, values: number, views: number, pending: number): void {
     const before = new Map(previous?.map((row) => [row.value, row.views]));
     const most = Math.max(1, ...rows.map((row) => row.views));
     this.#table.show(
@@ -112,6 +117,8 @@ export class Card {
     byID(id).classList.toggle("compared", previous !== undefined);
     byID(id).hidden = rows.length === 0;
     byID(`${id}-none`).hidden = rows.length > 0;
+    const unknown = views > 0 && this.options.unknown;
+    setText(byID(`${id}-none`), pending > 0 ? "Still being counted." : unknown || "Nothing yet.");
     byID(`${id}-card`).hidden = optional === true && rows.length === 0;
     setText(byID(`${id}-note`), values > rows.length ? `${number(rows.length)} of ${number(values)}` : "");
   }

@@ -83,11 +83,13 @@ export interface Label {
 
 /**
  * The days named under a chart of so many columns: the first, the last and one in the
- * middle, as far as they do not get in each other's way.
+ * middle, as far as they do not get in each other's way. On a narrow screen the style has
+ * no place for a third that is long.
  */
 export function labels(all: readonly DayViews[], width: number): Label[] {
   const last = all.length - 1;
   const years = all[0]?.day.slice(0, 4) !== all[last]?.day.slice(0, 4);
+  const days = all[0]?.day.slice(0, 10) !== all[last]?.day.slice(0, 10);
   const shown: Label[] = [];
   for (const index of new Set([0, last, Math.floor(last / 2)])) {
     const day = all[index]?.day;
@@ -96,23 +98,24 @@ export function labels(all: readonly DayViews[], width: number): Label[] {
     const at = (index + (side === "start" ? 0 : side === "end" ? 1 : 0.5)) / width;
     // A label of a short day takes a fifth of a narrow screen, with its year a third.
     if (shown.some((label) => Math.abs(label.at - at) < (years ? 0.33 : 0.2))) continue;
-    shown.push({ text: columnName(day, years), at, side });
+    shown.push({ text: columnName(day, years, days), at, side });
   }
   return shown;
 }
 
-/** The name of a day or an hour under the chart. */
-function columnName(day: string, years: boolean): string {
+/** The name of a day, or of an hour, which is of several days, under the chart. */
+function columnName(day: string, years: boolean, days: boolean): string {
   const hour = day.slice(11, 16);
+  if (hour && days) return `${SHORT_DAY.format(Date.parse(day))}, ${hour}`;
   return hour || (years ? DAY : SHORT_DAY).format(Date.parse(day));
 }
 
-/** The rows of the chart for the points of a series, by the clocks of its time zone. */
-export function rows(series: Series, unit: "hour" | "day"): DayViews[] {
-  return series.points.map((point, i) => {
+/** The rows of the chart for the points of a series that have begun, by the clocks of its time zone. */
+export function rows(series: Series, unit: "hour" | "day", now: number, compared: boolean): DayViews[] {
+  return series.points.filter(({ time }) => time <= now).map((point, i) => {
     const day = dayIn(series.timeZone, point.time);
     const hour = `T${String(hourIn(series.timeZone, point.time)).padStart(2, "0")}:00Z`;
-    const before = series.previous[i];
+    const before = compared ? series.previous[i] : undefined;
     return {
       day: unit === "hour" ? day + hour : day,
       views: point.views,
@@ -187,9 +190,26 @@ export function counted(value: number, noun: string): string {
   return `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
-/** A moment as its UTC day: May 17, 2015. */
-export function date(ms: number): string {
-  return DAY.format(ms);
+/** A moment as its day in a time zone: May 17, 2015. */
+export function date(ms: number, zone: string): string {
+  return dateOf(dayIn(zone, ms));
+}
+
+/** What stays written out in a path: what can't be seen. The joiners are parts of letters and of emoji. */
+const UNSEEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Z}]/gu;
+
+/** A path as people read it: %C3%BC is ü. web/readable.go has the same. */
+export function readable(path: string): string {
+  try {
+    return decodeURI(path).replace(UNSEEN, encodeURIComponent);
+  } catch {
+    return path;
+  }
+}
+
+/** A day given as YYYY-MM-DD: May 17, 2015. */
+export function dateOf(day: string): string {
+  return DAY.format(Date.parse(day));
 }
 
 /** A day with its weekday: Sun, May 17, 2015. */

@@ -11,8 +11,10 @@ import {
   counted,
   countryName,
   date,
+  dateOf,
   elsewhere,
   number,
+  readable,
   rows,
   unvisited,
   type PageStat,
@@ -20,7 +22,20 @@ import {
   type Series,
   type Stats,
 } from "./model.js";
-import { change, dayIn, DAYS_MAX, filtered, filterOf, formatView, hourIn, parseView, period, type Range, type View } from "./view.js";
+import {
+  change,
+  dayIn,
+  DAYS_MAX,
+  filtered,
+  filterOf,
+  formatView,
+  hourIn,
+  isLong,
+  parseView,
+  period,
+  type Range,
+  type View,
+} from "./view.js";
 import { isWall, startWall } from "./wall.js";
 
 const query = <Args extends Record<string, unknown>, Result>(name: string) =>
@@ -62,7 +77,7 @@ let view: View = parseView(location.hash);
 let newest: Stats | undefined;
 let zone = "UTC";
 let series: { result: Series; unit: "hour" | "day" } | undefined;
-/** Whether all there is lies further back than can be counted from today: an old log was imported. */
+/** Whether all there is lies further back than can be counted from today, as of an old log that was imported. */
 let early = false;
 const found = new Map<string, Breakdown>();
 const titles = new Map<string, PageStat>();
@@ -86,13 +101,14 @@ const where = new Keyed<PathCount & { share: number }, HTMLTableRowElement>(
     const [bar, name] = row.cells[0]!.children as unknown as [HTMLElement, HTMLElement];
     bar.style.width = `${share * 100}%`;
     setText(name, titleOf(path));
-    name.title = path;
+    name.title = readable(path);
     setText(row.cells[1]!, number(count));
   },
 );
 
 function titleOf(path: string): string {
-  return titles.get(path)?.title ?? FIXED_TITLES.get(path) ?? path;
+  const title = titles.get(path)?.title ?? FIXED_TITLES.get(path) ?? path;
+  return title === path ? readable(path) : title;
 }
 
 const cards = CARDS.map(
@@ -122,7 +138,8 @@ function announce(): void {
 
 function showStats(stats: Stats): void {
   if (newest?.activeVisitors !== stats.activeVisitors) announce();
-  if (newest?.totalPageViews !== stats.totalPageViews) early = false;
+  // A view of these may be within the last days. Of a page or a country it can't be told whose it was.
+  if (newest?.totalPageViews !== stats.totalPageViews && !view.path && !view.country) early = false;
   newest = stats;
   // The answer for one site has no pages.
   for (const page of stats.pageStats) titles.set(page.path, page);
@@ -149,7 +166,8 @@ function showStats(stats: Stats): void {
   setText(byID("visitors"), number(stats.uniqueVisitors));
   setText(byID("posts"), number(stats.publishedPosts));
   setText(byID("pages"), number(stats.publishedPages));
-  setText(byID("since"), stats.trackingSince === null ? "Not yet" : date(stats.trackingSince));
+  setText(byID("since"), stats.trackingSince === null ? "Not yet" : date(stats.trackingSince, zone));
+  showFirst();
   byID("start").hidden = view.site !== undefined || !unvisited(stats);
   byID("main").ariaBusy = "false";
   document.documentElement.classList.remove("narrowed");
@@ -174,9 +192,9 @@ function showCards(): void {
         const known = visitors.get(path);
         return { value: path, views, ...(known === undefined ? {} : { visitors: known }) };
       });
-      card.show(shown, undefined, Math.max(newest?.totalPaths ?? 0, shown.length));
+      card.show(shown, undefined, Math.max(newest?.totalPaths ?? 0, shown.length), 0, 0);
     } else if (result) {
-      card.show(result.rows, view.range === "all" ? undefined : result.previous.rows, result.values);
+      card.show(result.rows, view.range === "all" ? undefined : result.previous.rows, result.values, result.views, result.pending);
     }
   }
 }
@@ -185,25 +203,62 @@ function showCards(): void {
 function showChart(): void {
   if (!series) return;
   const { result, unit } = series;
-  const shown = result.points.some(({ views }) => views > 0) ? rows(result, unit) : [];
   const now = Date.now();
   const today = dayIn(zone, now);
+  const all = rows(result, unit, now, view.range !== "all");
+  const total = all.reduce((sum, { views }) => sum + views, 0);
+  // An old log is of few days, and the hundreds of empty ones after them say nothing.
+  const last = isEarly() ? all.map(({ views }) => views > 0).lastIndexOf(true) : all.length - 1;
+  const shown = total > 0 ? all.slice(0, last + 1) : [];
   for (const id of ["chart", "readout", "days-table"]) byID(id).hidden = shown.length === 0;
   byID("days-none").hidden = shown.length > 0;
-  chart.show(shown, unit === "hour" ? `${today}T${String(hourIn(zone, now)).padStart(2, "0")}:00Z` : today);
+  setText(
+    byID("days-none"),
+    result.pending > 0 ? "The views are still being counted, and draw their columns in a moment." : "No views here. The first one draws the first column.",
+  );
+  chart.show(
+    shown,
+    unit === "hour" ? `${today}T${String(hourIn(zone, now)).padStart(2, "0")}:00Z` : today,
+    isEarly() ? shown.length : result.points.length,
+  );
   setText(byID("days-title"), unit === "hour" ? "Views by hour" : "Views by day");
   setText(byID("days-unit"), `${unit === "hour" ? "Hour" : "Day"} (${zone})`);
-  const total = found.get("top");
+  const sums = found.get("top");
+  const pending = sums?.pending ?? 0;
   const parts: string[] = [];
-  if (!everything() && total) {
-    parts.push(counted(total.views, "view"), counted(total.visitors, "visitor"));
-    if (view.range !== "all") parts.push(`${change(total.views, total.previous.views) || "±0 %"} views on the period before`);
+  if (!everything() && sums && (sums.views > 0 || pending === 0)) {
+    parts.push(counted(sums.views, "view"), counted(sums.visitors, "visitor"));
+    if (view.range !== "all") parts.push(onBefore(sums));
   }
-  if (view.range === "all" && result.points.length >= DAYS_MAX) parts.push(`the ${early ? "first" : "last"} ${DAYS_MAX} days`);
+  if (view.range === "all" && result.points.length >= DAYS_MAX) {
+    const empty = shown.length > 0 && shown.length < all.length;
+    parts.push(`the ${isEarly() ? "first" : "last"} ${DAYS_MAX} days${empty ? `, empty after ${dateOf(shown.at(-1)!.day)}` : ""}`);
+    const others = (newest?.totalPageViews ?? 0) - total;
+    if (pending === 0 && others > 0 && !view.path && !view.country) {
+      parts.push(counted(others, isEarly() ? "later view" : "earlier view"));
+    }
+  }
   parts.push(`in ${zone}`);
-  const pending = total?.pending ?? 0;
   if (pending > 0) parts.push(`${counted(pending, "view")} still being counted`);
   setText(byID("days-note"), parts.join(" · "));
+}
+
+/** How many views there are, compared with the period before. */
+function onBefore({ views, previous }: Breakdown): string {
+  if (previous.views === 0) return "none in the period before";
+  return `${change(views, previous.views)} views on the period before`;
+}
+
+/** Whether the chart and the lists are of the first days there are, and not of the last. */
+function isEarly(): boolean {
+  return view.range === "all" && (early || view.first === true);
+}
+
+/** The button for the first days of all time, where these are not the last ones, nor shown for lack of others. */
+function showFirst(): void {
+  const button = byID<HTMLButtonElement>("first-days");
+  button.hidden = view.range !== "all" || early || !isLong(newest?.trackingSince ?? null, Date.now(), zone);
+  button.ariaPressed = String(view.first === true);
 }
 
 /** Shows what the boot script has kept from the first frame: it would push about what is below it. */
@@ -217,6 +272,7 @@ function revealWhenThere(): void {
 
 function go(next: View): void {
   view = next;
+  early = false;
   history.replaceState(null, "", location.pathname + location.search + formatView(view));
   showFilters();
   if (newest) showStats(newest);
@@ -231,6 +287,7 @@ function showFilters(): void {
   const hours = byID<HTMLButtonElement>("hours");
   hours.hidden = view.range !== "7";
   hours.ariaPressed = String(view.hours === true);
+  showFirst();
   byID("dates").hidden = view.range !== "dates";
   if (view.range === "dates") {
     byID<HTMLInputElement>("from").value = view.from ?? "";
@@ -240,7 +297,7 @@ function showFilters(): void {
   for (const name of ["path", "country"] as const) {
     const value = view[name];
     byID(`${name}-chip`).hidden = !value;
-    setText(byID(`${name}-value`), value ? (name === "path" ? value : countryName(value)) : "");
+    setText(byID(`${name}-value`), value ? (name === "path" ? readable(value) : countryName(value)) : "");
   }
 }
 
@@ -261,12 +318,16 @@ function start(): void {
     const range = (event.target as HTMLElement).dataset["range"] as Range | undefined;
     if (!range) return;
     const today = dayIn(zone, Date.now());
-    const { from, to, hours, ...rest } = view;
+    const { from, to, hours, first, ...rest } = view;
     go({ ...rest, range, ...(range === "dates" ? { from: from ?? today, to: to ?? today } : {}), ...(hours ? { hours } : {}) });
   });
   byID("hours").addEventListener("click", () => {
     const { hours, ...rest } = view;
     go(hours ? rest : { ...rest, hours: true });
+  });
+  byID("first-days").addEventListener("click", () => {
+    const { first, ...rest } = view;
+    go(first ? rest : { ...rest, first: true });
   });
   for (const name of ["from", "to"] as const) {
     byID<HTMLInputElement>(name).addEventListener("change", (event) => {
@@ -281,7 +342,13 @@ function start(): void {
     const { [name]: _, ...rest } = view;
     return rest;
   };
-  for (const name of ["path", "country"] as const) byID(`${name}-chip`).addEventListener("click", () => go(without(name)));
+  for (const name of ["path", "country"] as const) {
+    byID(`${name}-chip`).addEventListener("click", () => {
+      go(without(name));
+      // It is gone, and who is at the keyboard stays where it was.
+      document.querySelector<HTMLElement>("#ranges [aria-pressed=true]")?.focus();
+    });
+  }
   const sites = byID<HTMLSelectElement>("site");
   sites.addEventListener("change", () => go(sites.value ? { ...view, site: sites.value } : without("site")));
   window.addEventListener("hashchange", () => {
@@ -313,7 +380,8 @@ function start(): void {
     byID("made-up").hidden = !madeUp;
     if (madeUp) byID("made-up-site").textContent = madeUp.site;
     showFilters();
-    ask();
+    if (newest) showStats(newest);
+    else ask();
   };
   new Live(client, query<Record<string, never>, Sites>("getSites"), "The sites", showSites).ask({});
 
@@ -321,9 +389,10 @@ function start(): void {
   let unit: "hour" | "day" = "day";
   const inTime = new Live(client, query<Record<string, string | number>, Series>("getSeries"), "The chart", (result) => {
     series = { result, unit };
-    const none = result.points.every(({ views }) => views === 0);
-    if (none && !early && everything() && newest!.totalPageViews > 0) {
+    const none = result.pending === 0 && result.points.every(({ views }) => views === 0);
+    if (none && !isEarly() && view.range === "all" && isLong(newest!.trackingSince, Date.now(), zone)) {
       early = true;
+      showFirst();
       ask();
     } else showChart();
     revealWhenThere();
@@ -346,7 +415,7 @@ function start(): void {
   ask = () => {
     askNow();
     if (!newest) return;
-    const { from, to, unit: wanted } = period(view, Date.now(), zone, newest.trackingSince, early);
+    const { from, to, unit: wanted } = period(view, Date.now(), zone, newest.trackingSince, isEarly());
     const filter = filterOf(view);
     const args = { ...filter, from, ...(to === undefined ? {} : { to }) };
     curves.ask(view.site ? { site: view.site } : {});
@@ -364,8 +433,11 @@ function start(): void {
     curve.show(points);
     showStats(stats);
   }
-  // Ranges that end today begin a day later each day.
-  setInterval(() => ask(), 60_000);
+  // Ranges that end today begin a day later each day, and each hour has a column.
+  setInterval(() => {
+    ask();
+    showChart();
+  }, 60_000);
 }
 
 start();

@@ -17,6 +17,8 @@ export interface View extends Filter {
   readonly to?: string;
   /** Whether the chart of seven days has hours. */
   readonly hours?: boolean;
+  /** Whether "all" is about the first days that can be counted and not about the last. */
+  readonly first?: boolean;
 }
 
 const FILTERS = ["site", "path", "country"] as const;
@@ -37,6 +39,7 @@ export function parseView(fragment: string): View {
   if (range && (range !== "dates" || dated)) view.range = range;
   if (view.range === "dates") [view.from, view.to] = [from, to];
   if (given.has("hours")) view.hours = true;
+  if (given.has("first") && view.range === "all") view.first = true;
   for (const name of FILTERS) {
     const value = given.get(name);
     if (value) view[name] = value;
@@ -53,6 +56,7 @@ export function formatView(view: View): string {
     given.set("to", view.to ?? "");
   }
   if (view.hours) given.set("hours", "1");
+  if (view.first) given.set("first", "1");
   for (const name of FILTERS) if (view[name]) given.set(name, view[name]);
   const text = given.toString();
   return text && "#" + text;
@@ -76,6 +80,14 @@ export function hourIn(zone: string, ms: number): number {
   return Number(new Intl.DateTimeFormat("en", { timeZone: zone, hour: "numeric", hourCycle: "h23" }).format(ms));
 }
 
+/** The moment at which a day of a time zone begins, where zones differ from UTC by whole hours; elsewhere within it. */
+export function beginning(zone: string, day: string): number {
+  let at = Date.parse(day);
+  while (dayIn(zone, at) >= day) at -= HOUR_MS;
+  while (dayIn(zone, at) < day) at += HOUR_MS;
+  return at;
+}
+
 /** Moments for the server, which counts the whole days that hold them; see the guide. */
 export interface Period {
   readonly from: number;
@@ -86,17 +98,18 @@ export interface Period {
 /**
  * The period of a view. Its moments are noons, which are on the day meant in nearly every
  * time zone and the same for everybody who looks, so that a query is run once for all of
- * them; only hours begin at the very beginning of a day. All time is the last days that can
- * be counted, or, with `early`, the first.
+ * them; only hours begin and end with their day, to the end of which they are asked for, so that
+ * each has the same hour of an earlier day before it. All time is the last days that can be counted,
+ * or, with `early`, the first.
  */
 export function period(view: View, now: number, zone: string, since: number | null, early = false): Period {
   const today = Date.parse(dayIn(zone, now)) + DAY_MS / 2;
-  const midnight = Math.floor(now / HOUR_MS) * HOUR_MS - hourIn(zone, now) * HOUR_MS;
+  const midnight = (days: number): number => beginning(zone, dayIn("UTC", today + days * DAY_MS));
   switch (view.range) {
     case "today":
-      return { from: midnight, unit: "hour" };
+      return { from: midnight(0), to: midnight(1), unit: "hour" };
     case "7":
-      if (view.hours) return { from: midnight - 6 * DAY_MS, unit: "hour" };
+      if (view.hours) return { from: midnight(-6), to: midnight(1), unit: "hour" };
       return { from: today - 6 * DAY_MS, unit: "day" };
     case "30":
     case "90":
@@ -109,6 +122,11 @@ export function period(view: View, now: number, zone: string, since: number | nu
       return { from: Math.max(first, today - (DAYS_MAX - 1) * DAY_MS), unit: "day" };
     }
   }
+}
+
+/** Whether there is more than the days that all time can be about. */
+export function isLong(since: number | null, now: number, zone: string): boolean {
+  return since !== null && Date.parse(dayIn(zone, now)) - Date.parse(dayIn(zone, since)) >= DAYS_MAX * DAY_MS;
 }
 
 function dates(view: View): Period {

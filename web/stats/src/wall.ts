@@ -13,7 +13,6 @@ export function startWall(changed: () => void): void {
   const button = byID("wall");
   const set = (on: boolean): void => {
     root.classList.toggle("wall", on);
-    button.ariaPressed = String(on);
     setText(button, on ? "Leave full screen" : "Full screen");
     changed();
   };

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { counted, countries, date, dayName, elsewhere, labels, serverSaid, scaleTop, unvisited, type DayViews, type Stats } from "../src/model.js";
+import { counted, countries, date, dayName, elsewhere, labels, readable, serverSaid, scaleTop, unvisited, type DayViews, type Stats } from "../src/model.js";
 
 function row(day: string): DayViews {
   return { day, views: 1, visitors: 1 };
@@ -18,6 +19,13 @@ test("labels name the first and the last day and keep apart", () => {
   assert.deepEqual(text(days.slice(0, 2)), ["Jan 1"]);
   assert.deepEqual(text([row("2015-05-17"), row("2026-11-21"), row("2026-11-22")]), ["May 17, 2015"]);
   assert.deepEqual(text([]), []);
+  const hour = (day: string): DayViews => row(`${day}T13:00Z`);
+  assert.deepEqual(text([hour("2026-11-22")]), ["13:00"]);
+  assert.deepEqual(labels(Array.from({ length: 50 }, (_, i) => hour(i < 25 ? "2026-11-22" : "2026-11-23")), 50).map((label) => label.text), [
+    "Nov 22, 13:00",
+    "Nov 23, 13:00",
+    "Nov 22, 13:00",
+  ]);
 });
 
 test("the scale's top is round, holds the greatest value and has a whole half", () => {
@@ -63,8 +71,14 @@ test("numbers and days read well", () => {
   assert.equal(counted(1, "view"), "1 view");
   assert.equal(counted(12345, "view"), "12,345 views");
   assert.equal(counted(0, "page"), "0 pages");
-  assert.equal(date(Date.UTC(2015, 4, 17, 23, 59)), "May 17, 2015");
+  assert.equal(date(Date.UTC(2015, 4, 17, 23, 59), "UTC"), "May 17, 2015");
+  assert.equal(date(Date.UTC(2015, 4, 17, 23, 59), "Europe/Zurich"), "May 18, 2015");
   assert.equal(dayName("2015-05-17"), "Sun, May 17, 2015");
+});
+
+test("a path is shown as people read it", () => {
+  const cases = JSON.parse(readFileSync("testdata/readable.json", "utf8")) as { path: string; readable: string }[];
+  for (const { path, readable: want } of cases) assert.equal(readable(path), want, path);
 });
 
 test("an error shows what the server said", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { rows } from "../src/model.js";
-import { change, formatView, parseView, period, type View } from "../src/view.js";
+import { change, formatView, isLong, parseView, period, type View } from "../src/view.js";
 
 const NOW = Date.UTC(2026, 10, 27, 1, 30);
 const at = (ms: number): string => new Date(ms).toISOString().slice(0, 16);
@@ -11,6 +11,7 @@ test("a view survives its fragment, and nonsense is the default", () => {
     { range: "all" },
     { range: "7", hours: true, site: "a.example", path: "/a?&=#ü", country: "CH" },
     { range: "dates", from: "2015-05-17", to: "2015-05-20" },
+    { range: "all", first: true },
   ];
   for (const view of views) assert.deepEqual(parseView(formatView(view)), view);
   for (const text of ["", "#", "#range=2", "#range=dates", "#range=dates&from=2015-05-20&to=2015-05-17", "#range=dates&from=x&to=y"]) {
@@ -26,6 +27,24 @@ test("a period begins on the right day of its time zone", () => {
   assert.equal(begin({ range: "7" }, "America/New_York"), "2026-11-20T12:00");
   assert.equal(begin({ range: "7", hours: true }, "UTC"), "2026-11-21T00:00");
   assert.equal(begin({ range: "90" }, "UTC"), "2026-08-30T12:00");
+});
+
+test("an hour has the same hour of another day before it, also on a day of 25 hours", () => {
+  const hours = (view: View, now: number, zone: string): string[] => {
+    const { from, to } = period(view, now, zone, null);
+    return [at(from), at(to!)];
+  };
+  assert.deepEqual(hours({ range: "today" }, NOW, "UTC"), ["2026-11-27T00:00", "2026-11-28T00:00"]);
+  const long = Date.UTC(2026, 10, 1, 15);
+  assert.deepEqual(hours({ range: "today" }, long, "America/New_York"), ["2026-11-01T04:00", "2026-11-02T05:00"]);
+  assert.deepEqual(hours({ range: "7", hours: true }, long, "America/New_York"), ["2026-10-26T04:00", "2026-11-02T05:00"]);
+  assert.deepEqual(hours({ range: "today" }, Date.UTC(2026, 2, 29, 12), "Europe/Zurich"), ["2026-03-28T23:00", "2026-03-29T22:00"]);
+  assert.deepEqual(hours({ range: "today" }, NOW, "Pacific/Auckland"), ["2026-11-26T11:00", "2026-11-27T11:00"]);
+});
+
+test("there is more than all time shows when the first day lies more than 400 days back", () => {
+  const since = (ms: number | null): boolean => isLong(ms, NOW, "UTC");
+  assert.deepEqual([null, NOW, Date.UTC(2025, 9, 24, 5), Date.UTC(2025, 9, 23, 23)].map(since), [false, false, false, true]);
 });
 
 test("all time and dates reach back 400 days at most", () => {
@@ -46,7 +65,8 @@ test("a change is told in percent, and never of nothing", () => {
 
 test("the points of a series are named by the clocks of its time zone", () => {
   const point = { time: Date.UTC(2026, 10, 27, 3), views: 5, visitors: 2 };
-  const series = { points: [point], previous: [{ ...point, views: 4 }], timeZone: "America/New_York", pending: 0 };
-  assert.deepEqual(rows(series, "hour"), [{ day: "2026-11-26T22:00Z", views: 5, visitors: 2, before: 4 }]);
-  assert.equal(rows(series, "day")[0]!.day, "2026-11-26");
+  const later = { ...point, time: point.time + 3_600_000 };
+  const series = { points: [point, later], previous: [{ ...point, views: 4 }, point], timeZone: "America/New_York", pending: 0 };
+  assert.deepEqual(rows(series, "hour", point.time, true), [{ day: "2026-11-26T22:00Z", views: 5, visitors: 2, before: 4 }]);
+  assert.deepEqual(rows(series, "day", later.time, false)[1], { day: "2026-11-26", views: 5, visitors: 2 });
 });
