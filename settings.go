@@ -3,6 +3,7 @@ package halcyon
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 )
 
 // Settings is what a module reads of its environment when the App opens; see [Module.Configure].
@@ -39,6 +40,9 @@ func (s Settings) Publish(function string) error {
 
 // hidden reports whether clients can't call a function.
 func (r *runtime) hidden(f *function) bool { return f.internal && !r.published[f] }
+
+// Logger is the program's, for what a module goes on to tell about its settings.
+func (s Settings) Logger() *slog.Logger { return s.run.logger }
 
 // configure has the modules take over their settings.
 func (r *runtime) configure() error {

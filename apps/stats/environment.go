@@ -18,6 +18,7 @@ const (
 	envKey              = "HALCYON_STATS_KEY"
 	envTimeZone         = "HALCYON_STATS_TIME_ZONE"
 	envTrustedProxies   = "HALCYON_STATS_TRUSTED_PROXIES"
+	envPlaceFiles       = "HALCYON_STATS_PLACE_FILES"
 	envSites            = "HALCYON_STATS_SITES"
 	envViewWindow       = "HALCYON_STATS_VIEW_WINDOW"
 	envBeatWindow       = "HALCYON_STATS_BEAT_WINDOW"
@@ -35,6 +36,7 @@ var variables = []halcyon.Variable{
 	{Name: envKey, Optional: true, Secret: true, Help: "the key that shows the statistics where not everybody may see them"},
 	{Name: envTimeZone, Optional: true, Help: "whose days are counted by, such as Europe/Zurich"},
 	{Name: envTrustedProxies, Optional: true, Help: "addresses and networks of the proxies in front, with commas between them"},
+	{Name: envPlaceFiles, Optional: true, Help: "MaxMind DB files that tell the place of an address, with commas between them, cities first"},
 	{Name: envSites, Optional: true, Help: "the host names that are counted, with commas between them; others are not"},
 	{Name: envViewWindow, Optional: true, Help: "within what time a repeated view is not counted, such as 30m"},
 	{Name: envBeatWindow, Optional: true, Help: "within what time an unchanged heartbeat writes nothing, such as 20s"},
@@ -81,6 +83,13 @@ func (o Options) from(settings halcyon.Settings) (Options, error) {
 			o.TimeZone = zone
 		}
 		return err
+	})
+	set(envPlaceFiles, func(list string) error {
+		o.PlaceFiles = nil
+		for path := range strings.SplitSeq(list, ",") {
+			o.PlaceFiles = append(o.PlaceFiles, strings.TrimSpace(path))
+		}
+		return nil
 	})
 	set(envSites, func(list string) error {
 		o.Sites = strings.Split(list, ",")

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -155,6 +156,9 @@ func (a *app) importLogs(ctx context.Context, env *halcyon.CommandEnv, args []st
 	}
 	if err != nil {
 		return err
+	}
+	if len(a.PlaceFiles) > 0 && a.places == nil {
+		return fmt.Errorf("import: %w", a.openPlaces(env.App.Logger()))
 	}
 	run := &importRun{
 		importFlags: flags, stats: a, app: env.App, dir: env.Dir, stdin: env.Stdin, talk: env.Stderr, random: rand.Reader, wait: waitFor,
@@ -477,6 +481,12 @@ func (r *importRun) hit(e *accesslog.Entry) *Hit {
 	if e.Agent != "" && e.Agent != "-" {
 		ua := r.agents.look(e.Agent)
 		h.Device, h.Browser, h.System = ua.Device, ua.Browser, ua.System
+	}
+	if at, err := netip.ParseAddr(e.Address); err == nil && r.stats.places != nil {
+		found, _ := r.stats.places.Lookup(at)
+		if country := countryCode(found.Country); country != nil {
+			h.Country = *country
+		}
 	}
 	if strings.Contains(e.Query, "utm_") || strings.Contains(e.Query, "source=") || strings.Contains(e.Query, "ref=") {
 		if query, err := url.ParseQuery(e.Query); err == nil {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/geoip/geoiptest"
 	"github.com/halcyon-db/halcyon/engine/value"
 )
 
@@ -127,6 +128,19 @@ func TestImportTellsWhatBecameOfEveryLine(t *testing.T) {
 	}
 	if stderr != "" {
 		t.Errorf("progress on what is no terminal: %q", stderr)
+	}
+}
+
+func TestImportedViewsHaveTheCountryOfTheirAddress(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "countries.mmdb")
+	geoiptest.Write(t, path, "Country", map[string]map[string]any{"81.2.0.0/16": {"country_code": "IE"}})
+	w := newWorld(t, stats.Options{PlaceFiles: []string{path}})
+	lines := logLine("81.2.1.1", "x", 0, "/") + logLine("81.2.1.2", "x", 0, "/") + logLine("9.9.9.9", "x", 0, "/") + logLine("host.example", "x", 0, "/")
+	if _, _, err := w.runImport(strings.NewReader(lines), "--site", "a.org", "-"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]row{"IE": {"IE", 2, 2}}, w.values("country", object{"from": millis(noon), "to": millis(noon)})); diff != "" {
+		t.Errorf("countries (-want +got):\n%s", diff)
 	}
 }
 

@@ -49,14 +49,13 @@ var reasonOf = map[string]string{
 
 // intake serves POST /api/event.
 type intake struct {
-	app     *halcyon.App
-	stats   *app
-	proxies trusted
-	limit   *limiter
+	app   *halcyon.App
+	stats *app
+	limit *limiter
 }
 
 func (a *app) serveEvents(app *halcyon.App) http.Handler {
-	return &intake{app: app, stats: a, proxies: a.TrustedProxies, limit: newLimiter(a.EventsPerSecond, a.EventsBurst)}
+	return &intake{app: app, stats: a, limit: newLimiter(a.EventsPerSecond, a.EventsBurst)}
 }
 
 // ServeHTTP counts what a page tells. A request that is understood is answered
@@ -66,7 +65,7 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Expose-Headers", droppedHeader)
 	h.Set("Cache-Control", "no-store")
-	address, _ := in.proxies.client(r)
+	address, _ := trusted(in.stats.TrustedProxies).client(r)
 	if !in.limit.allow(address, time.Now()) {
 		// Not written down: a flood must not become a flood of writes.
 		h.Set("Retry-After", "1")
@@ -101,7 +100,7 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ua := agent.Parse(r.UserAgent())
 	e.Device, e.Browser, e.System = ua.Device, ua.Browser, ua.System
-	place := in.proxies.place(r)
+	place := in.stats.placeOf(r)
 	e.City, e.Latitude, e.Longitude = place.City, place.Latitude, place.Longitude
 	if place.Country != nil {
 		e.Country = *place.Country

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/geoip"
 )
 
 const (
@@ -26,12 +27,15 @@ type VisitorLocation struct {
 	City      *string `json:"city"`
 	Country   *string `json:"country"`
 	Count     *int    `json:"count"` // visitors there, when listed by place
+	// CountryOnly says that no more than the country is known, and that this is its middle.
+	CountryOnly bool `json:"countryOnly,omitzero"`
 }
 
 // place is a VisitorLocation that can be a map key.
 type place struct {
 	latitude, longitude float64
 	city, country       string
+	countryOnly         bool // the middle of the country, where no more is known
 }
 
 // city is a city as a map key: names repeat between countries.
@@ -40,10 +44,20 @@ type city struct{ name, country string }
 // places is how many visitors are where, of each place once, most visitors first.
 type places []counted
 
-// place returns where a visitor is. Those without both coordinates are nowhere.
+// inCountry returns the place of those of whom no more is known than their country.
+func inCountry(country string) (place, bool) {
+	latitude, longitude, ok := geoip.Centre(country)
+	return place{latitude: latitude, longitude: longitude, country: country, countryOnly: true}, ok
+}
+
+// place returns where a visitor is. Those without both coordinates are in the middle of
+// their country, and nowhere when that is not known either.
 func (s *ActiveSession) place() (place, bool) {
 	if s.Latitude == nil || s.Longitude == nil {
-		return place{}, false
+		if s.Country == nil {
+			return place{}, false
+		}
+		return inCountry(*s.Country)
 	}
 	at := place{latitude: tenth(*s.Latitude), longitude: tenth(*s.Longitude)}
 	if s.Country != nil {
@@ -68,6 +82,11 @@ func (p *groupedPlaces) add(g halcyon.GroupCount, first int) {
 	latitude, known := group[0].AsFloat64()
 	longitude, both := group[1].AsFloat64()
 	if !known || !both {
+		country, _ := group[2].AsString()
+		if at, ok := inCountry(country); ok {
+			p.alike = true // there may be groups with cities, or one coordinate
+			p.found = append(p.found, counted{at, int(g.Count)})
+		}
 		return
 	}
 	at := place{latitude: tenth(latitude), longitude: tenth(longitude)}
@@ -117,6 +136,12 @@ func (x counted) compare(y counted) int {
 		return cmp.Compare(x.latitude, y.latitude)
 	case x.longitude != y.longitude:
 		return cmp.Compare(x.longitude, y.longitude)
+	}
+	if x.country == y.country && x.city == y.city && x.countryOnly != y.countryOnly {
+		if x.countryOnly {
+			return 1
+		}
+		return -1
 	}
 	return cmp.Or(cmp.Compare(x.country, y.country), cmp.Compare(x.city, y.city))
 }
@@ -181,7 +206,7 @@ func (p places) nameable() places {
 
 // location returns a place as it is shown. It shares the names.
 func (at *place) location() VisitorLocation {
-	location := VisitorLocation{Latitude: at.latitude, Longitude: at.longitude}
+	location := VisitorLocation{Latitude: at.latitude, Longitude: at.longitude, CountryOnly: at.countryOnly}
 	if at.city != "" {
 		location.City = &at.city
 	}

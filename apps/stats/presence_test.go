@@ -82,6 +82,8 @@ func expectPresence(all []somebody, now time.Time, only string) whoIsHere {
 		if v.latitude != nil && v.longitude != nil {
 			here = append(here, v)
 			inCity[v.city+"/"+v.country]++
+		} else if v.country == "CH" {
+			want.Locations = append(want.Locations, "46.8 8.2  CH only") // the middle
 		}
 	}
 	paths := make([]at, 0, len(onPath))
@@ -127,6 +129,9 @@ func (w *world) presence(only string) whoIsHere {
 	}
 	for _, at := range told.VisitorLocations.Value() {
 		line := fmt.Sprintf("%.1f %.1f %s %s", at.Latitude, at.Longitude, text(at.City), text(at.Country))
+		if at.CountryOnly {
+			line += " only"
+		}
 		if at.Count != nil {
 			line += fmt.Sprint(" x", *at.Count)
 		}
@@ -159,7 +164,8 @@ func TestWhoIsHereIsExactAtEveryMoment(t *testing.T) {
 	w := newWorld(t, stats.Options{CleanupBatch: 5})
 	sites := []string{"a.org", "b.org"}
 	spots := []somebody{
-		{}, {country: "CH"}, // nowhere
+		{}, {country: "XX"}, // nowhere
+		{country: "CH"}, {country: "CH", city: "Berne"},
 		{latitude: new(46.9), longitude: new(7.4), country: "CH", city: "Berne"},
 		{latitude: new(46.8), longitude: new(7.4), country: "CH", city: "Berne"},
 		{latitude: new(46.9), longitude: new(7.4), country: "CH", city: "Köniz"},

@@ -3,13 +3,18 @@ package stats
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
+
+	"github.com/halcyon-db/halcyon/apps/stats/internal/geoip"
 )
 
 // trusted is the networks of the proxies whose headers are believed.
@@ -68,7 +73,7 @@ func parseHop(hop string) (netip.Addr, error) {
 type geo struct {
 	City        *string  `json:"city"`
 	Country     *string  `json:"country"`     // ISO 3166-1 alpha-2
-	CountryName *string  `json:"countryName"` // known from Netlify alone
+	CountryName *string  `json:"countryName"` // known from Netlify and from files that have it
 	Latitude    *float64 `json:"latitude"`
 	Longitude   *float64 `json:"longitude"`
 }
@@ -86,13 +91,46 @@ var vendorPlaces = []vendorPlace{
 	{country: "CloudFront-Viewer-Country", city: "CloudFront-Viewer-City", latitude: "CloudFront-Viewer-Latitude", longitude: "CloudFront-Viewer-Longitude", escaped: true},
 }
 
-// place returns where a request comes from, as a trusted proxy says. Without one
-// nothing is known. (Fly tells the region of its own edge, which is no place of a
-// visitor.)
-func (t trusted) place(r *http.Request) geo {
-	if _, byProxy := t.client(r); !byProxy {
+// openPlaces opens the files that tell the places of addresses.
+func (a *app) openPlaces(logger *slog.Logger) (err error) {
+	a.places = nil
+	if len(a.PlaceFiles) == 0 {
+		return nil
+	}
+	a.places, err = geoip.Open(a.PlaceFiles, time.Now, func(err error) {
+		logger.Warn("a file of places can't be read, the one before goes on to be used", slog.Any("error", err))
+	})
+	if err != nil {
+		return fmt.Errorf("%s, Options.PlaceFiles: %w", envPlaceFiles, err)
+	}
+	return nil
+}
+
+// placeOf returns where a request comes from: as a trusted proxy says, and else as the
+// files of places say of its address. The address is used here and kept nowhere.
+func (a *app) placeOf(r *http.Request) geo {
+	proxies := trusted(a.TrustedProxies)
+	address, byProxy := proxies.client(r)
+	if byProxy {
+		if place := proxyPlace(r); place != (geo{}) {
+			return place
+		}
+	}
+	at, err := netip.ParseAddr(address)
+	if a.places == nil || err != nil {
 		return geo{}
 	}
+	found, ok := a.places.Lookup(at)
+	country := countryCode(found.Country)
+	if !ok || country == nil {
+		return geo{}
+	}
+	return geo{City: placeText(found.City), Country: country, CountryName: placeText(found.CountryName)}.at(found.Latitude, found.Longitude)
+}
+
+// proxyPlace returns where a request comes from as the proxy says that brought it. (Fly
+// tells the region of its own edge, which is no place of a visitor.)
+func proxyPlace(r *http.Request) geo {
 	if netlify := r.Header.Get("X-Nf-Geo"); netlify != "" {
 		return netlifyPlace(netlify)
 	}
@@ -176,11 +214,11 @@ func decimal(text string) *float64 {
 	return &n
 }
 
-// serveGeo tells a page where its visitor is, as far as a trusted proxy knows.
+// serveGeo tells a page where its visitor is, as far as that is known.
 func (a *app) serveGeo(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "private, max-age=3600")
 	h.Set("Access-Control-Allow-Origin", "*")
-	_ = json.NewEncoder(w).Encode(trusted(a.TrustedProxies).place(r)) // the client may be gone
+	_ = json.NewEncoder(w).Encode(a.placeOf(r)) // the client may be gone
 }

@@ -7,12 +7,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/geoip/geoiptest"
 )
 
 func TestGeo(t *testing.T) {
@@ -79,6 +82,78 @@ func TestAViewHasTheCountryThatATrustedProxyTells(t *testing.T) {
 	}
 	if got := w.stats().VisitorLocations; len(got) != 1 || got[0].Latitude != 46.9 {
 		t.Errorf("locations %+v, want one, to a tenth of a degree", got)
+	}
+}
+
+// TestPlaceFiles: a trusted proxy that tells a place is believed first, then the file of
+// cities, then that of countries. Who is only known to be in a country is in its middle.
+func TestPlaceFiles(t *testing.T) {
+	dir := t.TempDir()
+	cities, countries := filepath.Join(dir, "cities.mmdb"), filepath.Join(dir, "countries.mmdb")
+	type entry = map[string]any
+	geoiptest.Write(t, cities, "City", map[string]entry{
+		"81.2.69.0/24": {"city": entry{"names": entry{"en": "London"}}, "country": entry{"iso_code": "GB", "names": entry{"en": "United Kingdom"}},
+			"location": entry{"latitude": 51.5142, "longitude": -0.0931}},
+		"81.2.70.0/24": {"city": "Nowhere", "country_code": "g8", "latitude": 1.0, "longitude": 1.0},
+	})
+	geoiptest.Write(t, countries, "Country", map[string]entry{"81.2.0.0/16": {"country_code": "IE"}, "2a02:ec80::/32": {"country_code": "CH"}})
+	w := newWorld(t, stats.Options{PlaceFiles: []string{cities, countries}, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	tests := []struct {
+		name, peer, forwarded, header string
+		want                          string
+	}{
+		{"the file of cities", "81.2.69.7:1", "", "", `{"city":"London","country":"GB","countryName":"United Kingdom","latitude":51.5142,"longitude":-0.0931}`},
+		{"the file of countries", "81.2.1.7:1", "", "", `{"city":null,"country":"IE","countryName":null,"latitude":null,"longitude":null}`},
+		{"version 6", "[2a02:ec80::7]:1", "", "", `{"city":null,"country":"CH","countryName":null,"latitude":null,"longitude":null}`},
+		{"a code that is none", "81.2.70.7:1", "", "", `{"city":null,"country":null,"countryName":null,"latitude":null,"longitude":null}`},
+		{"in no file", "9.9.9.9:1", "", "", `{"city":null,"country":null,"countryName":null,"latitude":null,"longitude":null}`},
+		{"whom the proxy brings", "10.0.0.1:1", "81.2.1.7", "", `{"city":null,"country":"IE","countryName":null,"latitude":null,"longitude":null}`},
+		{"the proxy knows", "10.0.0.1:1", "81.2.1.7", "FR", `{"city":null,"country":"FR","countryName":null,"latitude":null,"longitude":null}`},
+		{"the proxy does not know", "10.0.0.1:1", "81.2.1.7", "XX", `{"city":null,"country":"IE","countryName":null,"latitude":null,"longitude":null}`},
+		{"a forged header", "81.2.1.7:1", "", "FR", `{"city":null,"country":"IE","countryName":null,"latitude":null,"longitude":null}`},
+	}
+	for _, tt := range tests {
+		r := httptest.NewRequest("GET", "/api/geo", nil)
+		r.RemoteAddr = tt.peer
+		r.Header.Set("X-Forwarded-For", tt.forwarded)
+		r.Header.Set("CF-IPCountry", tt.header)
+		answer := httptest.NewRecorder()
+		w.site().mux.ServeHTTP(answer, r)
+		if diff := cmp.Diff(tt.want+"\n", answer.Body.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+
+	for i, peer := range []string{"81.2.69.7:1", "81.2.1.7:1", "81.2.1.8:1", "9.9.9.9:1"} {
+		s := w.site()
+		s.peer = peer
+		for _, name := range []string{"pageview", "heartbeat"} {
+			s.counted(object{"name": name, "url": "https://a.org/", "visitor": visitorID(i)})
+		}
+	}
+	if diff := cmp.Diff(map[string]row{"GB": {"GB", 1, 1}, "IE": {"IE", 2, 2}}, w.values("country", nil)); diff != "" {
+		t.Errorf("countries (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"51.5 -0.1  GB", "53.2 -8.1  IE only", "53.2 -8.1  IE only"}, w.presence("").Locations); diff != "" {
+		t.Errorf("locations (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"51.5 -0.1  GB", "53.2 -8.1  IE only", "53.2 -8.1  IE only"}, w.presence("a.org").Locations); diff != "" {
+		t.Errorf("locations of the site (-want +got):\n%s", diff)
+	}
+}
+
+func TestPlaceFileThatIsNone(t *testing.T) {
+	app, err := halcyon.NewApp(stats.Module(stats.Options{PlaceFiles: []string{filepath.Join(t.TempDir(), "none.mmdb")}}))
+	if err == nil {
+		err = app.Open(t.TempDir(), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	err = app.Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "HALCYON_STATS_PLACE_FILES") || !strings.Contains(err.Error(), "none.mmdb") {
+		t.Errorf("%v, want an error with the setting and the file", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/halcyon-db/halcyon"
+	"github.com/halcyon-db/halcyon/apps/stats/internal/geoip"
 )
 
 // Options are the settings of the module. The zero value holds the defaults. What the
@@ -99,8 +100,14 @@ type Options struct {
 	// TrustedProxies are the networks of the proxies in front of the server. Their
 	// headers are believed: the address that a request was forwarded for, and the
 	// place of the visitor. The default is none: an address is that of the
-	// connection, and no place is known.
+	// connection.
 	TrustedProxies []netip.Prefix
+
+	// PlaceFiles are files in the MaxMind DB format (.mmdb) that tell the place of an
+	// address, where no trusted proxy does: one with cities, one with countries, or
+	// both, the better one first. A file that is replaced, by renaming, is taken up
+	// within a minute. The default is none.
+	PlaceFiles []string
 
 	// Titles names what a site has under a slug: its title and its kind,
 	// "blog" or "page". It runs in the transaction of getStats, so that a
@@ -167,6 +174,7 @@ type app struct {
 	exposed   exposed
 	paths     atomic.Pointer[keptPaths]
 	locations atomic.Pointer[keptLocations]
+	places    *geoip.Files // nil without any
 }
 
 // Module returns the module "stats".
@@ -208,8 +216,10 @@ func Module(options Options) *halcyon.Module {
 	m.Handle("GET /api/geo", http.HandlerFunc(a.serveGeo))
 	m.Env(variables...)
 	m.Configure(func(settings halcyon.Settings) (err error) {
-		a.Options, err = options.from(settings)
-		return err
+		if a.Options, err = options.from(settings); err != nil {
+			return err
+		}
+		return a.openPlaces(settings.Logger())
 	})
 	m.OnListen(a.exposed.listening)
 	a.servePages(m)

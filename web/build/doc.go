@@ -4,7 +4,8 @@
 //
 //	cd web && npm ci && cd build && go run .
 //
-// It writes web/tracker/dist, web/stats/dist and web/replicate/dist, which are committed so that
+// It writes web/tracker/dist, web/stats/dist, web/replicate/dist and the middles of
+// countries of apps/stats/internal/geoip, which are committed so that
 // `go build` needs neither node nor npm. With -check it writes nothing and
 // fails when a committed file differs from what the sources give. A bundle
 // that has outgrown its budget fails the build.

@@ -32,31 +32,63 @@ type topology struct {
 	} `json:"transform"`
 	Arcs    [][][2]float64 `json:"arcs"`
 	Objects struct {
-		Land struct {
-			Geometries []struct {
-				Type string    `json:"type"`
-				Arcs [][][]int `json:"arcs"`
-			} `json:"geometries"`
-		} `json:"land"`
+		Land      layer `json:"land"`
+		Countries layer `json:"countries"`
 	} `json:"objects"`
+}
+
+// layer is what a topology has of one kind.
+type layer struct {
+	Geometries []geometry `json:"geometries"`
+}
+
+// geometry is a polygon or several, each as its outer ring and those of its holes.
+type geometry struct {
+	Type       string          `json:"type"`
+	Arcs       json.RawMessage `json:"arcs"`
+	ID         string          `json:"id"` // of a country: its number in ISO 3166-1, or ""
+	Properties struct {
+		Name string `json:"name"`
+	} `json:"properties"`
+}
+
+// polygons returns the rings as lists of numbers of arcs.
+func (g *geometry) polygons() (all [][][]int, err error) {
+	switch g.Type {
+	case "MultiPolygon":
+		err = json.Unmarshal(g.Arcs, &all)
+	case "Polygon":
+		all = make([][][]int, 1)
+		err = json.Unmarshal(g.Arcs, &all[0])
+	default:
+		err = fmt.Errorf("a %s is neither a Polygon nor a MultiPolygon", g.Type)
+	}
+	return all, err
+}
+
+// readTopology reads a file of the workspace.
+func readTopology(dir, name string) (*topology, error) {
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return nil, err
+	}
+	t := new(topology)
+	return t, json.Unmarshal(text, t)
 }
 
 // land returns the land of the earth as an SVG picture of one path.
 func land(dir string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(dir, landSource))
+	t, err := readTopology(dir, landSource)
 	if err != nil {
-		return nil, fmt.Errorf("draw the land: %w", err)
-	}
-	var t topology
-	if err := json.Unmarshal(text, &t); err != nil {
 		return nil, fmt.Errorf("draw the land: %w", err)
 	}
 	var path strings.Builder
 	for _, geometry := range t.Objects.Land.Geometries {
-		if geometry.Type != "MultiPolygon" {
-			return nil, fmt.Errorf("draw the land: a %s, want a MultiPolygon", geometry.Type)
+		polygons, err := geometry.polygons()
+		if err != nil {
+			return nil, fmt.Errorf("draw the land: %w", err)
 		}
-		for _, polygon := range geometry.Arcs {
+		for _, polygon := range polygons {
 			for _, ring := range polygon {
 				points, err := t.ring(ring)
 				if err != nil {
@@ -109,10 +141,26 @@ func drawRing(path *strings.Builder, points [][2]int) {
 	if north >= mapNorth-mapSouth {
 		return
 	}
-	// A ring across the 180th meridian jumps from side to side. It is drawn as if the
-	// picture went on, on both sides; what is beyond the edge is not seen.
+	// What is beyond the edge of the picture is not seen, so it is drawn on both sides.
+	unwrapped := unwrap(points)
+	west, east := 0, mapWidth
+	for _, p := range unwrapped {
+		west, east = min(west, p[0]), max(east, p[0])
+	}
+	drawAt(path, unwrapped, 0)
+	if west < 0 {
+		drawAt(path, unwrapped, mapWidth)
+	}
+	if east > mapWidth {
+		drawAt(path, unwrapped, -mapWidth)
+	}
+}
+
+// unwrap returns a ring that crosses the 180th meridian, where it jumps from side to
+// side, as if the picture went on there.
+func unwrap(points [][2]int) [][2]int {
 	unwrapped := make([][2]int, len(points))
-	west, east, shift := 0, mapWidth, 0
+	shift := 0
 	for i, p := range points {
 		if i > 0 {
 			switch step := p[0] - points[i-1][0]; {
@@ -123,15 +171,8 @@ func drawRing(path *strings.Builder, points [][2]int) {
 			}
 		}
 		unwrapped[i] = [2]int{p[0] + shift, p[1]}
-		west, east = min(west, unwrapped[i][0]), max(east, unwrapped[i][0])
 	}
-	drawAt(path, unwrapped, 0)
-	if west < 0 {
-		drawAt(path, unwrapped, mapWidth)
-	}
-	if east > mapWidth {
-		drawAt(path, unwrapped, -mapWidth)
-	}
+	return unwrapped
 }
 
 // drawAt adds a closed line, moved to the east.

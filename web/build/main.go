@@ -112,6 +112,13 @@ func run(args []string, stdout io.Writer) error {
 	if err := put(filepath.Join(dir, landSprite), picture, *check); err != nil {
 		return err
 	}
+	middles, err := centres(dir)
+	if err != nil {
+		return err
+	}
+	if err := put(filepath.Join(dir, centresFile), middles, *check); err != nil {
+		return err
+	}
 	for from, to := range copies {
 		body, err := os.ReadFile(filepath.Join(dir, from))
 		if err != nil {

@@ -13,6 +13,8 @@ const COUNTRIES_MAX = 10;
 interface Spot {
   key: string;
   name: string;
+  /** No more is known than the country: it is somewhere around here. */
+  vague: boolean;
   count: number;
   x: number;
   y: number;
@@ -22,7 +24,7 @@ interface Spot {
 export function spots(places: readonly Place[]): Spot[] {
   const found = new Map<string, Spot>();
   for (const place of places) {
-    const key = `${place.latitude},${place.longitude}`;
+    const key = `${place.latitude},${place.longitude}${place.countryOnly ? " or so" : ""}`;
     const spot = found.get(key);
     if (spot) {
       spot.count += place.count ?? 1;
@@ -32,6 +34,7 @@ export function spots(places: readonly Place[]): Spot[] {
     found.set(key, {
       key,
       name: placeName(place),
+      vague: place.countryOnly ?? false,
       count: place.count ?? 1,
       x: (place.longitude + 180) / 360,
       y: (NORTH - latitude) / (NORTH - SOUTH),
@@ -52,7 +55,7 @@ export class WorldMap {
     byID("dots"),
     (spot) => spot.key,
     (spot) => {
-      const dot = make("li", "spot");
+      const dot = make("li", spot.vague ? "spot vague" : "spot");
       dot.style.left = `${spot.x * 100}%`;
       dot.style.top = `${spot.y * 100}%`;
       dot.style.setProperty("--phase", `${-phase(spot.key) * 3}s`);

@@ -23,6 +23,8 @@ export interface Place {
   country?: string;
   /** How many visitors the entry stands for; one when absent. */
   count?: number;
+  /** No more is known than the country, and this is its middle. */
+  countryOnly?: boolean;
 }
 
 /** The result of `stats:getStats`. */
@@ -148,6 +150,7 @@ export function countryName(country: string): string {
 
 /** What the place of a visitor is called: a city, a country, or where it is. */
 export function placeName(place: Place): string {
+  if (place.countryOnly && place.country) return `Somewhere in ${countryName(place.country)}`;
   const named = [place.city, place.country && countryName(place.country)].filter((part) => part);
   if (named.length > 0) return named.join(", ");
   const degrees = (value: number, plus: string, minus: string): string =>

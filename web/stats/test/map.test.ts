@@ -20,6 +20,18 @@ test("visitors of one place are one spot, zero is a coordinate, and countries ha
   );
 });
 
+test("who is only known to be in a country is somewhere in it, and is not one with who is in its middle", () => {
+  const middle = { latitude: 46.8, longitude: 8.2, country: "CH" };
+  const found = spots([{ ...middle, countryOnly: true }, middle, { ...middle, countryOnly: true }]);
+  assert.deepEqual(
+    found.map(({ name, count, vague }) => [name, count, vague]),
+    [
+      ["Somewhere in Switzerland", 2, true],
+      ["Switzerland", 1, false],
+    ],
+  );
+});
+
 test("spots lie on the map, the poles at its edge", () => {
   const place = ([latitude, longitude]: [number, number]): number[] => {
     const { x, y } = spots([{ latitude, longitude }])[0]!;
