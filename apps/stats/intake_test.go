@@ -91,6 +91,7 @@ func TestWhatIsRecordedWithAView(t *testing.T) {
 				"browser": "Firefox", "system": "Linux", "device": "desktop", "visitor": "known"}},
 		{"the site in its one form", object{"url": "https://WWW.A.org:8443/"}, "", map[string]string{"site": "a.org", "path": "/", "pageType": "home"}},
 		{"the site as the tag names it", object{"url": "https://preview.a.org/", "domain": "a.org"}, "", map[string]string{"site": "a.org"}},
+		{"and its port is none of its name", object{"url": "https://preview.a.org/", "domain": "a.org:8443"}, "", map[string]string{"site": "a.org"}},
 		{"a search engine", object{"url": "https://a.org/", "referrer": "https://www.google.de/search?q=secret"}, "",
 			map[string]string{"referrer": "google.de", "channel": "Search"}},
 		{"an assistant", object{"url": "https://a.org/?utm_source=chatgpt.com"}, "", map[string]string{"channel": "AI assistant", "utmSource": "chatgpt.com"}},
