@@ -19,6 +19,8 @@
 // earlier version of it published. A missing folder changes nothing. `site check`
 // tells what a sync would say.
 //
+// The files of images/ are served from disk, at /images/.
+//
 // # Functions
 //
 // The modules "posts", "pages" and "search" have the queries that front ends of

@@ -4,6 +4,7 @@ package site
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -22,5 +23,16 @@ func TestReadFolderDoesNotWaitForAPipe(t *testing.T) {
 	found, err := readFolder(dir)
 	if err != nil || len(found.problems) != 1 || !errors.Is(found.problems[0].err, errNotFile) {
 		t.Errorf("got %v, %v", found.problems, err)
+	}
+}
+
+// A pipe with the name of a picture, likewise.
+func TestPicturesDoNotWaitForAPipe(t *testing.T) {
+	w := newWorld(t, withPictures())
+	if err := syscall.Mkfifo(filepath.Join(w.dir, "images", "pipe.png"), 0o600); err != nil {
+		t.Skip("no pipes here:", err)
+	}
+	if status, _, _ := w.do("GET", "/images/pipe.png"); status != http.StatusNotFound {
+		t.Errorf("got status %d", status)
 	}
 }

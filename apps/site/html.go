@@ -108,6 +108,7 @@ func (p *renderer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw, isRaw := strings.CutPrefix(path, "/raw/")
 	raw, isMarkdown := strings.CutSuffix(raw, ".md")
 	tag, isTag := strings.CutPrefix(path, "/tags/")
+	picture, isPicture := strings.CutPrefix(path, "/"+pictures+"/")
 	switch {
 	case path == "/":
 		p.front(w, r)
@@ -115,6 +116,8 @@ func (p *renderer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.raw(w, r, raw)
 	case isTag && tag != "" && len(tag) <= slugSizeMax:
 		p.tag(w, r, tag)
+	case isPicture && picture != "":
+		p.picture(w, r, picture)
 	case slug == homeSlug && named:
 		redirect(w, r, "/")
 	case named && path == "/"+slug+"/":

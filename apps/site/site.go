@@ -15,7 +15,7 @@ import (
 // Options are the settings of a site; the zero value means all defaults. What the
 // environment of the program sets, see the guide, wins over them.
 type Options struct {
-	// Dir is the folder with blog/ and pages/. Default: "content", from where the
+	// Dir is the folder with blog/, pages/ and images/. Default: "content", from where the
 	// program was started.
 	Dir string
 	// Name is what the site is called as long as no page "home" says otherwise.
@@ -100,7 +100,7 @@ func (s *Site) publish(function string) func(halcyon.Settings) error {
 func (s *Site) Modules() []*halcyon.Module {
 	m := halcyon.NewModule("site", Posts, Pages, Texts)
 	m.Env(
-		halcyon.Variable{Name: envDir, Optional: true, Help: "the folder with the posts and pages"},
+		halcyon.Variable{Name: envDir, Optional: true, Help: "the folder with the posts, pages and images"},
 		halcyon.Variable{Name: envURL, Optional: true, Help: "the address of the site, for feeds"},
 		halcyon.Variable{Name: envSync, Optional: true, Help: "open lets everybody run the sync functions"},
 	)
