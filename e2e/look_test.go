@@ -262,6 +262,30 @@ func TestPagesCanBeReadByEverybody(t *testing.T) {
 			}
 		}
 	})
+	t.Run("many posts", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		for i := range 201 {
+			putFile(t, filepath.Join(dir, "blog", fmt.Sprintf("post-%d.md", i)), fmt.Sprintf("---\ntitle: Post %d\ndate: 2026-01-01\n---\n", i))
+		}
+		s := serve(t, halcyon, "HALCYON_SITE_DIR="+dir)
+		b := openBrowser(t, "reader")
+		for _, g := range glasses {
+			b.through(g)
+			next := s.url() + "/"
+			for _, page := range []string{"/", "/page/2", "/page/3"} {
+				if next != s.url()+page {
+					t.Errorf("the page before %s is followed by %q", page, next)
+				}
+				b.visit(s.url() + page)
+				b.inspect("posts" + strings.ReplaceAll(page, "/", "-") + "-" + g.String())
+				next = evaluate[string](b, `document.querySelector("nav.turn a[rel=next]")?.href ?? ""`)
+			}
+			if next != "" {
+				t.Errorf("the last page is followed by %q", next)
+			}
+		}
+	})
 	t.Run("long words", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()

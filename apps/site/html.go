@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,8 @@ type view struct {
 	Style     string // address of the style sheet
 	Icon      string // address of the icon
 	Canonical string // address of the page; empty where there is none
+	Newer     string // address of the page of newer posts; empty where there is none
+	Older     string // and of older ones
 	Picture   string // whole address of a document's picture
 	Body      template.HTML
 	Front     *frontResult
@@ -108,10 +111,13 @@ func (p *renderer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw, isRaw := strings.CutPrefix(path, "/raw/")
 	raw, isMarkdown := strings.CutSuffix(raw, ".md")
 	tag, isTag := strings.CutPrefix(path, "/tags/")
+	list, isList := strings.CutPrefix(path, listPrefix)
 	picture, isPicture := strings.CutPrefix(path, "/"+pictures+"/")
 	switch {
 	case path == "/":
-		p.front(w, r)
+		p.front(w, r, 1)
+	case isList && list != "":
+		p.list(w, r, list)
 	case isRaw && isMarkdown && checkSlug(raw) == nil:
 		p.raw(w, r, raw)
 	case isTag && tag != "" && len(tag) <= slugSizeMax:
@@ -135,17 +141,44 @@ func redirect(w http.ResponseWriter, r *http.Request, path string) {
 	http.Redirect(w, r, (&url.URL{Path: path, RawQuery: r.URL.RawQuery}).String(), http.StatusFound)
 }
 
-func (p *renderer) front(w http.ResponseWriter, r *http.Request) {
+// list answers for a page of the list of posts by its number. Each has one address,
+// and the first is the front page.
+func (p *renderer) list(w http.ResponseWriter, r *http.Request, number string) {
+	number, slash := strings.CutSuffix(number, "/")
+	n, err := strconv.ParseUint(number, 10, 31)
+	switch {
+	case err != nil || n < 1 || number != strconv.FormatUint(n, 10):
+		p.document(w, r, "") // is never found
+	case n == 1 || slash:
+		redirect(w, r, listPath(int(n)))
+	default:
+		p.front(w, r, int(n))
+	}
+}
+
+// front answers with the front page, or with a page of older posts.
+func (p *renderer) front(w http.ResponseWriter, r *http.Request, n int) {
 	var result frontResult
-	if err := p.app.Run(r.Context(), "site:front", nil, &result); err != nil {
+	if err := p.app.Run(r.Context(), "site:front", frontArgs{n}, &result); err != nil {
 		p.fail(w, r, err)
 		return
 	}
+	v := view{frame: result.frame, Front: &result, Canonical: p.base(r) + listPath(n)}
 	name := "front.html"
-	if result.Empty {
+	switch {
+	case n > result.Pages:
+		p.missing(w, r, result.frame)
+		return
+	case result.Empty:
 		name = "welcome.html"
 	}
-	p.show(w, r, http.StatusOK, name, result.Markdown, view{frame: result.frame, Front: &result, Canonical: p.base(r) + "/"})
+	if n > 1 {
+		v.Newer = listPath(n - 1)
+	}
+	if n < result.Pages {
+		v.Older = listPath(n + 1)
+	}
+	p.show(w, r, http.StatusOK, name, result.Markdown, v)
 }
 
 func (p *renderer) document(w http.ResponseWriter, r *http.Request, slug string) {
@@ -264,6 +297,17 @@ func (p *renderer) base(r *http.Request) string {
 		return "https://" + r.Host
 	}
 	return "http://" + r.Host
+}
+
+// listPrefix is what the addresses of the pages of older posts begin with.
+const listPrefix = "/page/"
+
+// listPath is the address of a page of the list of posts.
+func listPath(n int) string {
+	if n == 1 {
+		return "/"
+	}
+	return listPrefix + strconv.Itoa(n)
 }
 
 // tagPath is the address of the page of a tag.

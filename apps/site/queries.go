@@ -3,8 +3,9 @@ package site
 import "github.com/halcyon-db/halcyon"
 
 const (
-	// frontPostsMax is how many posts the front page lists, newest first.
-	frontPostsMax = 100
+	// postsPerPage is how many posts a page of the list of all posts has, newest
+	// first. The front page is the first.
+	postsPerPage = 100
 
 	// feedPostsMax is how many posts the feeds have, newest first.
 	feedPostsMax = 50
@@ -29,26 +30,38 @@ type frontResult struct {
 	frame
 	Markdown string       `json:"markdown"` // the introduction; may be empty
 	Posts    []listedPost `json:"posts"`
+	Page     int          `json:"page"`  // of the list of posts, from 1
+	Pages    int          `json:"pages"` // that the list has, 1 at least
 	Tags     []tagCount   `json:"tags"`
 	Empty    bool         `json:"empty"` // nothing at all is published
 }
 
-// front returns the front page.
-func front(tx *halcyon.Tx) (frontResult, error) {
-	var result frontResult
+type frontArgs struct {
+	Page int `json:"page"`
+}
+
+// front returns the front page, which has the newest posts, or, from page 2 on, a
+// page of older ones without the introduction. Past the last page there are none.
+func front(tx *halcyon.Tx, args frontArgs) (frontResult, error) {
+	result := frontResult{Page: max(args.Page, 1)}
 	var home Page
 	var introduced bool
 	var err error
 	if result.frame, home, introduced, err = readFrame(tx); err != nil {
 		return frontResult{}, err
 	}
-	if introduced {
+	if introduced && result.Page == 1 {
 		if result.Markdown, err = textOf(tx, home.Origin); err != nil {
 			return frontResult{}, err
 		}
 	}
 	posts, err := publishedPosts(tx, listed)
-	if result.Posts, err = listOf(posts[:min(len(posts), frontPostsMax)], err, listPost); err != nil {
+	result.Pages = max(1, (len(posts)+postsPerPage-1)/postsPerPage)
+	begin := len(posts)
+	if result.Page <= result.Pages {
+		begin = (result.Page - 1) * postsPerPage
+	}
+	if result.Posts, err = listOf(posts[begin:min(len(posts), begin+postsPerPage)], err, listPost); err != nil {
 		return frontResult{}, err
 	}
 	if result.Tags, err = getAllTags(tx); err != nil {

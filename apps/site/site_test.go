@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -321,6 +322,91 @@ func TestPagesAreNotSentTwice(t *testing.T) {
 		}
 		writeFiles(t, w.dir, files())
 		w.sync()
+	}
+}
+
+// manyPosts are so many posts, number 1 the newest, beside a page that introduces
+// the site.
+func manyPosts(n int) map[string]string {
+	files := map[string]string{"pages/home.md": "---\ntitle: My site\ndescription: All of it\n---\nWelcome in.\n"}
+	newest := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	for i := 1; i <= n; i++ {
+		files[fmt.Sprintf("blog/post-%d.md", i)] = fmt.Sprintf("---\ntitle: Post %d\ndate: %s\n---\n", i, newest.AddDate(0, 0, -i).Format(time.DateOnly))
+	}
+	return files
+}
+
+func TestAllPostsAreListed(t *testing.T) {
+	w := newWorld(t, manyPosts(201))
+	seen := 0
+	for _, page := range []struct {
+		path, title, heading string
+		posts                int
+		newer, older         string
+	}{
+		{"/", "My site", "My site", 100, "", "/page/2"},
+		{"/page/2", "Posts, page 2 of 3 · My site", "Posts, page 2 of 3", 100, "/", "/page/3"},
+		{"/page/3", "Posts, page 3 of 3 · My site", "Posts, page 3 of 3", 1, "/page/2", ""},
+	} {
+		status, body, _ := w.do("GET", page.path)
+		if status != http.StatusOK {
+			t.Fatalf("%s: got status %d", page.path, status)
+		}
+		want := []string{`<link rel="canonical" href="http://example.com` + page.path + `">`}
+		links := map[string]bool{`rel="prev"`: page.newer != "", `rel="next"`: page.older != "", "Welcome in.": page.path == "/", "All of it": page.path == "/", `aria-current="page"`: page.path == "/"}
+		if page.newer != "" {
+			want = append(want, `<link rel="prev" href="`+page.newer+`">`)
+		}
+		if page.older != "" {
+			want = append(want, `<link rel="next" href="`+page.older+`">`)
+		}
+		want = append(want, "<title>"+page.title+"</title>", "<h1>"+page.heading+"</h1>")
+		for range page.posts {
+			seen++
+			want = append(want, fmt.Sprintf(`<a href="/post-%d">`, seen))
+		}
+		want = append(want, `<nav class="turn" aria-label="Pages of posts">`)
+		if page.newer != "" {
+			want = append(want, `<a rel="prev" href="`+page.newer+`">`)
+		}
+		if page.older != "" {
+			want = append(want, `<a rel="next" href="`+page.older+`">`)
+		}
+		inOrder(t, body, want...)
+		if got := strings.Count(body, `class="post"`); got != page.posts {
+			t.Errorf("%s: got %d posts, want %d", page.path, got, page.posts)
+		}
+		for text, there := range links {
+			if strings.Contains(body, text) != there {
+				t.Errorf("%s: %s is there: %t", page.path, text, !there)
+			}
+		}
+	}
+	for target, want := range map[string]string{"/page/1": "/", "/page/1?ref=x": "/?ref=x", "/page/2/": "/page/2", "/page/2/?ref=x": "/page/2?ref=x"} {
+		if status, _, header := w.do("GET", target); status != http.StatusFound || header.Get("Location") != want {
+			t.Errorf("%s: got status %d to %q, want %q", target, status, header.Get("Location"), want)
+		}
+	}
+	for _, target := range []string{
+		"/page/4", "/page/0", "/page/-1", "/page/+2", "/page/02", "/page/2.0", "/page/two", "/page/2/3", "/page", "/page/999999999", "/page/9223372036854775807",
+		"/page/9223372036854775808", "/page/%32%00",
+	} {
+		status, body, _ := w.do("GET", target)
+		if status != http.StatusNotFound || strings.Contains(body, "canonical") || strings.Contains(body, `rel="prev"`) {
+			t.Errorf("%s: got status %d", target, status)
+		}
+	}
+}
+
+func TestFewPostsHaveNoPages(t *testing.T) {
+	for _, n := range []int{0, 1, 100} {
+		w := newWorld(t, manyPosts(n))
+		if _, body, _ := w.do("GET", "/"); strings.Contains(body, "Pages of posts") || strings.Contains(body, `rel="next"`) || !strings.Contains(body, "Welcome in.") {
+			t.Errorf("%d posts: the front page leads on, or is another:\n%s", n, body)
+		}
+		if status, _, _ := w.do("GET", "/page/2"); status != http.StatusNotFound {
+			t.Errorf("%d posts: got status %d for a second page", n, status)
+		}
 	}
 }
 
