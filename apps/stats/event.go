@@ -2,7 +2,6 @@ package stats
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -197,11 +196,7 @@ func (m *message) read() (told, error) {
 	e.Name, e.SessionID, e.PageType = m.Name, m.Visitor, m.PageType
 	e.Site = source.CleanHost(page.Hostname())
 	if m.Domain != "" {
-		host := m.Domain
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name // as the host of url, without its port
-		}
-		e.Site = source.CleanHost(host)
+		e.Site = hostOf(m.Domain)
 	}
 	if e.Site == "" {
 		return e, &halcyon.Error{Code: CodeEventURL, Message: "the host of url, or domain, is no host name"}

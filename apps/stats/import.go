@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -371,8 +372,17 @@ func (r *importRun) read(ctx context.Context, l *openLog) error {
 	}
 	var reason accesslog.Reason
 	l.views, reason = l.Finish(l.views)
-	l.state.add(reason, one(reason))
-	return r.flush(ctx, l, true)
+	if reason != accesslog.Unfinished {
+		l.state.add(reason, one(reason))
+		return r.flush(ctx, l, true)
+	}
+	if err := r.flush(ctx, l, true); err != nil {
+		return err
+	}
+	// It is told, and not noted: whoever reads the log again reads it again.
+	r.done.Lines++
+	r.done.add(reason, 1)
+	return nil
 }
 
 // readOn reads a log as far as it goes, until the error io.EOF.
@@ -472,12 +482,27 @@ func (r *importRun) count(ctx context.Context, args importViewsArgs, result *imp
 // imported makes of an entry what is told to the database: the visitor's id, and
 // families of agents instead of the agent.
 func (r *importRun) imported(e *accesslog.Entry) importedView {
-	return importedView{Path: e.Path, SessionID: r.visitors.name(e), Timestamp: e.Time, Hit: r.hit(e)}
+	hit, site := r.hit(e), ""
+	if r.site == "" {
+		site = hit.Site
+	}
+	return importedView{Path: e.Path, SessionID: r.visitors.name(e, site), Timestamp: e.Time, Hit: hit}
+}
+
+// hostOf returns a host name as sites are named, without the port that may follow it.
+func hostOf(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return source.CleanHost(host)
 }
 
 // hit tells the circumstances of a request.
 func (r *importRun) hit(e *accesslog.Entry) *Hit {
 	h := &Hit{Site: r.site}
+	if h.Site == "" && e.Host != "" {
+		h.Site = hostOf(e.Host)
+	}
 	if e.Agent != "" && e.Agent != "-" {
 		ua := r.agents.look(e.Agent)
 		h.Device, h.Browser, h.System = ua.Device, ua.Browser, ua.System
@@ -500,7 +525,7 @@ func (r *importRun) hit(e *accesslog.Entry) *Hit {
 	}
 	utm := source.UTM{Source: h.UTMSource, Medium: h.UTMMedium, Campaign: h.UTMCampaign}
 	// A link inside of the site is no source.
-	if inside := r.site != "" && from == r.site; !inside {
+	if inside := h.Site != "" && from == h.Site; !inside {
 		h.Referrer = from
 		h.Channel = source.Channel(from, utm)
 	} else if utm != (source.UTM{}) {

@@ -156,8 +156,8 @@ func TestFollowForgetsTheKeysOfPastDays(t *testing.T) {
 	at := func(day int) *accesslog.Entry {
 		return &accesslog.Entry{Address: "h", Time: time.Date(2026, 1, day, 10, 0, 0, 0, time.UTC)}
 	}
-	first, second := v.name(at(1)), v.name(at(2))
-	if first == second || v.name(at(1)) != first {
+	first, second := v.name(at(1), ""), v.name(at(2), "")
+	if first == second || v.name(at(1), "") != first {
 		t.Error("a visitor has an id for each day")
 	}
 	if err := v.save(); err != nil {
@@ -168,10 +168,10 @@ func TestFollowForgetsTheKeysOfPastDays(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, known, err := newVisitorNames(rand.Reader, filepath.Dir(v.file), "run")
-	if err != nil || !known || again.name(at(2)) != second {
+	if err != nil || !known || again.name(at(2), "") != second {
 		t.Errorf("the keys of today are not found: %v, %v", known, err)
 	}
-	if again.name(at(1)) == first {
+	if again.name(at(1), "") == first {
 		t.Error("the key of yesterday is still there")
 	}
 	if err := os.Chtimes(v.file, time.Now(), time.Now().Add(-8*24*time.Hour)); err != nil {

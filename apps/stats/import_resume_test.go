@@ -237,7 +237,7 @@ func TestImportOfDamagedLogs(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
-	for _, want := range []string{"1   a path that is too long", "2   line too long", "1000   empty line", "1   not in the combined log format"} {
+	for _, want := range []string{"1   a path that is too long", "2   line too long", "1000   empty line", "1   not in the common or combined log format"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing in\n%s", want, stdout)
 		}

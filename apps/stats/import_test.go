@@ -121,13 +121,69 @@ func TestImportTellsWhatBecameOfEveryLine(t *testing.T) {
        1   empty line
        1   line too long
        1   not a GET request
-       1   not in the combined log format
+       1   not in the common or combined log format
 `
 	if diff := cmp.Diff(want, stdout); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}
 	if stderr != "" {
 		t.Errorf("progress on what is no terminal: %q", stderr)
+	}
+}
+
+// A last line without an end is told each time, and read when it has one.
+func TestImportTellsOfALastLineWithoutEndOnce(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a.log")
+	whole := logLine("a", "x", 0, "/") + logLine("a", "x", 1, "/b")
+	w := newWorld(t, stats.Options{})
+	for _, tt := range []struct{ text, want string }{
+		{whole[:len(whole)-5], "2 lines read, 1 views counted, 1 left out"},
+		{whole[:len(whole)-4], "1 lines read, 0 views counted, 1 left out"},
+		{whole, "1 lines read, 1 views counted, 0 left out"},
+		{whole, "0 lines read, 0 views counted, 0 left out"},
+	} {
+		if err := os.WriteFile(name, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stdout, _, err := w.runImport(nil, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines, counted, left int
+		for line := range strings.Lines(stdout) {
+			n, what, _ := strings.Cut(strings.TrimSpace(line), " ")
+			number, _ := strconv.Atoi(strings.ReplaceAll(n, ",", ""))
+			switch what = strings.TrimSpace(what); {
+			case strings.HasPrefix(what, "line"):
+				lines = number
+			case strings.HasPrefix(what, "view"):
+				counted = number
+			case strings.HasPrefix(what, "left out"):
+				left = number
+			}
+		}
+		if got := fmt.Sprintf("%d lines read, %d views counted, %d left out", lines, counted, left); got != tt.want {
+			t.Errorf("of %d bytes: %s, want %s\n%s", len(tt.text), got, tt.want, stdout)
+		}
+	}
+}
+
+func TestImportOfVirtualHosts(t *testing.T) {
+	lines := "a.org:443 " + logLine("81.2.1.1", "x", 0, "/") + "www.b.org:80 " + logLine("81.2.1.1", "x", 0, "/") + "b.org " + logLine("81.2.1.2", "x", 0, "/b")
+	for _, tt := range []struct {
+		args []string
+		want map[string]row
+	}{
+		{[]string{"-"}, map[string]row{"a.org": {"a.org", 1, 1}, "b.org": {"b.org", 2, 2}}},
+		{[]string{"--site", "c.org", "-"}, map[string]row{"c.org": {"c.org", 2, 2}}}, // both hosts' / are one page then
+	} {
+		w := newWorld(t, stats.Options{})
+		if _, _, err := w.runImport(strings.NewReader(lines), tt.args...); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, w.values("site", object{"from": millis(noon), "to": millis(noon)})); diff != "" {
+			t.Errorf("%v: sites (-want +got):\n%s", tt.args, diff)
+		}
 	}
 }
 
@@ -274,7 +330,7 @@ func countApart(t *testing.T, text io.Reader) count {
 	}
 	c := count{Days: map[string]int{}, Paths: map[string]int{}, Left: map[string]int{}}
 	names := map[string]string{
-		"bad": "not in the combined log format", "method": "not a GET request", "status": "answered with another status", "feed": "a feed, not a page",
+		"bad": "not in the common or combined log format", "method": "not a GET request", "status": "answered with another status", "feed": "a feed, not a page",
 		"asset": "an asset, not a page", "noagent": "no user agent", "robot": "robots", "repeated": "a repeated view within the view window",
 	}
 	for line := range strings.Lines(string(out)) {

@@ -88,13 +88,18 @@ func (v *visitorNames) key(day string) []byte {
 	return key
 }
 
-// name returns the id of the visitor who made a request.
-func (v *visitorNames) name(e *accesslog.Entry) string {
+// name returns the id of the visitor who made a request: on each site of a log with
+// several another one, since a visitor is one of a site.
+func (v *visitorNames) name(e *accesslog.Entry, site string) string {
 	hash := hmac.New(sha256.New, v.key(e.Time.Format(time.DateOnly)))
 	// An address has no zero byte, so that no two visitors are written alike.
 	_, _ = io.WriteString(hash, e.Address) // a hash takes everything
 	_, _ = hash.Write([]byte{0})
 	_, _ = io.WriteString(hash, e.Agent)
+	if site != "" {
+		_, _ = hash.Write([]byte{0}) // as above; an agent with one is none that there is
+		_, _ = io.WriteString(hash, site)
+	}
 	sum := hash.Sum(nil)
 	return "log-" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:15]))
 }

@@ -2,6 +2,7 @@ package accesslog
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -20,12 +21,14 @@ type Entry struct {
 	Query    string    // what stands between ? and #
 	Status   int       // the answer's status code
 	Time     time.Time // when the request came, in UTC
+	Host     string    // the virtual host, in the format that has it, with the port as written
 }
 
 // Parse reads one line, without its line end:
 //
 //	ADDRESS IDENT USER [02/Jan/2006:15:04:05 -0700] "METHOD TARGET PROTOCOL" STATUS BYTES
 //
+// with HOST:PORT before it in Apache's vhost_combined, and
 // followed, in the combined format, by the quoted referrer and the quoted
 // agent. Inside quotes \" \\ and \xHH are undone, as Apache and nginx write
 // them. What follows the agent is ignored, since servers are often configured
@@ -36,6 +39,12 @@ func Parse(line string) (Entry, error) {
 	address, rest, ok := strings.Cut(line, " ")
 	if !ok || address == "" {
 		return Entry{}, ErrFormat
+	}
+	// An address where IDENT stands is the client's: what comes before it is the host.
+	if next, _, ok := strings.Cut(rest, " "); ok && next != "-" {
+		if _, err := netip.ParseAddr(next); err == nil {
+			e.Host, address, rest = clean(address), next, rest[len(next)+1:]
+		}
 	}
 	// IDENT and USER come from the client and may hold spaces: the time's
 	// opening bracket is the first thing that can be relied on.

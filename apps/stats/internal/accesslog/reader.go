@@ -239,12 +239,12 @@ func (e *Entry) bound() {
 		return strings.ToValidUTF8(s[:most-2*sha256.Size], "") + hex.EncodeToString(sum[:])
 	}
 	e.Address, e.Agent, e.Path, e.Referrer = cut(e.Address, addressMax), cut(e.Agent, agentMax), cut(e.Path, pathMax), cut(e.Referrer, referrerMax)
-	e.Method, e.Query = "GET", cut(e.Query, referrerMax)
+	e.Method, e.Query, e.Host = "GET", cut(e.Query, referrerMax), cut(e.Host, addressMax)
 }
 
 // size is about how many bytes an entry takes that is held back.
 func (e *Entry) size() int {
-	return 160 + len(e.Address) + len(e.Agent) + len(e.Path) + len(e.Referrer)
+	return 176 + len(e.Address) + len(e.Agent) + len(e.Path) + len(e.Referrer) + len(e.Host)
 }
 
 // held is a heap of entries by time, then by their place in the log. It is

@@ -15,7 +15,7 @@ const (
 	Blank      Reason = "empty line"
 	TooLong    Reason = "line too long"
 	Unfinished Reason = "last line has no end yet"
-	BadLine    Reason = "not in the combined log format"
+	BadLine    Reason = "not in the common or combined log format"
 	NotGet     Reason = "not a GET request"
 	BadState   Reason = "answered with another status"
 	NotPage    Reason = "an asset, not a page"
