@@ -149,6 +149,15 @@ func (a *app) export(ctx context.Context, env *halcyon.CommandEnv, args []string
 	}
 }
 
+// plainCell keeps a spreadsheet from taking a text for a formula, which anybody may have
+// sent: an apostrophe goes before what begins as one. See "CSV injection" of OWASP.
+func plainCell(text string) string {
+	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+		return "'" + text
+	}
+	return text
+}
+
 func csvWriter(out io.Writer) (write func(*exportRow) error, flush func() error) {
 	table := csv.NewWriter(out)
 	_ = table.Write(columns) // an error is that of Flush too
@@ -156,6 +165,9 @@ func csvWriter(out io.Writer) (write func(*exportRow) error, flush func() error)
 		fields, err := r.fields()
 		if err != nil {
 			return err
+		}
+		for i, text := range fields {
+			fields[i] = plainCell(text)
 		}
 		return table.Write(fields)
 	}
@@ -269,6 +281,9 @@ func (a *app) forget(ctx context.Context, env *halcyon.CommandEnv, args []string
 	args = slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return arg == "--" })
 	if len(args) != 1 || args[0] == "" {
 		return misuse{"forget: name one visitor: the id that the tracker keeps in the browser"}
+	}
+	if refused, ok := errors.AsType[*halcyon.Error](checkVisitorID(args[0])); ok {
+		return misuse{"forget: " + refused.Message}
 	}
 	var total forgetResult
 	for more := true; more; {

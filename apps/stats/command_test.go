@@ -80,6 +80,11 @@ func TestExport(t *testing.T) {
 	if len(lines) != 24*60 {
 		t.Errorf("%d lines of a day with a view a minute", len(lines))
 	}
+	s.counted(object{"name": "=HYPERLINK(1)", "url": "https://a.org/?utm_source=%2B1&utm_medium=-1&utm_campaign=%40x", "visitor": "ada"})
+	text, err = w.command("export", "--events")
+	if err != nil || !strings.Contains(text, ",'=HYPERLINK(1),") || !strings.Contains(text, ",'+1,'-1,'@x,") {
+		t.Errorf("%v: a spreadsheet takes a cell for a formula:\n%s", err, text)
+	}
 	for _, args := range [][]string{{"--format", "xml"}, {"--from", "yesterday"}, {"--what"}, {"file"}} {
 		_, err := w.command("export", args...)
 		if exit, ok := errors.AsType[interface {
@@ -144,5 +149,8 @@ func TestForget(t *testing.T) {
 		if _, err := w.command("forget", args...); err == nil {
 			t.Errorf("forget %q has done something", args)
 		}
+	}
+	if _, err := w.command("forget", strings.Repeat("x", 200)); err == nil || err.Error() != "forget: sessionId has 200 bytes, 128 are allowed" {
+		t.Errorf("of an id that is too long: %v", err)
 	}
 }

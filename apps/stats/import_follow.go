@@ -19,6 +19,10 @@ const (
 	// followIdle is after how many looks at which nothing had come the views that
 	// are held back for ordering are counted: nothing earlier will come.
 	followIdle = int(accesslog.Window / followEvery)
+
+	// followLast is how many looks are taken at a log whose name stands for another file
+	// by now: servers write to the old one until they have been told.
+	followLast = 3
 )
 
 // waitFor waits, or until the context ends.
@@ -38,7 +42,7 @@ func waitFor(ctx context.Context, d time.Duration) error {
 // from its beginning; when the file was cut, it is read from its beginning.
 func (r *importRun) followFile(ctx context.Context, name string) error {
 	r.progress.total = 0
-	missing := false
+	missing, begun := false, false
 	for {
 		l, in, err := r.find(ctx, name)
 		if err == nil && l.file == nil {
@@ -48,10 +52,11 @@ func (r *importRun) followFile(ctx context.Context, name string) error {
 			err = r.begin(ctx, l, in)
 		}
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission) && begun:
+			// After a rotation the new file is there before those may read it who are to.
 			if !missing {
 				missing = true
-				r.tell("waiting for %s", name)
+				r.tell("waiting for %s: %v", name, errors.Unwrap(err))
 			}
 			if r.wait(ctx, followEvery) != nil {
 				return nil
@@ -60,7 +65,7 @@ func (r *importRun) followFile(ctx context.Context, name string) error {
 		case err != nil:
 			return fmt.Errorf("import %s: %w", name, err)
 		}
-		missing = false
+		missing, begun = false, true
 		ended, err := r.followOne(ctx, name, l)
 		if err := errors.Join(err, l.close()); err != nil {
 			return fmt.Errorf("import %s: %w", name, err)
@@ -78,10 +83,12 @@ var errStopped = errors.New("stopped")
 // followOne counts one file until the context ends, which it reports, or the file
 // is over.
 func (r *importRun) followOne(ctx context.Context, name string, l *openLog) (stopped bool, err error) {
-	idle, over := 0, false
+	idle, last := 0, 0
 	for {
-		before := l.Lines()
-		if err := r.readOn(ctx, l); !errors.Is(err, io.EOF) {
+		before, cut := l.Lines(), l.isCut()
+		if cut {
+			l.heads = nil // what stands there now is another log, which is read from its beginning
+		} else if err := r.readOn(ctx, l); !errors.Is(err, io.EOF) {
 			if ctx.Err() != nil {
 				// What was read is noted: the next run goes on behind it.
 				return true, r.flush(context.WithoutCancel(ctx), l, false)
@@ -92,6 +99,7 @@ func (r *importRun) followOne(ctx context.Context, name string, l *openLog) (sto
 		if l.Lines() > before {
 			idle = 0
 		}
+		over := cut || last == followLast
 		if over || idle == followIdle {
 			l.views, _ = l.Finish(l.views) // a last line that is not whole may become so
 		}
@@ -107,22 +115,33 @@ func (r *importRun) followOne(ctx context.Context, name string, l *openLog) (sto
 		if r.wait(ctx, followEvery) != nil {
 			return true, nil
 		}
-		// It is read once more after it was found to be over: what was written
-		// until then counts.
-		over = isOver(name, l)
+		if last > 0 || l.isMoved(name) {
+			last++
+		}
 	}
 }
 
-// isOver reports whether a followed name does not stand for the open file any more,
-// or the file was cut.
-func isOver(name string, l *openLog) bool {
+// isCut reports whether a followed file does not begin any more as it did, or is shorter
+// than what was read of it.
+func (l *openLog) isCut() bool {
 	open, err := l.file.Stat()
 	if err != nil || open.Size() < l.Mark().Position {
 		return true
 	}
-	named, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false // it was moved away, and the new one is not there yet
+	if l.row.Heads == 0 {
+		return false
 	}
+	heads, err := l.heads()
+	return err == nil && (len(heads) < l.row.Heads || heads[l.row.Heads-1] != l.row.Head)
+}
+
+// isMoved reports whether a name stands for another file than the one that is open. One
+// that was moved away is not, as long as the new one is not there yet.
+func (l *openLog) isMoved(name string) bool {
+	open, err := l.file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(name)
 	return err == nil && !os.SameFile(open, named)
 }

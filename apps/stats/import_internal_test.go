@@ -62,7 +62,7 @@ func TestImportFollows(t *testing.T) {
 	a, app := openStats(t, vfs.NewMem())
 	dir := t.TempDir()
 	name := filepath.Join(dir, "access.log")
-	add := func(text string) {
+	addTo := func(name, text string) {
 		t.Helper()
 		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
@@ -72,6 +72,10 @@ func TestImportFollows(t *testing.T) {
 		if err := errors.Join(err, f.Close()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	add := func(text string) {
+		t.Helper()
+		addTo(name, text)
 	}
 	do := func(err error) {
 		t.Helper()
@@ -133,19 +137,25 @@ func TestImportFollows(t *testing.T) {
 		func() { add(testLine(6, "/d")); do(os.Rename(name, name+".1")) },
 		func() {}, // it is not there for a moment
 		func() { add(testLine(7, "/e")) },
-		func() {},          // the old one is read to its end
-		want("rotated", 4), // /e may still come late
+		func() { addTo(name+".1", testLine(6, "/late")) }, // the server has not been told yet
+		func() {}, func() {}, // the old one is read to its end
+		want("rotated", 5), // /e may still come late
 		func() { add(testLine(9, "/f")) },
-		want("the new file", 5),
+		want("the new file", 6),
 	)
 	follow(steps)
 	if files, err := filepath.Glob(filepath.Join(dir, "import-*.key")); err != nil || len(files) != 1 {
 		t.Errorf("keys of the run that was stopped: %v, %v", files, err)
 	}
 	add(testLine(11, "/g") + testLine(13, "/h"))
-	follow(append(idle([]func(){want("goes on", 7)}), want("and is idle", 8),
+	follow(append(idle([]func(){want("goes on", 8)}), want("and is idle", 9),
 		func() { do(os.Truncate(name, 0)) }, func() { add(testLine(15, "/i") + testLine(17, "/j")) }, func() {}, func() {},
-		want("cut and written anew", 9)))
+		want("cut and written anew", 10),
+		// Cut, and longer than before by the next look.
+		func() {
+			do(os.WriteFile(name, []byte(testLine(19, "/k")+testLine(20, "/l")+testLine(22, "/m")+testLine(24, "/n")), 0o600))
+		}, func() {},
+		want("cut and grown", 14)))
 }
 
 func TestFollowForgetsTheKeysOfPastDays(t *testing.T) {
