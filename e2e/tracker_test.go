@@ -368,3 +368,40 @@ func TestTrackerTabsAreOneVisitor(t *testing.T) {
 		return beats[len(beats)-1].Path == "/page", fmt.Sprint(beats)
 	})
 }
+
+// hearTabs has a page keep what the tabs of its browser say to one another, once the tracker has heard it.
+const hearTabs = `(() => {
+	const Channel = window.BroadcastChannel;
+	window.tabsSaid = [];
+	window.BroadcastChannel = class extends Channel {
+		set onmessage(hear) {
+			super.onmessage = (event) => { hear(event); window.tabsSaid.push(event.data); };
+		}
+	};
+})()`
+
+// A visitor who closes one of two tabs of one page is still there, and was gone for as long as it took until the other tab beat again.
+func TestTrackerLeavesWithTheLastTab(t *testing.T) {
+	t.Parallel()
+	c := newCollector(t, "")
+	first := openBrowser(t, "first")
+	second := first.tab("second")
+	said := func(b *browser, what, condition string) {
+		t.Helper()
+		poll(t, b.name+" hears "+what, func() (bool, string) {
+			return evaluate[bool](b, `tabsSaid.some(`+condition+`)`), evaluate[string](b, `JSON.stringify(tabsSaid)`)
+		})
+	}
+	for _, b := range []*browser{first, second} {
+		b.before(hearTabs)
+	}
+	first.visit(c.site.URL + "/page")
+	c.await(nil, "pageview /page", "heartbeat /page")
+	second.visit(c.site.URL + "/page")
+	c.await([]string{"heartbeat"}, "pageview /page", "pageview /page")
+	said(second, "of the first", `() => true`)
+	second.visit("about:blank")
+	said(first, "that the second is gone", `([kind]) => kind === 2`)
+	first.visit("about:blank")
+	c.await([]string{"heartbeat"}, "pageview /page", "pageview /page", "leave /page")
+}

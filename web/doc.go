@@ -23,10 +23,10 @@
 //
 // It sends to /api/event of that server what the page "The tracker" of
 // docs/guide/statistics.md lists: a view when a page is opened, a heartbeat at once
-// and every 30 seconds, give or take 5, while the page is visible, and a word when it
-// is closed. All tabs of a browser are one visitor, with one random id in localStorage,
-// who is on the page that had the focus last. With Do Not Track or Global Privacy
-// Control nothing is stored.
+// and every 30 seconds, give or take 5, while the page is visible, and a word when the
+// last tab is closed. All tabs of a browser are one visitor, with one random id in
+// localStorage, who is on the page that had the focus last. With Do Not Track or
+// Global Privacy Control nothing is stored.
 //
 // The same watching is a React hook, usePageTracking in tracker/src/react.ts, on the
 // official Convex client.

@@ -30,9 +30,6 @@ export function track(win: Browser, script: ScriptTag | null): void {
   const visitor = identify(win, key, !!signals);
   // The server may be another site than the page.
   const endpoint = new win.URL(api, script?.src || win.location.href);
-  // Nobody is made a unique visitor who will not be known again.
-  const named = visitor?.named;
-  const id = visitor?.id;
 
   const body = (name: string, url: string, visitor?: string, more?: object): string => JSON.stringify({ name, url, domain, visitor, ...more });
   const send = (text: string): Promise<unknown> =>
@@ -46,14 +43,15 @@ export function track(win: Browser, script: ScriptTag | null): void {
       })
       .catch(() => {});
 
+  // With `named`, nobody is made a unique visitor who will not be known again.
   const tell = visitor && watch(win, visitor, { key, hash: hash != null }, {
-    view: (url, referrer) => send(body("pageview", url, named, { referrer })),
-    beat: (url) => send(body("heartbeat", url, id)),
-    leave: (url) => win.navigator.sendBeacon?.(endpoint, body("leave", url, id)),
+    view: (url, referrer) => send(body("pageview", url, visitor.named, { referrer })),
+    beat: (url) => send(body("heartbeat", url, visitor.id)),
+    leave: (url) => win.navigator.sendBeacon?.(endpoint, body("leave", url, visitor.id)),
   });
 
   const halcyon: Halcyon = (name, options) => {
-    tell?.((url) => send(body(name, url, named, { props: options?.props })));
+    tell?.((url) => send(body(name, url, visitor!.named, { props: options?.props })));
   };
   for (const call of win.halcyon?.q || []) halcyon(...call);
   win.halcyon = halcyon;

@@ -8,7 +8,10 @@
  *   [CLAIM, rank, ask]   I am about to beat for the visitor; who has a lower rank goes first
  *   [BEAT, url, at, who] the visitor was told to be at url; who had the focus last is gone,
  *                        somebody, or me
- *   [GONE]               the tab that had the focus last was closed or hidden
+ *   [GONE, who]          the tab that had the focus last was closed or hidden, or one was closed
+ *
+ * A tab that is closed says so to the server unless another was heard of a moment ago: the
+ * visitor is still there.
  */
 
 import type { Browser } from "./browser.js";
@@ -24,6 +27,9 @@ const CHANGED_MS = 1_000;
 /** How long a tab waits for what the others have to say before it beats. */
 const CLAIM_MS = 50;
 
+/** For how long a tab that said something is taken to be there. One in view claims whenever its beat may be due. */
+const HEARD_MS = 40_000;
+
 const CLAIM = 0;
 const BEAT = 1;
 const GONE = 2;
@@ -31,7 +37,10 @@ const NOBODY = 0;
 const SOMEBODY = 1;
 const ME = 2;
 type Who = typeof NOBODY | typeof SOMEBODY | typeof ME;
-type Message = [typeof CLAIM, number, boolean] | [typeof BEAT, string, number, Who] | [typeof GONE];
+type Message =
+  | [kind: typeof CLAIM, rank: number, ask: boolean, none?: undefined]
+  | [kind: typeof BEAT, url: string, at: number, who: Who]
+  | [kind: typeof GONE, who?: typeof ME, none?: undefined, none?: undefined];
 
 /** Where what the tracker finds out goes. */
 export interface Sink {
@@ -39,7 +48,7 @@ export interface Sink {
   view(url: string, referrer: string): unknown;
   /** The visitor is at `url`. Until the promise ends the next beat waits, at most the unchanged window. */
   beat(url: string): Promise<unknown>;
-  /** The page at `url` was closed. */
+  /** The page at `url` was closed, and no other tab of the visitor is known to be there. */
   leave(url: string): unknown;
 }
 
@@ -55,13 +64,13 @@ export interface Settings {
 /** Tells the sink of the page of `win`. Returns what hands on the page's address, as it is sent, once the page is seen. */
 export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: Sink): (to: (url: string) => void) => void {
   const { document, history, location } = win;
-  const hidden = (): boolean | undefined => document.hidden || settings.signal?.aborted;
   // By the wall clock, which tabs share. One set back must not silence the tracker, so
   // a time ahead of it is as old as one behind it.
   const age = (): number => Math.abs(win.Date.now() - at);
 
   let url: string | undefined; // of the last beat of this browser, as far as this tab knows
   let at = 0;
+  let heard = 0; // when another tab that is still there said something
   let who: Who = NOBODY; // had the focus last, as far as this tab knows
   let waiting = false;
   let claim: number | undefined;
@@ -74,10 +83,7 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
     location.origin +
     (settings.hash ? location.pathname.replace(/\/?$/, "/") + (location.hash.split(/^#!?\/?|\?/)[1] || "") : location.pathname);
   const post = (...message: Message): void => tabs?.postMessage(message);
-  const drop = (): void => {
-    win.clearTimeout(claim);
-    claim = undefined;
-  };
+  const drop = (): void => win.clearTimeout(claim);
 
   // Says where the visitor is, if that is due.
   const beat = (): void => {
@@ -85,10 +91,9 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
     // With nobody else who says where the visitor is, it is here.
     who ||= ME;
     const to = who === ME ? here() : url!;
-    const changed = to !== url;
     // What has changed while a beat waits for its answer follows it. An answer that does
     // not come is given up.
-    if (age() < UNCHANGED_MS && (!changed || waiting)) return;
+    if (age() < UNCHANGED_MS && (to === url || waiting)) return;
     if (age() < CHANGED_MS) {
       claim = win.setTimeout(arrive, CHANGED_MS - age());
       return;
@@ -106,7 +111,7 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
 
   // The visitor has come to this page or tab, or gone on inside of it, or is still here.
   const arrive = (): void => {
-    if (hidden()) return away();
+    if (document.hidden || settings.signal?.aborted) return away();
     drop();
     win.clearTimeout(timer);
     timer = win.setTimeout(arrive, BEAT_MIN_MS + win.Math.random() * BEAT_JITTER_MS);
@@ -119,15 +124,20 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
     } else beat();
   };
 
-  const hear = ({ data }: MessageEvent<Message>): void => {
-    if (data[0] === CLAIM) {
-      if (claim && data[1] < rank) drop();
-      if (data[2] && url) post(BEAT, url, at, who && SOMEBODY);
-    } else if (data[0] === BEAT) {
-      if (data[2] >= at || data[3] === ME) [, url, at] = data;
-      who = data[3] === ME ? SOMEBODY : who || data[3];
+  const hear = ({ data: [kind, first, second, third] }: MessageEvent<Message>): void => {
+    heard = win.Date.now();
+    if (kind === CLAIM) {
+      if ((first as number) < rank) drop();
+      if (second && url) post(BEAT, url, at, who && SOMEBODY);
+    } else if (kind === BEAT) {
+      if ((second as number) >= at || third === ME) {
+        url = first as string;
+        at = second as number;
+      }
+      who = third === ME ? SOMEBODY : who || third!;
     } else {
-      who = NOBODY;
+      heard = 0;
+      if (first) who = NOBODY;
       arrive();
     }
   };
@@ -135,21 +145,20 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
   // An open channel keeps a page out of the back/forward cache, so it closes while the
   // page is away.
   const listen = (): void => {
-    if (!visitor.named || !win.BroadcastChannel) return;
-    tabs = new win.BroadcastChannel(settings.key);
-    tabs.onmessage = hear;
+    if (visitor.named && win.BroadcastChannel) (tabs = new win.BroadcastChannel(settings.key)).onmessage = hear;
   };
 
   const away = (): void => {
     drop();
     win.clearTimeout(timer);
     if (who === ME) {
-      post(GONE);
+      post(GONE, ME);
       who = NOBODY;
     }
   };
   const close = (): void => {
     away();
+    post(GONE);
     tabs?.close();
     tabs = undefined;
   };
@@ -158,7 +167,7 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
     const now = here();
     if (now !== viewed) {
       // Only what says where a visitor came from is told of the query, and only once.
-      const from = viewed ? [] : location.search.match(/[?&](utm_\w+|ref|source)=[^&]*/g) || [];
+      const from = (!viewed && location.search.match(/[?&](utm_\w+|ref|source)=[^&]*/g)) || [];
       sink.view(now + from.join("").replace(/^./, "?"), viewed ?? document.referrer);
       viewed = now;
     }
@@ -180,7 +189,8 @@ export function watch(win: Browser, visitor: Visitor, settings: Settings, sink: 
     on(win, "focus", arrive);
     on(document, "visibilitychange", arrive);
     on(win, "pagehide", () => {
-      sink.leave(here());
+      // The visitor stays in the other tabs.
+      if (win.Date.now() - heard > HEARD_MS) sink.leave(here());
       close();
     });
     on(win, "pageshow", (event: PageTransitionEvent) => {

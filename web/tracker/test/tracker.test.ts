@@ -485,3 +485,60 @@ test("a page that is left says so once", async () => {
   assert.deepEqual([world.leaves(), world.beats()], [["5 /a"], ["0 /a"]]);
   assert.equal(world.sent.at(-1)!.visitor, world.stored.get(KEY));
 });
+
+test("a tab that is closed beside another of the visitor's says nothing, the last one does", async () => {
+  for (const path of ["/a", "/b"]) {
+    for (const stay of [1_000, 30_000, 300_000]) {
+      const world = new World();
+      const first = await open(world, "first", { path: "/a" });
+      await world.pass(stay);
+      const second = await open(world, "second", { path });
+      await world.pass(stay);
+      second.close();
+      await world.pass(stay);
+      assert.deepEqual(world.leaves(), [], `${path} closed after ${stay} ms`);
+      first.close();
+      assert.deepEqual(world.leaves().length, 1, "the last one");
+      assert.equal(world.sent.at(-1)!.tab, "first");
+    }
+  }
+});
+
+test("a hidden tab is closed without a word while the visitor is in another", async () => {
+  const world = new World();
+  const hidden = await open(world, "hidden");
+  await world.pass(60_000);
+  hidden.hide();
+  const seen = await open(world, "seen");
+  await world.pass(300_000);
+  hidden.close();
+  assert.deepEqual(world.leaves(), []);
+  seen.close();
+  assert.equal(world.leaves().length, 1);
+});
+
+test("a tab that is hidden for long does not keep the visitor", async () => {
+  const world = new World();
+  const hidden = await open(world, "hidden");
+  hidden.hide();
+  const seen = await open(world, "seen");
+  await world.pass(60_000);
+  seen.close();
+  assert.equal(world.leaves().length, 1);
+});
+
+test("tabs that are closed one right after the other are gone with the last", async () => {
+  const world = new World();
+  const tabs = [await open(world, "a"), await open(world, "b"), await open(world, "c")];
+  await world.pass(100_000);
+  for (const tab of tabs) {
+    tab.focus();
+    await world.pass(1_000);
+    tab.close();
+    await world.pass(1_000);
+  }
+  assert.deepEqual(
+    world.sent.filter((s) => s.name === "leave").map((s) => s.tab),
+    ["c"],
+  );
+});
