@@ -52,6 +52,7 @@ type intake struct {
 	app   *halcyon.App
 	stats *app
 	limit *limiter
+	once  sync.Once // says that a proxy is not trusted
 }
 
 func (a *app) serveEvents(app *halcyon.App) http.Handler {
@@ -65,7 +66,13 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Expose-Headers", droppedHeader)
 	h.Set("Cache-Control", "no-store")
-	address, _ := trusted(in.stats.TrustedProxies).client(r)
+	address, byProxy := trusted(in.stats.TrustedProxies).client(r)
+	if !byProxy && r.Header.Get("X-Forwarded-For") != "" && isNear(address) {
+		in.once.Do(func() {
+			in.app.Logger().Warn("events come through a proxy near by that is not trusted: its visitors share one limit, and their places are not known; name the proxy if it is yours",
+				slog.String("setting", envTrustedProxies))
+		})
+	}
 	if !in.limit.allow(address, time.Now()) {
 		// Not written down: a flood must not become a flood of writes.
 		h.Set("Retry-After", "1")
@@ -109,6 +116,13 @@ func (in *intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.SessionID = ""
 	}
 	in.count(w, r, e)
+}
+
+// isNear reports whether an address is of this machine or of a private network, where
+// one's own proxies are.
+func isNear(address string) bool {
+	at, err := netip.ParseAddr(address)
+	return err == nil && (at.Unmap().IsPrivate() || at.Unmap().IsLoopback())
 }
 
 // count hands a message to the transaction it is for.

@@ -1,8 +1,10 @@
 package stats_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -186,6 +188,48 @@ func TestForwardedHops(t *testing.T) {
 		status, _ := s.send(object{"name": "pageview", "url": "https://a.org/", "visitor": visitorID(i)})
 		if status != tt.want {
 			t.Errorf("event %d of %s for %q: %d, want %d", i, tt.peer, tt.forwarded, status, tt.want)
+		}
+	}
+}
+
+// TestAProxyThatIsNotTrustedIsToldOf: once, without its address, and only of one that may
+// be one's own.
+func TestAProxyThatIsNotTrustedIsToldOf(t *testing.T) {
+	for _, tt := range []struct {
+		peer, forwarded, trusted string
+		want                     int
+	}{
+		{"10.0.0.1:1", "1.1.1.1", "192.168.0.0/16", 1},
+		{"[::1]:1", "1.1.1.1", "192.168.0.0/16", 1},
+		{"10.0.0.1:1", "1.1.1.1", "10.0.0.0/8", 0},
+		{"10.0.0.1:1", "", "192.168.0.0/16", 0},
+		{"203.0.113.1:1", "1.1.1.1", "192.168.0.0/16", 0}, // anybody can write the header
+	} {
+		w := newWorld(t, stats.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix(tt.trusted)}})
+		var logged bytes.Buffer
+		app, err := halcyon.NewApp(stats.Module(stats.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix(tt.trusted)}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := app.Open(t.TempDir(), &halcyon.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.app.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.app = app
+		s := w.site()
+		s.peer = tt.peer
+		s.header.Set("X-Forwarded-For", tt.forwarded)
+		for range 2 {
+			s.post(`{"name":"pageview","url":"https://a.org/","visitor":"ada"}`)
+		}
+		if err := app.Close(); err != nil {
+			t.Fatal(err)
+		}
+		text := logged.String()
+		if got := strings.Count(text, "HALCYON_STATS_TRUSTED_PROXIES"); got != tt.want || strings.Contains(text, "10.0.0.1") || strings.Contains(text, "1.1.1.1") {
+			t.Errorf("%s for %q: told %d times, want %d, without addresses:\n%s", tt.peer, tt.forwarded, got, tt.want, text)
 		}
 	}
 }
