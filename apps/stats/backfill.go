@@ -100,7 +100,9 @@ func (a *app) backfillAggregatesChunk(tx *halcyon.Tx, args backfillChunkArgs) (b
 	}
 	result.Status = BackfillComplete
 	if at.corrected == 0 && !at.differs {
-		return result, nil
+		// What is made of the rollups is made again in any case: that costs little.
+		done.Spans, done.SpansAt = spansUnknown, nil
+		return result, done.save(tx)
 	}
 	_, err = a.clearRollups(tx, done)
 	return result, err

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -145,10 +145,12 @@ type reader struct {
 	sites   []string
 	tail    *sheets
 	pending int
+	spans   bool // they may be read
+	allowance
 }
 
 func (a *app) newReader(tx *halcyon.Tx, of Filter) (*reader, error) {
-	r := &reader{app: a, tx: tx, filter: of, tail: newSheets(a.TimeZone)}
+	r := &reader{app: a, tx: tx, filter: of, tail: newSheets(a.TimeZone), allowance: allowance{whole: tx.TimeLeft()}}
 	if r.filter.Path != "" {
 		r.filter.Path = cleanPath(r.filter.Path)
 	}
@@ -160,6 +162,7 @@ func (a *app) newReader(tx *halcyon.Tx, of Filter) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.spans = done.Spans == spansKept && !done.Clearing && r.filter.Path == "" && len(r.sites) <= spanSitesMax
 	total, err := PageViews.Count("viewsByTime").Count(tx)
 	if err != nil {
 		return nil, err
@@ -219,19 +222,27 @@ func siteNames(tx *halcyon.Tx, only string) ([]string, error) {
 	return names, nil
 }
 
-// each calls visit with every row of a kind in a range of days, whichever the
-// order.
-func (r *reader) each(kind int, of days, visit func(at scope, s *sheet)) error {
+// each calls visit with every row of a kind on the days of a cover that have no span,
+// and with what is in no row, whichever the order. When the time is over it leaves the
+// oldest days out.
+func (r *reader) each(kind int, of days, c *cover, visit func(at scope, s *sheet)) error {
 	for _, site := range r.sites {
 		at := scope{site: site, path: r.filter.Path, country: r.filter.Country, kind: kind}
-		for _, stored := range []int{kind, kind + kindsFolded} {
-			rows := Rollups.By("by_scope").Eq(at.site, at.path, at.country, stored).Gte(of.from).Lt(of.to)
-			for row, err := range rows.Each(r.tx) {
-				if err != nil {
-					return err
+		for _, of := range c.days[site] {
+			for _, stored := range []int{kind, kind + kindsFolded} {
+				rows := Rollups.By("by_scope").Eq(at.site, at.path, at.country, stored).Gte(of.from).Lt(of.to)
+				for row, err := range rows.Desc().Each(r.tx) {
+					if err != nil {
+						return err
+					}
+					if r.spentUp() {
+						r.leaveOut(days{of.from, row.Day + 1})
+						break
+					}
+					r.spend(&row)
+					at.day = row.Day
+					visit(at, sheetOf(&row))
 				}
-				at.day = row.Day
-				visit(at, sheetOf(&row))
 			}
 		}
 		for at, s := range r.tail.of {
@@ -261,6 +272,11 @@ func (c *count) add(s sum, day int, of days) {
 	c.visitors += s.visitors(day, of.from)
 }
 
+func (c *count) plus(other count) {
+	c.views += other.views
+	c.visitors += other.visitors
+}
+
 // breakdown counts a range of days by a dimension.
 func (r *reader) breakdown(dimension string, of days) (total count, values map[string]*count, err error) {
 	values = make(map[string]*count)
@@ -268,7 +284,19 @@ func (r *reader) breakdown(dimension string, of days) (total count, values map[s
 	if dimension == DimensionPath && r.filter.Path == "" {
 		kind = kindPaths
 	}
-	err = r.each(kindRest, of, func(at scope, s *sheet) {
+	c, err := r.cover(of, spanLevels-1)
+	if err != nil {
+		return total, nil, err
+	}
+	for i := range c.nodes {
+		n := &c.nodes[i]
+		sum := count{n.total.views, n.total.visitors(n.day, of.from)}
+		total.plus(sum)
+		if dimension == DimensionSite {
+			entry(values, n.site).plus(sum)
+		}
+	}
+	err = r.each(kindRest, of, c, func(at scope, s *sheet) {
 		total.add(s.total, at.day, of)
 		switch {
 		case s.total.empty():
@@ -280,7 +308,10 @@ func (r *reader) breakdown(dimension string, of days) (total count, values map[s
 		addValues(values, dimension, s, at.day, of)
 	})
 	if err == nil && kind == kindPaths {
-		err = r.each(kindPaths, of, func(at scope, s *sheet) { addValues(values, dimension, s, at.day, of) })
+		err = r.each(kindPaths, of, c, func(at scope, s *sheet) { addValues(values, dimension, s, at.day, of) })
+	}
+	if err == nil {
+		err = r.addSpans(values, dimension, c.nodes, of)
 	}
 	return total, values, err
 }
@@ -330,26 +361,56 @@ func (a *app) getBreakdown(tx *halcyon.Tx, args breakdownArgs) (Breakdown, error
 	if args.Dimension == DimensionDropped {
 		count = r.dropped
 	}
+	r.half = true
 	total, values, err := count(string(args.Dimension), of)
 	if err != nil {
 		return result, err
 	}
-	result.Pending = r.pending
 	result.BreakdownPeriod = a.period(of, total, values)
-	names := slices.SortedFunc(maps.Keys(values), func(x, y string) int {
-		return cmp.Or(cmp.Compare(values[y].views, values[x].views),
-			cmp.Compare(values[y].visitors, values[x].visitors), cmp.Compare(x, y))
-	})
-	names = names[:min(len(names), limit)]
+	names := topValues(values, limit)
 	result.Rows = rowsOf(names, values)
 
+	r.half = false
 	of = days{of.from - (of.to - of.from), of.from}
 	if total, values, err = count(string(args.Dimension), of); err != nil {
 		return result, err
 	}
 	result.Previous = a.period(of, total, values)
 	result.Previous.Rows = rowsOf(names, values)
-	return result, nil
+	err = r.addLeftOut()
+	result.Pending = r.pending
+	return result, err
+}
+
+// topValues returns the values with the most views, in order.
+func topValues(values map[string]*count, limit int) []string {
+	type one struct {
+		name string
+		count
+	}
+	list := make([]one, 0, 4*limit)
+	order := func() {
+		slices.SortFunc(list, func(x, y one) int {
+			return cmp.Or(cmp.Compare(y.views, x.views), cmp.Compare(y.visitors, x.visitors), cmp.Compare(x.name, y.name))
+		})
+		list = list[:min(len(list), limit)]
+	}
+	least := math.MinInt // of those that are in the list for good
+	for name, c := range values {
+		if c.views < least {
+			continue
+		}
+		if list = append(list, one{name, *c}); len(list) == cap(list) {
+			order()
+			least = list[limit-1].views
+		}
+	}
+	order()
+	names := make([]string, len(list))
+	for i := range list {
+		names[i] = list[i].name
+	}
+	return names
 }
 
 func (a *app) period(of days, total count, values map[string]*count) BreakdownPeriod {

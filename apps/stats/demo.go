@@ -310,6 +310,12 @@ func (a *app) removeSynthetic(tx *halcyon.Tx) (int, error) {
 			return deleteCounted(tx, ActiveSessions, ActiveSessions.Count("seenByTime").Eq(SyntheticSite), func(s ActiveSession) halcyon.ID[ActiveSession] { return s.ID })
 		},
 		func() (int, error) {
+			return deleteFound(tx, Stales, Stales.By("by_scope").Eq(SyntheticSite), func(s Stale) (halcyon.ID[Stale], bool) { return s.ID, true })
+		},
+		func() (int, error) {
+			return deleteFound(tx, Spans, Spans.By("by_scope").Eq(SyntheticSite), func(s Span) (halcyon.ID[Span], bool) { return s.ID, true })
+		},
+		func() (int, error) {
 			return deleteFound(tx, Rollups, Rollups.By("by_scope").Eq(SyntheticSite), func(r Rollup) (halcyon.ID[Rollup], bool) { return r.ID, true })
 		},
 		func() (int, error) {

@@ -78,8 +78,18 @@ func TestDemo(t *testing.T) {
 	if _, err := w.command("demo", "--visitors", "5", "--days", "0", "--for", "50ms"); err != nil {
 		t.Fatal(err)
 	}
+	w.buildSpans(1 << 20)
+	spans := func() []int {
+		return decode[[]int](w, w.ask("probe:spansOf", object{"site": stats.SyntheticSite}))
+	}
+	if n := spans(); n[0] == 0 {
+		t.Errorf("%v spans, and days of which they are to be made; want some", n)
+	}
 	if text, err := w.command("demo", "--remove"); err != nil || !strings.Contains(text, "rows removed") {
 		t.Fatalf("%q, %v", text, err)
+	}
+	if n := spans(); n[0]+n[1] > 0 {
+		t.Errorf("%v spans, and days of which they are to be made, are left of the demo", n)
 	}
 	w.foldAll()
 	if diff := gocmp.Diff(before, w.stats()); diff != "" {

@@ -68,12 +68,13 @@ const (
 	foldBatch = 200
 
 	// foldScopesMax is about the most scopes that one fold moves sums of. A
-	// transaction may look at 4,096 places: four for a scope, and eight for a row.
+	// transaction may look at 4,096 places: five for a scope, and eight for a row.
 	foldScopesMax = 400
 
 	// movedScopesMax is about the most scopes that one batch of views told late
-	// changes: two places for each, beside half of the 4,096 for the views.
-	movedScopesMax = 900
+	// changes: two places for each and one more for a day of a site, beside half of
+	// the 4,096 for the views.
+	movedScopesMax = 650
 
 	// hashedPrefix marks the id of a visitor of whom the hash alone is kept.
 	hashedPrefix = "#"

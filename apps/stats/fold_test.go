@@ -153,6 +153,7 @@ func TestFaultL_FoldedViewsStayInEveryNumber(t *testing.T) {
 			if random.IntN(2) == 0 {
 				p.folding.backfill()
 			}
+			p.folding.buildSpans(random.IntN(4) * 100) // and the other one has none
 		}
 		if step%12 == 0 {
 			p.compare(t, fmt.Sprintf("step %d", step), rowsOf-day)

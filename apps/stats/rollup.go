@@ -53,7 +53,7 @@ const (
 	rollUpMin = 20
 
 	// scopesMax is about the most scopes that one rollUp adds to.
-	scopesMax = 1500
+	scopesMax = 1000
 
 	// tailMax is the most views that a query adds to the rollups. With more,
 	// while a large import is being rolled up, it leaves them all out and says so.
@@ -333,7 +333,7 @@ func (s *sheets) save(tx *halcyon.Tx) error {
 			return err
 		}
 	}
-	return nil
+	return s.markStale(tx)
 }
 
 func compareScopes(x, y scope) int {
@@ -489,8 +489,9 @@ func (a *app) rollUp(tx *halcyon.Tx) (int, error) {
 	}
 	sums := newSheets(a.TimeZone)
 	sums.late = toBeSaved(tx, 8)
-	// It may look at 4,096 places: two for a scope, and one for a row that is marked.
-	sums.most = min(scopesMax, (tx.RangesLeft()-rollUpBatch-rollUpMin)/2)
+	// It may look at 4,096 places: two for a scope, one more for a day of a site, and one
+	// for a row that is marked.
+	sums.most = min(scopesMax, (tx.RangesLeft()-rollUpBatch-rollUpMin)/3)
 	views, err := takeRows(tx, PageViews, &done.Views, done.mark(), sums, func(v *PageView) (halcyon.ID[PageView], time.Time) {
 		sums.addView(v, 1)
 		return v.ID, v.Stored
@@ -630,6 +631,7 @@ func (a *app) clearRollups(tx *halcyon.Tx, done Progress) (int, error) {
 		done.Clearing, done.TimeZone = true, a.TimeZone.String()
 		done.Generation++
 		done.Views, done.Events, done.Rows = done.mark(), done.mark(), 0
+		done.Spans, done.SpansAt = spansUnknown, nil
 	}
 	old, err := Rollups.By("by_kind").Lt(kindsFolded).Take(tx, rollUpBatch)
 	if err != nil {
@@ -659,8 +661,14 @@ func (a *app) everyMinute(tx *halcyon.Tx) error {
 	if err := a.sample(tx); err != nil {
 		return err
 	}
-	if _, err := a.rollUp(tx); err != nil {
+	n, err := a.rollUp(tx)
+	if err != nil {
 		return err
+	}
+	if n < rollUpBatch/2 { // or it goes on, and what is made now would soon be stale
+		if err := a.planSpans(tx); err != nil {
+			return err
+		}
 	}
 	return a.planSweep(tx, tx.Now().Add(time.Minute))
 }

@@ -78,11 +78,14 @@ func (a *app) getSeries(tx *halcyon.Tx, args seriesArgs) (Series, error) {
 	if err != nil {
 		return result, err
 	}
-	result.Pending = r.pending
-	points, err := r.points(starts)
+	points, err := r.points(starts, args.Unit == UnitDay && zone.String() == a.TimeZone.String())
+	if err == nil {
+		err = r.addLeftOut()
+	}
 	if err != nil {
 		return result, err
 	}
+	result.Pending = r.pending
 	half := len(points) / 2
 	result.Previous, result.Points = points[:half], points[half:]
 	return result, nil
@@ -134,8 +137,9 @@ func startOfHour(t time.Time, zone *time.Location) time.Time {
 		time.Duration(local.Nanosecond()))
 }
 
-// points counts what is between each two of the times.
-func (r *reader) points(starts []time.Time) ([]Point, error) {
+// points counts what is between each two of the times. whole says that these are the
+// days that the sums are of.
+func (r *reader) points(starts []time.Time, whole bool) ([]Point, error) {
 	last := len(starts) - 1
 	points := make([]Point, last)
 	firstSlots := make([]int, last)
@@ -145,20 +149,43 @@ func (r *reader) points(starts []time.Time) ([]Point, error) {
 	}
 	end := slotOf(starts[last])
 	of := days{dayOf(starts[0], r.app.TimeZone), dayOf(starts[last].Add(-time.Millisecond), r.app.TimeZone) + 1}
-	err := r.each(kindRest, of, func(_ scope, s *sheet) {
+	// pointAt returns the point that holds a slot.
+	pointAt := func(slot int) (i int, ok bool) {
+		i, exact := slices.BinarySearch(firstSlots, slot)
+		if !exact {
+			i--
+		}
+		return i, i >= 0 && slot < end
+	}
+	c, err := r.cover(of, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = r.each(kindRest, of, c, func(_ scope, s *sheet) {
 		for slot, sum := range s.slots {
-			i, exact := slices.BinarySearch(firstSlots, slot)
-			if !exact {
-				i--
+			if i, ok := pointAt(slot); ok {
+				points[i].Views += sum.views
+				points[i].Visitors += sum.visitors(slot, firstSlots[i])
 			}
-			if i < 0 || slot >= end {
-				continue
-			}
-			points[i].Views += sum.views
-			points[i].Visitors += sum.visitors(slot, firstSlots[i])
 		}
 	})
-	return points, err
+	if err != nil {
+		return nil, err
+	}
+	if whole {
+		for _, n := range c.nodes {
+			at := &points[n.day-of.from]
+			at.Views += n.total.views
+			at.Visitors += n.total.visitors(n.day, n.day)
+		}
+		return points, nil
+	}
+	return points, r.eachSlot(c.nodes, of, func(slot int, s flatSum) {
+		if i, ok := pointAt(slot); ok {
+			points[i].Views += s.views
+			points[i].Visitors += s.visitors(slot, firstSlots[i])
+		}
+	})
 }
 
 type curveArgs struct {

@@ -182,7 +182,7 @@ func Module(options Options) *halcyon.Module {
 	a := &app{Options: options.withDefaults()}
 	m := halcyon.NewModule("stats",
 		PageViews, Events, ActiveSessions, Visitors, Sites, Rollups, Progresses, Samples, Drops, Imports,
-		FoldedPaths, FoldedSites, Secrets, Erasures)
+		FoldedPaths, FoldedSites, Secrets, Erasures, Spans, Stales)
 	m.Mutation("recordPageView", a.recordPageView)
 	m.Mutation("heartbeat", a.heartbeat, halcyon.Relaxed())
 	m.Query("getStats", a.getStats)
@@ -203,6 +203,7 @@ func Module(options Options) *halcyon.Module {
 	m.Internal.Mutation("tellLeave", a.tellLeave, halcyon.Relaxed())
 	m.Internal.Mutation("drop", a.drop, halcyon.Relaxed())
 	m.Internal.Mutation("rollUp", a.rollUp)
+	m.Internal.Mutation("buildSpans", a.buildSpans)
 	m.Internal.Mutation("everyMinute", a.everyMinute)
 	m.Cron("cleanup stale sessions", halcyon.Every(a.CleanupInterval), "sweepStaleSessions")
 	m.Cron("sample and roll up", halcyon.Every(time.Minute), "everyMinute")

@@ -133,6 +133,8 @@ type Progress struct {
 	Generation int                  `json:"generation"`      // how often Rollups have been made again
 	Clearing   bool                 `json:"clearing"`        // Rollups of rows are being taken away, to be made again
 	Folded     time.Time            `json:"folded,omitzero"` // views before this may be folded
+	Spans      int                  `json:"spans,omitzero"`  // spansUnknown, spansMarking or spansKept
+	SpansAt    *spansCursor         `json:"spansAt,omitempty"`
 }
 
 // A Sample is how many visitors a site had at a minute.

@@ -252,6 +252,16 @@ func probe() *halcyon.Module {
 	m.Query("rollups", func(tx *halcyon.Tx) ([]stats.Rollup, error) {
 		return stats.Rollups.All().Take(tx, 10_000)
 	})
+	m.Query("spansOf", func(tx *halcyon.Tx, args struct {
+		Site string `json:"site"`
+	}) (rows []int, err error) {
+		spans, err := stats.Spans.By("by_scope").Eq(args.Site).Take(tx, 10_000)
+		if err != nil {
+			return nil, err
+		}
+		stale, err := stats.Stales.By("by_scope").Eq(args.Site).Take(tx, 10_000)
+		return []int{len(spans), len(stale)}, err
+	})
 	m.Query("secrets", func(tx *halcyon.Tx) ([]stats.Secret, error) {
 		return stats.Secrets.All().Take(tx, 10)
 	})
