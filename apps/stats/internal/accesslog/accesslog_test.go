@@ -597,3 +597,31 @@ func BenchmarkReader(b *testing.B) {
 	}
 	b.ReportMetric(10_000*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
+
+// Servers append fields of their own behind the agent: a line that is cut there is a
+// whole one, and what comes of it later is no other.
+func TestResumeBehindALineThatGrows(t *testing.T) {
+	first := strings.TrimSuffix(line(0, "/a"), "\n")
+	for _, tt := range []struct {
+		more  string
+		paths []string
+	}{
+		{"\n", nil},
+		{" 0.02 \"x\"\n", nil},
+		{" 0.02 \"x\"\n" + line(1, "/b"), []string{"/b"}},
+		{line(1, "/b"), []string{"/b"}}, // without a line end between them
+	} {
+		_, _, before, err := read(t, strings.NewReader(first))
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader, err := NewReader(strings.NewReader(first+tt.more), DefaultRules(), before.Mark())
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths, skipped, err := readAll(reader)
+		if err != nil || !slices.Equal(paths, tt.paths) || len(skipped) > 0 || reader.Lines() != int64(len(tt.paths)) {
+			t.Errorf("%q: %d lines, paths %q, left out %v, %v; want paths %q and nothing left out", tt.more, reader.Lines(), paths, skipped, err, tt.paths)
+		}
+	}
+}

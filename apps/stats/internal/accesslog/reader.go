@@ -94,11 +94,21 @@ func NewReader(r io.Reader, rules Rules, resume Mark) (*Reader, error) {
 	return reader, nil
 }
 
+// magic is how a gzipped stream begins.
+var magic = []byte{0x1f, 0x8b}
+
+// IsPacked reports whether a file is gzipped.
+func IsPacked(file io.ReaderAt) bool {
+	head := make([]byte, len(magic))
+	_, err := file.ReadAt(head, 0)
+	return err == nil && bytes.Equal(head, magic)
+}
+
 // Unpacked returns what a stream holds when it is gzipped, and otherwise the
 // stream.
 func Unpacked(r io.Reader) (io.Reader, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
-	if magic, err := in.Peek(2); err == nil && bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+	if head, err := in.Peek(len(magic)); err == nil && bytes.Equal(head, magic) {
 		unzipped, err := gzip.NewReader(in)
 		if err != nil {
 			return nil, fmt.Errorf("read gzip header: %w", err)
@@ -134,9 +144,13 @@ func (r *Reader) Next(views []Entry) ([]Entry, Reason, error) {
 		}
 		return views, "", err
 	}
-	if r.open && len(line) == 0 && offset == r.resume.Position {
-		r.open = false // this ends the last line of the run before
-		return views, "", nil
+	if r.open && offset == r.resume.Position {
+		r.open = false
+		// This ends the last line of the run before, maybe with fields behind the
+		// agent, unless a server that began anew has written a line there.
+		if _, err := Parse(string(line)); err != nil {
+			return views, "", nil
+		}
 	}
 	if offset >= r.resume.Position {
 		r.open = false
