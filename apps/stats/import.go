@@ -248,9 +248,12 @@ type openLog struct {
 	file  *os.File // nil when it is no regular one
 	row   Import
 	views []accesslog.Entry
-	lines int64       // that are noted
-	state ImportState // what is not noted yet
-	heads func() ([]string, error)
+	// failed says that a flush has failed: its views are taken for counted, so that
+	// another flush would leave them out and note that they were read.
+	failed bool
+	lines  int64       // that are noted
+	state  ImportState // what is not noted yet
+	heads  func() ([]string, error)
 }
 
 // open opens a log, finds out whether it is known, and goes to the place where
@@ -363,7 +366,7 @@ func (r *importRun) begin(ctx context.Context, l *openLog, in io.Reader) (err er
 func (r *importRun) read(ctx context.Context, l *openLog) error {
 	err := r.readOn(ctx, l)
 	if !errors.Is(err, io.EOF) {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !l.failed {
 			// A broken file: what came before counts.
 			l.views, _ = l.Finish(l.views)
 			err = errors.Join(err, r.flush(ctx, l, false))
@@ -438,11 +441,13 @@ func (r *importRun) flush(ctx context.Context, l *openLog, done bool) error {
 		}
 	}
 	if err := r.visitors.save(); err != nil {
+		l.failed = true
 		return err
 	}
 	for {
 		var result importViewsResult
 		if err := r.count(ctx, args, &result); err != nil {
+			l.failed = true
 			return err
 		}
 		l.state.Counted += result.Counted

@@ -45,8 +45,8 @@ func (r *importRun) followFile(ctx context.Context, name string) error {
 	missing, begun := false, false
 	for {
 		l, in, err := r.find(ctx, name)
-		if err == nil && l.file == nil {
-			return errors.Join(fmt.Errorf("import %s: --follow takes a regular file", name), l.close())
+		if err == nil && (l.file == nil || accesslog.IsPacked(l.file)) {
+			return errors.Join(fmt.Errorf("import %s: --follow takes a regular file that is not packed", name), l.close())
 		}
 		if err == nil {
 			err = r.begin(ctx, l, in)
@@ -89,11 +89,15 @@ func (r *importRun) followOne(ctx context.Context, name string, l *openLog) (sto
 		if cut {
 			l.heads = nil // what stands there now is another log, which is read from its beginning
 		} else if err := r.readOn(ctx, l); !errors.Is(err, io.EOF) {
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() == nil:
+				return false, err
+			case l.failed:
+				return true, nil // the next run goes on where this one had come to before
+			default:
 				// What was read is noted: the next run goes on behind it.
 				return true, r.flush(context.WithoutCancel(ctx), l, false)
 			}
-			return false, err
 		}
 		idle++
 		if l.Lines() > before {

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -313,4 +314,101 @@ func TestProgressLine(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("progress on what is no terminal: %q", out.String())
 	}
+}
+
+// hookReader runs a step each time that random bytes are asked for: for the key of a day.
+type hookReader struct{ steps []func() }
+
+func (h *hookReader) Read(p []byte) (int, error) {
+	if len(h.steps) > 0 {
+		h.steps[0]()
+		h.steps = h.steps[1:]
+	}
+	return rand.Read(p)
+}
+
+// A disk that is full for a moment ends the run. The views that could not be counted are
+// not noted as read.
+func TestImportGoesOnBehindAFailureThatWasShort(t *testing.T) {
+	a, app := openStats(t, vfs.NewMem())
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	rename := func(from, to string) func() {
+		return func() {
+			if err := os.Rename(from, to); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	var text strings.Builder
+	for i := range importBatch {
+		text.WriteString(testLine(0, fmt.Sprint("/", i)))
+	}
+	text.WriteString(testLine(24*60, "/last"))
+	name := filepath.Join(t.TempDir(), "access.log")
+	if err := os.WriteFile(name, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	away := func() { rename(dir, dir+".away")() }
+	back := func() { rename(dir+".away", dir)() }
+	random := &hookReader{steps: []func(){away, back}}
+	for _, last := range []bool{false, true} {
+		var talk bytes.Buffer
+		run := &importRun{stats: a, app: app, dir: dir, talk: &talk, random: random, progress: &progress{clock: time.Now}, wait: waitFor}
+		var err error
+		if run.importFlags, err = parseImport([]string{"--transactions", name}, &talk); err != nil {
+			t.Fatal(err)
+		}
+		if err := run.all(t.Context()); (err == nil) != last {
+			t.Errorf("run that goes well: %v; error %v", last, err)
+		}
+		if len(random.steps) == 1 {
+			back()
+			random.steps = nil
+		}
+	}
+	if got, want := statsOf(t, app).TotalPageViews, importBatch+1; got != want {
+		t.Errorf("%d views are counted, want %d", got, want)
+	}
+}
+
+// Of a packed log there is no telling how it grows: its size is less than what was read.
+func TestFollowRefusesAPackedLog(t *testing.T) {
+	a, app := openStats(t, vfs.NewMem())
+	name := filepath.Join(t.TempDir(), "access.log.gz")
+	var packed bytes.Buffer
+	to := gzip.NewWriter(&packed)
+	for i := range 100 {
+		if _, err := to.Write([]byte(testLine(i, "/a"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(to.Close(), os.WriteFile(name, packed.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	run := &importRun{stats: a, app: app, dir: t.TempDir(), talk: &lineLimit{20, cancel}, random: rand.Reader, progress: &progress{clock: time.Now}, wait: waitFor}
+	var err error
+	if run.importFlags, err = parseImport([]string{"--follow", name}, run.talk); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.all(ctx); err == nil || !strings.Contains(err.Error(), "not packed") {
+		t.Errorf("error %v, want one that says that the file is packed", err)
+	}
+}
+
+// lineLimit ends a run that says too much.
+type lineLimit struct {
+	left int
+	end  func()
+}
+
+func (l *lineLimit) Write(p []byte) (int, error) {
+	if l.left--; l.left == 0 {
+		l.end()
+	}
+	return len(p), nil
 }
