@@ -28,12 +28,18 @@ func parseFlags(flags *flag.FlagSet, args []string) error {
 	flags.SetOutput(io.Discard)
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) || err != nil {
-		var usage strings.Builder
-		flags.SetOutput(&usage)
-		flags.PrintDefaults()
-		return misuse{fmt.Sprintf("%s: %v\n%s", flags.Name(), err, strings.TrimRight(usage.String(), "\n"))}
+		return misuse{fmt.Sprintf("%s: %v\n%s", flags.Name(), err, strings.TrimRight(usageOf(flags), "\n"))}
 	}
 	return nil
+}
+
+// usageOf returns what flags there are, as the command line takes them: with two dashes.
+func usageOf(flags *flag.FlagSet) string {
+	var text strings.Builder
+	defer flags.SetOutput(flags.Output())
+	flags.SetOutput(&text)
+	flags.PrintDefaults()
+	return strings.TrimPrefix(strings.ReplaceAll("\n"+text.String(), "\n  -", "\n  --"), "\n")
 }
 
 // exportBatch is how many rows one query of an export reads.

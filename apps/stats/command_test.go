@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,26 @@ func TestExport(t *testing.T) {
 			ExitCode() int
 		}](err); !ok || exit.ExitCode() != 2 {
 			t.Errorf("export %v: %v, want a wrong call", args, err)
+		}
+	}
+}
+
+// Help names flags as they are taken: the command line reads one dash as the beginning of
+// several short flags.
+func TestCommandsNameTheirFlagsWithTwoDashes(t *testing.T) {
+	w := newWorld(t, stats.Options{})
+	_, err := w.command("export", "--what")
+	if err == nil || !strings.Contains(err.Error(), "\n  --format") || strings.Contains(err.Error(), "\n  -format") {
+		t.Errorf("export --what: %v", err)
+	}
+	for _, command := range w.app.Commands() {
+		if command.Module != "stats" || command.Name != "import" {
+			continue
+		}
+		var talk bytes.Buffer
+		env := &halcyon.CommandEnv{App: w.app, Call: w.app.Run, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &talk, Logger: w.app.Logger()}
+		if err := command.Run(t.Context(), env, []string{"--help"}); err != nil || !strings.Contains(talk.String(), "\n  --transactions\n") || strings.Contains(talk.String(), "\n  -t") {
+			t.Errorf("import --help: %v\n%s", err, talk.String())
 		}
 	}
 }

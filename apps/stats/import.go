@@ -85,6 +85,7 @@ func parseImport(args []string, talk io.Writer) (importFlags, error) {
 	set.BoolVar(&robots, "robots", false, "count robots, and requests without a user agent")
 	set.BoolVar(&f.again, "again", false, "count the log from its beginning though it was imported before")
 	set.BoolVar(&f.transactions, "transactions", false, "count by transactions also into empty tables")
+	set.Usage = func() { fmt.Fprintf(talk, "Usage of stats import:\n%s", usageOf(set)) }
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return f, err
