@@ -204,6 +204,23 @@ func evaluate[T any](b *browser, expression string) T {
 	return act(b, expression, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
+// loadsAgain does what has the page load itself again a little later, and waits until it
+// has: in between there is nobody to be asked.
+func (b *browser) loadsAgain(expression string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeoutCause(b.ctx, patience, errLate)
+	defer cancel()
+	loads := chromedp.Events(ctx, page.LoadEventFired)
+	evaluate[float64](b, expression)
+	for _, err := range loads {
+		if err != nil {
+			b.t.Fatalf("%s: wait until the page has loaded itself again: %v", b.name, err)
+		}
+		return
+	}
+	b.t.Fatalf("%s: the page has not loaded itself again: %v", b.name, context.Cause(ctx))
+}
+
 // await waits until the statistics page shows what is wanted.
 func (b *browser) await(want shown) {
 	b.t.Helper()

@@ -248,14 +248,13 @@ func TestTasksLeftInTheMomentOfAClick(t *testing.T) {
 	b.awaitTasks(todo{Status: "Saved", Rows: saved})
 	network.cut()
 	b.awaitTasks(todo{Status: "Offline", Rows: saved})
-	evaluate[bool](b, `(async () => {
+	b.loadsAgain(`setTimeout(async () => {
 		for (const box of document.querySelectorAll("#list li input")) {
 			box.click();
 			await null; // each is stored by itself
 		}
 		location.reload();
-		return true;
-	})()`)
+	})`)
 	b.awaitTasks(todo{Status: fmt.Sprintf("Offline · %d to send", n), Rows: done})
 	poll(t, "the database has all that was kept beside it", func() (bool, string) {
 		left := evaluate[int](b, `Object.keys(localStorage).filter((key) => key.includes("/rescued/")).length`)
