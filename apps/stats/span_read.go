@@ -49,8 +49,8 @@ func (r *reader) leaveOut(of days) {
 	r.left = of
 }
 
-// addLeftOut adds the views of days that were left out to those that are pending: at
-// least as many as are missing, since all sites and pages are counted.
+// addLeftOut adds the views of days that were left out to those that are pending: those
+// that are rows, of all sites and pages, or 1 when they were folded.
 func (r *reader) addLeftOut() error {
 	if r.left.from >= r.left.to {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	_ "time/tzdata" // of the test's own, whatever the machine has
 
 	"github.com/halcyon-db/halcyon"
 	"github.com/halcyon-db/halcyon/apps/stats"
@@ -36,7 +37,7 @@ func TestSpansAreThoseOfAllViews(t *testing.T) {
 	for _, name := range []string{"UTC", "America/New_York", "Asia/Kathmandu"} {
 		zone, err := time.LoadLocation(name)
 		if err != nil {
-			t.Skip("this machine does not know the time zones: ", err)
+			t.Fatal(err)
 		}
 		zones = append(zones, zone)
 	}

@@ -62,8 +62,7 @@ func Open(paths []string, now func() time.Time, wrong func(error)) (*Files, erro
 	return f, nil
 }
 
-// open opens a file and looks up an address in it, so that one that is no MaxMind DB or
-// is cut off is told at once.
+// open opens a file, and refuses one that is no MaxMind DB.
 func open(path string) (file, error) {
 	info, err := os.Stat(path)
 	if err != nil {
